@@ -1,0 +1,21 @@
+"""Networks: wide residual networks, torchvision's and your own, behind one interface that reads and cuts layers."""
+
+from distill.models.catalogue import FAMILIES, Family, create_model
+from distill.models.staged import ModelSpec, StagedHead, StagedNetwork
+from distill.models.weights import describe, file_hash, load_model, load_network, save_model
+from distill.models.wrn import WideResNet
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "ModelSpec",
+    "StagedHead",
+    "StagedNetwork",
+    "WideResNet",
+    "create_model",
+    "describe",
+    "file_hash",
+    "load_model",
+    "load_network",
+    "save_model",
+]

@@ -1,0 +1,135 @@
+"""Names -> networks."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torchvision
+from torch import nn
+
+from distill.errors import InputError, unknown
+from distill.models import wrn
+from distill.models.graph import NetworkGraph
+from distill.models.staged import ModelSpec, StagedNetwork
+
+_RESNET_CUTS = {"layer1": "layer1", "layer2": "layer2", "layer3": "layer3", "final": "layer4"}
+
+
+class Family(NamedTuple):
+    """A line of `distill list models`."""
+
+    name: str
+    about: str
+    layers: tuple[str, ...]
+
+
+FAMILIES = (
+    Family("wrn_D_K", "wide residual network, D = 6n + 4 layers, K times the width", (*wrn.CUTS, *wrn.TAPS)),
+    Family(
+        "resnet18",
+        "torchvision's ResNet-18; `small_images: true` keeps 32 x 32 from vanishing",
+        tuple(_RESNET_CUTS),
+    ),
+    Family(
+        "resnet50",
+        "torchvision's ResNet-50; `small_images: true` keeps 32 x 32 from vanishing",
+        tuple(_RESNET_CUTS),
+    ),
+    Family(
+        "package.module:callable",
+        "your own: called with num_classes and in_channels; layers are module paths",
+        ("final",),
+    ),
+)
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] = (),
+    **options: Any,
+) -> StagedNetwork:
+    """Build a network with fresh weights.
+
+    Args:
+        name: ``wrn_D_K``, ``resnet18``, ``resnet50`` or ``package.module:callable``.
+        num_classes: Length of the logits.
+        in_channels: Channels of the images.
+        mean: Channel means of the images in [0, 1]; 0 if left out.
+        std: Channel standard deviations; 1 if left out.
+        classes: Names of the classes, if they have any.
+        options: Handed on to the network, such as ``dropout`` for a WRN.
+
+    Raises:
+        InputError: if there is no such network, or it does not take an option.
+
+    Example:
+        >>> create_model("wrn_16_2", num_classes=10).cuts["final"]
+        'relu'
+    """
+    build, cuts, taps = _resolve(name)
+    try:
+        network = build(num_classes=num_classes, in_channels=in_channels, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"model {name!r} with options {options}: {error}") from error
+    if cuts is None:
+        cuts = find_final(network)
+    spec = ModelSpec(name, num_classes, in_channels, options, tuple(classes))
+    return StagedNetwork(network, spec, cuts=cuts, taps=taps, mean=mean, std=std)
+
+
+def find_final(network: nn.Module) -> dict[str, str]:
+    """Name as ``final`` the layer that global average pooling and one linear layer follow, if there is one.
+
+    Example:
+        >>> head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)]
+        >>> find_final(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), *head))
+        {'final': '1'}
+    """
+    graph = NetworkGraph(network)
+    for path in graph.paths():
+        if graph.linear_classifier(graph.node(path)) is not None:
+            return {"final": path}
+    return {}
+
+
+def _resolve(name: str) -> tuple[Callable[..., nn.Module], Mapping[str, str] | None, Mapping[str, str]]:
+    size = wrn.parse_name(name)
+    if size is not None:
+        return lambda **kw: wrn.WideResNet(*size, **kw), wrn.CUTS, wrn.TAPS
+    if name in ("resnet18", "resnet50"):
+        return lambda **kw: _resnet(name, **kw), _RESNET_CUTS, {}
+    if ":" in name:
+        return _import(name), None, {}
+    raise InputError(unknown("model", name, [family.name for family in FAMILIES], see="`distill list models`"))
+
+
+def _resnet(name: str, *, num_classes: int, in_channels: int, small_images: bool = False) -> nn.Module:
+    network = getattr(torchvision.models, name)(num_classes=num_classes)
+    if small_images:
+        network.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+        network.maxpool = nn.Identity()
+    elif in_channels != 3:
+        network.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+    return network
+
+
+def _import(name: str) -> Callable[..., nn.Module]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        build = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"model {name!r} cannot be imported: {error}") from error
+    if not callable(build):
+        raise InputError(f"model {name!r} is not callable; it must return an nn.Module.")
+    accepts = inspect.signature(build).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepts.values()):
+        return build
+    return lambda **kw: build(**{k: v for k, v in kw.items() if k in accepts or k != "in_channels"})

@@ -1,0 +1,171 @@
+"""The graph of a network: which layer is an exact cut, and what follows it.
+
+A layer is a *cut* if every path from the images to the logits leads through it: what follows (the *head*) is then a
+function of that layer's activations alone. The network is traced once with torch.fx, so this is found, not declared.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.models.feature_extraction import NodePathTracer
+
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
+
+
+class NetworkGraph:
+    """A traced network, with its nodes under the names of the modules that they belong to.
+
+    Args:
+        network: A module of one tensor to logits whose forward pass has no data-dependent control flow.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        tracer = NodePathTracer()
+        self.network = network
+        self.graph = _out_of_place(tracer.trace(network))
+        self._nodes: dict[str, fx.Node] = {}
+        for node, path in tracer.node_to_qualname.items():
+            parts = path.split(".")
+            for end in range(1, len(parts) + 1):
+                self._nodes[".".join(parts[:end])] = node  # the last node of a module is its output
+        self._output = next(node for node in self.graph.nodes if node.op == "output")
+
+    def node(self, path: str) -> fx.Node:
+        """Find the node whose value is the output of the module at a dotted path."""
+        return self._nodes[path]
+
+    def paths(self) -> list[str]:
+        """List the dotted paths that can be read, in the order of the forward pass."""
+        return list(self._nodes)
+
+    def head_nodes(self, cut: fx.Node) -> list[fx.Node] | None:
+        """List what lies between a cut and the logits; None if a path leads around the node: then it is no cut."""
+        seen: set[fx.Node] = set()
+        frontier = [self._output]
+        while frontier:
+            for node in frontier.pop().all_input_nodes:
+                if node.op == "placeholder" and node is not cut:
+                    return None
+                if node is not cut and node not in seen:
+                    seen.add(node)
+                    frontier.append(node)
+        return [node for node in self.graph.nodes if node in seen]
+
+    def batch_norms(self, nodes: Iterable[fx.Node]) -> list[fx.Node]:
+        """Pick the batch normalisations among nodes."""
+        return [node for node in nodes if isinstance(self.module(node), _BatchNorm)]
+
+    def module(self, node: fx.Node) -> nn.Module | None:
+        """Give the module that a node calls, or None if it calls a function."""
+        return self.network.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+    def reading(self, nodes: Mapping[str, fx.Node]) -> fx.GraphModule:
+        """Build the forward pass that returns the logits and, by name, the values of some nodes."""
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        logits = graph.graph_copy(self.graph, copies)
+        graph.output((logits, {name: copies[node] for name, node in nodes.items()}))
+        return fx.GraphModule(self._targets(graph), graph)
+
+    def head(self, cut: fx.Node) -> fx.GraphModule:
+        """Build the function (activations, statistics) -> logits of what follows a cut.
+
+        Convention:
+            - Batch normalisation is affine: ``statistics`` holds (mean, variance) under each one's dotted path.
+            - Dropout is left out, as in evaluation.
+
+        Raises:
+            ValueError: if the node is not a cut.
+        """
+        nodes = self.head_nodes(cut)
+        if nodes is None:
+            raise ValueError(f"`{cut.name}` is not a cut: a path from the images to the logits leads around it.")
+        graph = fx.Graph()
+        copies = {cut: graph.placeholder("activations")}
+        statistics = graph.placeholder("statistics")
+        modules: dict[str, nn.Module] = {}
+        for node in nodes:
+            module = self.module(node)
+            if isinstance(module, _BatchNorm):
+                path = str(node.target)
+                modules[path] = _ConstantBatchNorm(module)
+                values = graph.call_function(operator.getitem, (statistics, path))
+                copies[node] = graph.call_module(path, (copies[node.all_input_nodes[0]], values))
+            elif isinstance(module, _DROPOUT):
+                copies[node] = copies[node.all_input_nodes[0]]
+            else:
+                copies[node] = graph.node_copy(node, lambda old: copies[old])
+        graph.output(copies[self._output.all_input_nodes[0]])
+        return fx.GraphModule({**self._targets(graph), **modules}, graph)
+
+    def linear_classifier(self, cut: fx.Node) -> nn.Linear | None:
+        """Find the linear layer of a head that is global average pooling and that layer, and nothing else."""
+        nodes = self.head_nodes(cut) or []
+        pooled = classifier = None
+        for node in nodes:
+            module = self.module(node)
+            if classifier is not None and not isinstance(module, _DROPOUT):
+                return None
+            if isinstance(module, nn.Linear):
+                classifier = module
+            elif _is_global_pooling(node, module):
+                pooled = node
+            elif not (_is_flatten(node, module) or isinstance(module, _DROPOUT)):
+                return None
+        return classifier if pooled is not None else None
+
+    def _targets(self, graph: fx.Graph) -> dict[str, Any]:
+        names = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
+        return {name: operator.attrgetter(name)(self.network) for name in names}
+
+
+class _ConstantBatchNorm(nn.Module):
+    """Batch normalisation with statistics that are handed in; shares the affine parameters of the original."""
+
+    def __init__(self, original: _BatchNorm) -> None:
+        super().__init__()
+        self.original = original
+
+    def forward(self, x: Float[Tensor, "n k *s"], statistics: tuple[Tensor, Tensor]) -> Float[Tensor, "n k *s"]:
+        mean, variance = statistics
+        return F.batch_norm(x, mean, variance, self.original.weight, self.original.bias, False, 0.0, self.original.eps)
+
+
+def _out_of_place(graph: fx.Graph) -> fx.Graph:
+    """Keep values that may be read from being overwritten by the operation that follows."""
+    replace: dict[Callable[..., Any], Callable[..., Any]] = {
+        operator.iadd: operator.add,
+        operator.imul: operator.mul,
+    }
+    for node in graph.nodes:
+        if node.op == "call_function" and node.target in replace:
+            node.target = replace[node.target]
+        if node.kwargs.get("inplace"):
+            node.kwargs = {**node.kwargs, "inplace": False}
+    return graph
+
+
+def _is_global_pooling(node: fx.Node, module: nn.Module | None) -> bool:
+    if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
+        size = module.output_size
+        return size == 1 or (isinstance(size, tuple) and all(s == 1 for s in size))
+    if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
+        return node.args[1] in (1, (1, 1))
+    if (node.op, node.target) in {("call_method", "mean"), ("call_function", torch.mean)}:
+        axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        return axes in ((-2, -1), [-2, -1], (2, 3), [2, 3])
+    return False
+
+
+def _is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
+    if isinstance(module, nn.Flatten):
+        return True
+    return (node.op, node.target) in {("call_method", "flatten"), ("call_function", torch.flatten)}

@@ -1,0 +1,226 @@
+"""A classifier that can be read and cut at its named layers."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from distill.models.graph import NetworkGraph
+from distill.types import StagedOutput
+
+
+class ModelSpec(NamedTuple):
+    """What is needed to build a network again: goes beside its weights."""
+
+    name: str
+    num_classes: int
+    in_channels: int = 3
+    options: Mapping[str, Any] = {}
+    classes: tuple[str, ...] = ()
+
+
+class Normalise(nn.Module):
+    """Subtract the mean and divide by the standard deviation of the images that a network was trained on."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Scale images in [0, 1]."""
+        return (images - self.mean) / self.std
+
+
+class StagedNetwork(nn.Module):
+    """A network with its input normalisation, whose inner layers can be read and cut.
+
+    Convention:
+        - Images come as float in [0, 1]; the network's own mean and standard deviation are its first layer.
+        - A *cut* is a layer that everything after it depends on alone; a *tap* can be read but has no head.
+        - A layer may also be named by the dotted path of a module; whether it is a cut is then found out.
+        - A forward pass that reads layers is one pass: batch statistics are updated once.
+
+    Args:
+        network: Normalised images to logits; traceable by torch.fx.
+        spec: How it was made.
+        cuts: Name of a layer -> dotted path of the module whose output it is.
+        taps: The same for layers that are only read.
+
+    Attributes:
+        spec: The record that lies beside its weights.
+
+    Example:
+        >>> from distill.models import create_model
+        >>> net = create_model("wrn_10_1", num_classes=10).eval()
+        >>> output = net.run(torch.rand(2, 3, 32, 32), ["group2"])
+        >>> output.activations["group2"].shape, output.logits.shape
+        (torch.Size([2, 32, 16, 16]), torch.Size([2, 10]))
+        >>> bool(torch.allclose(output.heads["group2"](output.activations["group2"]), output.logits, atol=1e-5))
+        True
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: ModelSpec,
+        *,
+        cuts: Mapping[str, str],
+        taps: Mapping[str, str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalise = Normalise(mean or [0.0] * spec.in_channels, std or [1.0] * spec.in_channels)
+        self.network = network
+        self.spec = spec
+        self.cuts = dict(cuts)
+        self.taps = dict(taps or {})
+        self._graphs: dict[bool, NetworkGraph] = {}
+        self._plans: dict[tuple[bool, tuple[str, ...]], _Plan] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.spec.classes or tuple(str(i) for i in range(self.spec.num_classes))
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Compute the logits."""
+        return self.network(self.normalise(images))
+
+    def run(self, images: Float[Tensor, "n c h w"], layers: Sequence[str] = ()) -> StagedOutput:
+        """Compute the logits and read layers on the way.
+
+        Args:
+            images: Float in [0, 1].
+            layers: Names out of ``cuts`` and ``taps``.
+
+        Returns:
+            Logits, activations of the layers, and the head of each that is a cut.
+
+        Raises:
+            ValueError: if a layer does not exist.
+        """
+        if not layers:
+            return StagedOutput(self(images))
+        plan = self._plan(tuple(layers))
+        logits, values = plan.reading(self.normalise(images))
+        return StagedOutput(
+            logits=logits,
+            activations={name: values[name] for name in layers},
+            heads={name: StagedHead(self, cut, values) for name, cut in plan.cuts.items()},
+        )
+
+    def check_layer(self, layer: str) -> None:
+        """Raise a ValueError that names the layers there are, unless this is one of them."""
+        if (self.cuts | self.taps).get(layer, layer) not in self._traced.paths():
+            names = [*self.cuts, *self.taps]
+            raise ValueError(
+                f"`layer` must be one of {', '.join(names)} for {self.spec.name}, or the dotted path of a module "
+                f"in its forward pass; got {layer!r}. See `distill list models`."
+            )
+
+    @property
+    def _traced(self) -> NetworkGraph:
+        # Once in each mode: functional dropout and the like are traced as they are in that mode.
+        if self.training not in self._graphs:
+            self._graphs[self.training] = NetworkGraph(self.network)
+        return self._graphs[self.training]
+
+    def _plan(self, layers: tuple[str, ...]) -> _Plan:
+        key = (self.training, layers)
+        if key not in self._plans:
+            for layer in layers:
+                self.check_layer(layer)
+            paths = {layer: (self.cuts | self.taps).get(layer, layer) for layer in layers}
+            self._plans[key] = _Plan.make(self._traced, paths, self.taps, self.training)
+        return self._plans[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plans": {}, "_graphs": {}}  # traced graphs are made again where they are needed
+
+
+class _Cut(NamedTuple):
+    head: fx.GraphModule
+    classifier: nn.Linear | None
+    batch_norms: dict[str, _BatchNorm]
+
+
+class _Plan(NamedTuple):
+    """How to read some layers in one forward pass."""
+
+    reading: fx.GraphModule
+    cuts: dict[str, _Cut]
+
+    @classmethod
+    def make(cls, graph: NetworkGraph, paths: Mapping[str, str], taps: Container[str], training: bool) -> _Plan:
+        nodes = {layer: graph.node(path) for layer, path in paths.items()}
+        read, cuts = dict(nodes), {}
+        for layer, node in nodes.items():
+            head_nodes = None if layer in taps else graph.head_nodes(node)
+            if head_nodes is None:
+                continue
+            batch_norms = {str(n.target): n for n in graph.batch_norms(head_nodes)}
+            if training:  # inputs of the head's batch normalisations, whose statistics may be asked for
+                read |= {path: n.all_input_nodes[0] for path, n in batch_norms.items()}
+            modules = {path: graph.network.get_submodule(path) for path in batch_norms}
+            cuts[layer] = _Cut(graph.head(node), graph.linear_classifier(node), modules)  # type: ignore[arg-type]
+        return cls(graph.reading(read), cuts)
+
+
+class StagedHead:
+    """What follows a cut, with batch normalisation as the constants of the pass that it belongs to.
+
+    Convention:
+        - In training the constants are that batch's own mean and biased variance; in evaluation, or after
+          :meth:`with_running_statistics`, the running ones. No gradient flows into either.
+    """
+
+    def __init__(self, owner: StagedNetwork, cut: _Cut, values: Mapping[str, Tensor]) -> None:
+        self._cut = cut
+        self._inputs = values if owner.training else {}
+        self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
+
+    @property
+    def classifier(self) -> nn.Linear | None:
+        """The linear layer, where the head is nothing but global average pooling and that layer; else None."""
+        return self._cut.classifier
+
+    @property
+    def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Mean and variance of every batch normalisation, by its dotted path."""
+        if self._statistics is None:
+            self._statistics = {
+                path: _statistics(module, self._inputs.get(path)) for path, module in self._cut.batch_norms.items()
+            }
+        return self._statistics
+
+    def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
+        """Carry activations of the layer on to the logits."""
+        return self._cut.head(activations, self.statistics)
+
+    def with_running_statistics(self) -> StagedHead:
+        """Give the same head with the running statistics."""
+        other = StagedHead.__new__(StagedHead)
+        other._cut, other._inputs, other._statistics = self._cut, {}, None
+        return other
+
+
+def _statistics(module: _BatchNorm, batch: Tensor | None) -> tuple[Tensor, Tensor]:
+    running = module.running_mean is not None and module.running_var is not None
+    if batch is None or not (module.training or not running):
+        if not running:
+            raise ValueError("batch normalisation without running statistics can only be explained in training.")
+        return module.running_mean.clone(), module.running_var.clone()  # type: ignore[union-attr]
+    batch = batch.detach()
+    axes = [0, *range(2, batch.ndim)]
+    variance, mean = torch.var_mean(batch if batch.dtype == torch.float64 else batch.float(), axes, correction=0)
+    return mean, variance
