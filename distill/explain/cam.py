@@ -1,0 +1,127 @@
+"""The family of class activation maps as pure, differentiable functions of activations and gradients.
+
+Convention:
+    - ``activations`` are post-ReLU, (N, K, *S), with S of any rank: images, clips, sequences.
+    - ``gradients`` are of a logit (or a log-probability) with respect to them, never of a softmax output. Spatial
+      axes of size 1 stand for a gradient that is the same at every site, as below global average pooling.
+    - Maps are (N, *S), not negative, not normalised, float32 or wider, and each depends on its own sample alone.
+    - Gradients flow through the channel weights as well as through the activations.
+
+References:
+    - CAM: Zhou et al., CVPR 2016. Grad-CAM: Selvaraju et al., ICCV 2017.
+    - Grad-CAM++: Chattopadhyay et al., WACV 2018, arXiv 1710.11063, eq. 5, 19 and 20.
+    - Positive-gradient Grad-CAM: Lerma & Lucas, arXiv 2205.10838.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def cam(activations: Float[Tensor, "n k *s"], class_weights: Float[Tensor, "n k"]) -> Float[Tensor, "n *s"]:
+    r"""Class activation map, :math:`\mathrm{relu}(\sum_k W_{ck} A_k)`, of a head that is pooling and a linear layer.
+
+    Args:
+        activations: What is pooled.
+        class_weights: A row of the linear layer for every sample: its class's.
+
+    Returns:
+        Maps; as many sites times as large as those of :func:`grad_cam`.
+
+    Raises:
+        ValueError: if the channels differ.
+
+    Example:
+        >>> cam(torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]), torch.tensor([[1.0, -1.0]]))
+        tensor([[0., 2.]])
+    """
+    activations, class_weights = _wide(activations), _wide(class_weights)
+    if class_weights.shape != activations.shape[:2]:
+        raise ValueError(
+            f"`class_weights` must be (samples, channels) = {tuple(activations.shape[:2])}, "
+            f"got {tuple(class_weights.shape)}."
+        )
+    return _weighted_sum(class_weights, activations)
+
+
+def grad_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
+    r"""Grad-CAM, :math:`\mathrm{relu}(\sum_k w_k A_k)` with :math:`w_k` the mean of the gradient over the sites.
+
+    Example:
+        >>> grad_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 3.0]]]))
+        tensor([[2., 4.]])
+    """
+    activations, gradients = _checked(activations, gradients)
+    return _weighted_sum(gradients.flatten(2).mean(2), activations)
+
+
+def positive_grad_cam(
+    activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]
+) -> Float[Tensor, "n *s"]:
+    r"""Positive-gradient Grad-CAM, with :math:`w_k = \sum \mathrm{relu}(g_k)`: what Grad-CAM++ is without its alpha.
+
+    Example:
+        >>> positive_grad_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
+        tensor([[1., 2.]])
+    """
+    activations, gradients = _checked(activations, gradients)
+    return _weighted_sum(_sum_over_sites(gradients.relu(), activations), activations)
+
+
+def grad_cam_pp(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
+    r"""Grad-CAM++ of the exponential score.
+
+    .. math:: \alpha = \frac{g^2}{2 g^2 + g^3 \sum A_k} = \frac{1}{2 + g \sum A_k},\qquad
+              w_k = \sum \alpha\,\mathrm{relu}(g),\qquad \mathrm{relu}(\sum_k w_k A_k)
+
+    Convention:
+        - The second form of alpha is used: it is the first wherever g is not 0, and where g is 0 its factor
+          relu(g) is. It needs no epsilon, and no cube that half precision would lose.
+        - exp(score), a factor of the whole map in the paper, is left out.
+        - Signed activations can bring the denominator to 0; it is then held at 1e-3. Explain a post-ReLU layer.
+
+    Example:
+        >>> grad_cam_pp(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
+        tensor([[0.2000, 0.4000]])
+    """
+    activations, gradients = _checked(activations, gradients)
+    positive = gradients.relu()
+    total = activations.flatten(2).sum(2)
+    total = total.view(*total.shape, *[1] * (gradients.ndim - 2))
+    # Where the sum is negative the denominator falls below 2; post-ReLU activations never take this branch.
+    denominator = (2 + positive * total).clamp(min=1e-3)
+    return _weighted_sum(_sum_over_sites(positive / denominator, activations), activations)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _checked(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    if activations.ndim < 3:
+        raise ValueError(
+            f"`activations` must be (samples, channels, *sites), got {tuple(activations.shape)}: "
+            "the layer has no spatial extent; explain one before it is pooled or flattened."
+        )
+    constant = (*activations.shape[:2], *[1] * (activations.ndim - 2))
+    if gradients.shape != activations.shape and tuple(gradients.shape) != constant:
+        raise ValueError(
+            f"`gradients` must have the shape of `activations`, {tuple(activations.shape)}, or {constant} "
+            f"if they are the same at every site; got {tuple(gradients.shape)}."
+        )
+    return _wide(activations), _wide(gradients)
+
+
+def _sum_over_sites(values: Tensor, like: Tensor) -> Tensor:
+    repeats = math.prod(like.shape[2:]) // math.prod(values.shape[2:])
+    return values.flatten(2).sum(2) * repeats
+
+
+def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
+    with torch.autocast(activations.device.type, enabled=False):
+        flat = torch.bmm(weights[:, None], activations.flatten(2))[:, 0]
+    return flat.relu().view(activations.shape[0], *activations.shape[2:])

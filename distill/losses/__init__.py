@@ -1,0 +1,21 @@
+"""Losses: from tensors to one number. They never call a model."""
+
+from distill.losses.cross_entropy import CrossEntropy
+from distill.losses.explanation import DISTANCES, ExplanationMatching, explanation_loss
+from distill.losses.inputs import TermInputs
+from distill.losses.objective import TERMS, Losses, Objective, WeightedTerm
+from distill.losses.soft_targets import SoftTargets, soft_target_loss
+
+__all__ = [
+    "DISTANCES",
+    "TERMS",
+    "CrossEntropy",
+    "ExplanationMatching",
+    "Losses",
+    "Objective",
+    "SoftTargets",
+    "TermInputs",
+    "WeightedTerm",
+    "explanation_loss",
+    "soft_target_loss",
+]
