@@ -1,0 +1,42 @@
+"""Configuration: YAML -> typed records. Knows no torch; networks and data sets are looked up when they are built."""
+
+from distill.config.identity import identity
+from distill.config.loading import load, merge
+from distill.config.sections import (
+    AnyTerm,
+    AugmentSection,
+    CheckpointSection,
+    Config,
+    CrossEntropyTerm,
+    DataSection,
+    ExplanationTerm,
+    LoggersSection,
+    MonitorSection,
+    Normalisation,
+    OptimizerSection,
+    ScheduleSection,
+    SoftTargetsTerm,
+    StudentSection,
+    TeacherSection,
+)
+
+__all__ = [
+    "AnyTerm",
+    "AugmentSection",
+    "CheckpointSection",
+    "Config",
+    "CrossEntropyTerm",
+    "DataSection",
+    "ExplanationTerm",
+    "LoggersSection",
+    "MonitorSection",
+    "Normalisation",
+    "OptimizerSection",
+    "ScheduleSection",
+    "SoftTargetsTerm",
+    "StudentSection",
+    "TeacherSection",
+    "identity",
+    "load",
+    "merge",
+]

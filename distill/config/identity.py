@@ -1,0 +1,44 @@
+"""Which experiment a configuration describes, wherever it lies and on whatever device it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from distill.config.sections import Config
+
+#: Keys that do not change what a run computes, only where it lies and how it is shown.
+NOT_IDENTITY = ("name", "output_dir", "loggers", "checkpoint", "data.root", "data.download", "teacher.checkpoint")
+NOT_IDENTITY_TRAINER = (
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "log_every_n_steps",
+    "profiler",
+    "num_sanity_val_steps",
+    "plugins",
+    "default_root_dir",
+)
+
+
+def identity(config: Config, *, teacher_hash: str | None = None) -> str:
+    """Hash what a run computes: the same for the same experiment, wherever it lies and on whatever device it runs.
+
+    Example:
+        >>> from distill.config import load
+        >>> identity(load([], ["name=a"])) == identity(load([], ["name=b"]))
+        True
+    """
+    plain = config.model_dump(mode="json")
+    for key in NOT_IDENTITY:
+        *parents, last = key.split(".")
+        section = plain
+        for parent in parents:
+            section = section.get(parent) or {}
+        section.pop(last, None)
+    plain["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
+    plain["teacher_hash"] = teacher_hash
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

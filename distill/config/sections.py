@@ -1,0 +1,240 @@
+"""The sections of a configuration: one typed record each, a line for every key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Layer = str
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class OpenSection(Section):
+    """A part whose other keys are handed on to what it names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that are handed on."""
+        return dict(self.model_extra or {})
+
+
+class Normalisation(Section):
+    """Mean and standard deviation of every channel, in units of images in [0, 1]."""
+
+    mean: list[float]
+    std: list[Positive]
+
+
+class AugmentSection(Section):
+    """Views of an image in training: a crop after padding, and a mirror image."""
+
+    pad: Annotated[int, Field(ge=0)] = 4
+    """Pixels added on each side before the crop; 0 leaves the crop out."""
+    flip: bool = True
+    """Whether half of the views are mirrored."""
+    padding: Literal["zero", "reflect"] = "zero"
+    """What the added pixels are."""
+
+
+class DataSection(OpenSection):
+    """Which images; other keys belong to the data set, see `distill list datasets`."""
+
+    name: str = "fashion_scenes"
+    """A data set of `distill list datasets`."""
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Images a step, on each device."""
+    eval_batch_size: Annotated[int, Field(ge=1)] = 256
+    """Images a step where nothing is trained."""
+    seed: int = 0
+    """Fixes scenes, splits and views; runs that share it meet the same images in the same views."""
+    augment: AugmentSection = AugmentSection()
+    """Views in training."""
+
+
+class StudentSection(OpenSection):
+    """The network that is trained; other keys are its own, such as `dropout`."""
+
+    name: str = "wrn_16_2"
+    """A network of `distill list models`, or `package.module:callable`."""
+    normalisation: Normalisation | None = None
+    """Input scaling; the training images' own statistics if left out."""
+
+
+class TeacherSection(OpenSection):
+    """The network that is learnt from; other keys are its own."""
+
+    checkpoint: str
+    """A run directory, .ckpt, .safetensors, or a plain state dict (.pth)."""
+    name: str | None = None
+    """Architecture; needed for a plain state dict, checked otherwise."""
+    normalisation: Normalisation | None = None
+    """Input scaling; needed for a plain state dict."""
+
+
+class Term(Section):
+    """What every term has."""
+
+    weight: NotNegative = 1.0
+    """What the term counts for; at 0 it is not computed."""
+
+
+class CrossEntropyTerm(Term):
+    """Cross-entropy with the labels."""
+
+    term: Literal["cross_entropy"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the label that is spread over all classes."""
+
+
+class SoftTargetsTerm(Term):
+    """The teacher's softened probabilities."""
+
+    term: Literal["soft_targets"]
+    temperature: Positive = 4.0
+    """T; the term is scaled by its square."""
+
+
+class ExplanationTerm(Term):
+    """The teacher's maps."""
+
+    term: Literal["explanation"]
+    method: Literal["cam", "grad_cam", "positive_grad_cam", "grad_cam_pp"] = "grad_cam_pp"
+    """How maps are made, see `distill list methods`."""
+    layer: Layer = "final"
+    """Layer of the student that is explained."""
+    teacher_layer: Layer | None = None
+    """Layer of the teacher; the same name if left out."""
+    target: Literal["label", "teacher", "student"] = "label"
+    """Which class is explained: the label, or the first choice of one of the two."""
+    normalize: Literal["l2", "max", "sum", "min_max", "none"] = "l2"
+    """Scale of each map by itself."""
+    distance: Literal["squared_error", "cosine", "l1", "jensen_shannon"] = "squared_error"
+    """How two maps are compared."""
+    gradients: Literal["auto", "closed_form", "autograd"] = "auto"
+    """How gradients are found; `auto` takes the closed form where it is exact."""
+    statistics: Literal["batch", "running"] = "batch"
+    """What batch normalisation above the layer uses as constants while the student trains."""
+
+
+AnyTerm = Annotated[CrossEntropyTerm | SoftTargetsTerm | ExplanationTerm, Field(discriminator="term")]
+
+
+class OptimizerSection(Section):
+    """Stochastic gradient descent."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: Positive = 0.1
+    """Learning rate at the start, or the peak of a one-cycle schedule."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: NotNegative = 5e-4
+    decay_norm_and_bias: bool = True
+    """Whether batch normalisation and biases are decayed as well."""
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> OptimizerSection:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class ScheduleSection(Section):
+    """Learning rate over the epochs."""
+
+    name: Literal["constant", "multi_step", "cosine", "one_cycle"] = "cosine"
+    milestones: list[Annotated[int, Field(ge=1)]] = []
+    """Epochs at which `multi_step` multiplies the rate by `gamma`."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _milestones_belong_to_multi_step(self) -> ScheduleSection:
+        if bool(self.milestones) != (self.name == "multi_step"):
+            raise ValueError("milestones belong to name=multi_step, which needs at least one")
+        return self
+
+
+class MonitorSection(Section):
+    """Which weights of a run are kept as its student: selected on the validation split, never on the test split."""
+
+    metric: str = "validation/accuracy"
+    mode: Literal["max", "min"] = "max"
+    select: Literal["best", "last"] = "best"
+
+
+class CheckpointSection(Section):
+    """When the state of a run is saved, besides the end of every epoch."""
+
+    every_n_steps: Annotated[int, Field(ge=1)] | None = None
+
+
+class LoggersSection(Section):
+    """Where metrics go besides metrics.csv."""
+
+    tensorboard: bool = True
+
+
+class Config(Section):
+    """One run."""
+
+    name: str = "run"
+    """Name of the run directory."""
+    output_dir: str = "runs"
+    """Folder of the run directory."""
+    seed: int = 0
+    """Fixes initialisation, order and dropout."""
+    data: DataSection = DataSection()
+    student: StudentSection = StudentSection()
+    teacher: TeacherSection | None = None
+    """Left out for plain supervised training."""
+    objective: Annotated[dict[str, AnyTerm], Field(min_length=1)] = {
+        "cross_entropy": CrossEntropyTerm(term="cross_entropy")
+    }
+    optimizer: OptimizerSection = OptimizerSection()
+    schedule: ScheduleSection = ScheduleSection()
+    trainer: dict[str, Any] = {}
+    """Handed to Lightning's Trainer as it is; `precision: auto` takes bfloat16 where the hardware has it."""
+    monitor: MonitorSection = MonitorSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    loggers: LoggersSection = LoggersSection()
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _name_is_term(cls, terms: Any) -> Any:
+        if not isinstance(terms, Mapping):
+            return terms
+        return {
+            name: {"term": name, **value} if isinstance(value, Mapping) else value
+            for name, value in terms.items()
+            if value is not None
+        }
+
+    @model_validator(mode="after")
+    def _terms_have_what_they_need(self) -> Config:
+        if not any(term.weight > 0 for term in self.objective.values()):
+            raise ValueError("objective needs at least one term with a weight above 0")
+        taught = [n for n, term in self.objective.items() if term.weight > 0 and term.term != "cross_entropy"]
+        if taught and self.teacher is None:
+            raise ValueError(f"objective.{taught[0]} needs a teacher: add teacher.checkpoint, or set its weight to 0")
+        return self
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return Path(self.output_dir) / self.name
+
+    @property
+    def max_epochs(self) -> int:
+        """Length of the run in epochs."""
+        return int(self.trainer.get("max_epochs", 30))
