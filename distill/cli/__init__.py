@@ -1,0 +1,99 @@
+"""`distill ...`: parse, build, run, print. Torch is imported by the command that needs it, never for `--help`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.errors import InputError, RunError
+
+app = typer.Typer(
+    name="distill",
+    help="Distil a small network that gives a large one's answers for the large one's reasons.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigAndPairs = Annotated[
+    list[str],
+    typer.Argument(metavar="CONFIG... [key=value ...]", help="YAML files, then single keys; the last one wins."),
+]
+
+
+@app.command()
+def train(
+    arguments: ConfigAndPairs,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run of the same name.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
+) -> None:
+    """Train a teacher, a baseline or a student.
+
+    Without a `teacher` section this is plain supervised training. The same command again goes on where the run
+    stopped, or says that it is done.
+    """
+    from distill.cli.train import run
+
+    run(arguments, overwrite=overwrite, dry_run=dry_run)
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")],
+    reference: Annotated[
+        Path | None, typer.Option(help="The teacher: agreement and maps are compared with its own.")
+    ] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="key=value[,key=value]",
+            help="A test set: the run's own with other keys of its data section; may be given several times.",
+        ),
+    ] = None,
+    layer: Annotated[str, typer.Option(help="Layer that is explained.")] = "final",
+    method: Annotated[str, typer.Option(help="How maps are made, see `distill list methods`.")] = "grad_cam_pp",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many images of each test set.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the results; the run's own, or their parent.")] = None,
+    title: Annotated[str, typer.Option(help="Headline of the report.")] = "Evaluation",
+) -> None:
+    """Measure runs on the test split: accuracy, agreement with the teacher, and their maps.
+
+    Writes evaluation.json, maps.png and report.html.
+    """
+    from distill.cli.evaluate import run
+
+    run(runs, reference=reference, on=on or [], layer=layer, method=method, limit=limit, output=output, title=title)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="models|datasets|terms|methods|metrics", help="What to list.")],
+) -> None:
+    """List what a configuration can name."""
+    from distill.cli.listing import run
+
+    run(what)
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one message and exit 2, a failed run exit 1."""
+    # Lightning's own, about torch's internals; nothing a user could do.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    try:
+        app()
+    except (InputError, RunError) as error:
+        from rich.console import Console
+
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]distill:[/] {_plain(error)}", highlight=False)
+        sys.exit(error.exit_code)
+
+
+def _plain(error: BaseException) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))

@@ -1,0 +1,75 @@
+"""`distill list`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+
+from distill.errors import InputError, unknown
+
+
+def run(what: str) -> None:
+    """Print a table of the names of one kind."""
+    if what not in _LISTS:
+        raise InputError(unknown("list", what, _LISTS))
+    columns, rows = _LISTS[what]()
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=False).print(table)
+
+
+_Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+
+def _models() -> _Listing:
+    from distill.models import FAMILIES
+
+    return ("name", "what", "layers"), [(f.name, f.about, ", ".join(f.layers)) for f in FAMILIES]
+
+
+def _datasets() -> _Listing:
+    from distill.data import dataset_info
+
+    rows = dataset_info()
+    return ("name", "what", "keys of the data section"), [(r.name, r.description, ", ".join(r.options)) for r in rows]
+
+
+def _terms() -> _Listing:
+    from typing import get_args
+
+    from distill.config import AnyTerm
+
+    rows: list[tuple[str, ...]] = []
+    for kind in get_args(get_args(AnyTerm)[0]):
+        fields = {name: f for name, f in kind.model_fields.items() if name != "term"}
+        name = get_args(kind.model_fields["term"].annotation)[0]
+        rows.append((name, kind.__doc__ or "", ", ".join(f"{n}: {f.default}" for n, f in fields.items())))
+    return ("name", "what", "keys and defaults"), rows
+
+
+def _methods() -> _Listing:
+    from distill.explain import METHODS, cam, grad_cam, grad_cam_pp, positive_grad_cam
+
+    functions = {f.__name__: f for f in (cam, grad_cam, positive_grad_cam, grad_cam_pp)}
+    return ("name", "what"), [
+        (name, (functions[name].__doc__ or "").split("\n")[0].replace("\\", "")) for name in METHODS
+    ]
+
+
+def _metrics() -> _Listing:
+    from distill.metrics import METRICS
+
+    rows = [("accuracy", "share of images on which the label is the first choice")]
+    return ("name", "what"), [*rows, *((name, about) for name, (_, about) in METRICS.items())]
+
+
+_LISTS: dict[str, Callable[[], _Listing]] = {
+    "models": _models,
+    "datasets": _datasets,
+    "terms": _terms,
+    "methods": _methods,
+    "metrics": _metrics,
+}

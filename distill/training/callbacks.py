@@ -1,0 +1,101 @@
+"""What watches a run: numbers that are none, and the user's wish to stop."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from distill.config import CheckpointSection, MonitorSection
+from distill.errors import RunError
+from distill.training.module import DistillationModule
+
+
+class InterruptError(RunError):
+    """The user stopped the run; its state is saved."""
+
+    exit_code = 130
+
+
+class FiniteGuard(Callback):
+    """Stop a run whose loss is not a number, with the name of the term and the step.
+
+    The step itself never waits for the device: it notes the first bad step of each term there. That is read when
+    metrics are logged, and before every checkpoint, so that no bad weights replace good ones.
+    """
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Look at log points."""
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._check(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Any) -> None:
+        """Look before anything is written."""
+        self._check(trainer, pl_module)
+
+    def _check(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, DistillationModule)
+        bad = module.bad_terms()
+        if not bad:
+            return
+        told = " and ".join(f"{name!r} at step {step}" for name, step in bad.items())
+        kept = [c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
+        last = Path(kept[0]) / "last.ckpt" if kept else None
+        where = f"the last good checkpoint is {last}" if last and last.exists() else "no checkpoint was made before"
+        raise RunError(
+            f"term {told} is not a finite number; {where}. Lower optimizer.lr or the weight of the term, "
+            "or set trainer.gradient_clip_val."
+        )
+
+
+class GracefulStop(Callback):
+    """Finish the step, save and leave on the first Ctrl-C or SIGTERM; leave at once on the second."""
+
+    def __init__(self, last: Path) -> None:
+        self.last = last
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Save and leave, if asked to."""
+        if self.asked:
+            trainer.save_checkpoint(self.last)
+            raise InterruptError(f"stopped at step {trainer.global_step}; the same command goes on from there.")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Listen no more."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def checkpoints(folder: Path, monitor: MonitorSection, section: CheckpointSection) -> list[ModelCheckpoint]:
+    """Keep the last state of a run, and the best one by what is monitored; each is one file, replaced as a whole."""
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_top_k": 1}
+    kept = [
+        ModelCheckpoint(
+            filename="best", monitor=monitor.metric, mode=monitor.mode, save_on_train_epoch_end=True, **common
+        ),
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common),
+    ]
+    if section.every_n_steps is not None:
+        kept.append(
+            ModelCheckpoint(
+                filename="last", every_n_train_steps=section.every_n_steps, save_on_train_epoch_end=False, **common
+            )
+        )
+    return kept

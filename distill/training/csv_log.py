@@ -1,0 +1,77 @@
+"""metrics.csv: one row a log point, kept across interruptions."""
+
+from __future__ import annotations
+
+import csv
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+
+class MetricsFile(Logger):
+    """Append metrics to a CSV file.
+
+    Convention:
+        - Columns are ``epoch``, ``step``, then metrics as they appear; a cell is empty where nothing was measured.
+        - A resumed run goes on in the same file: rows from the checkpoint's step onward, which will be computed
+          again, are dropped first.
+
+    Args:
+        path: The file.
+        first_step: Number of steps that the run has already made.
+    """
+
+    def __init__(self, path: Path, *, first_step: int = 0) -> None:
+        super().__init__()
+        self.path = path
+        self._rows: list[dict[str, str]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
+        self._columns = _columns(self._rows)
+        self._rewrite()
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """There is one file a run."""
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add a row, and columns if there are new ones."""
+        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        epoch = metrics.get("epoch")
+        row = {"epoch": "" if epoch is None else str(int(epoch)), "step": str(step or 0)}
+        row |= {name: repr(float(value)) for name, value in values.items()}
+        self._rows.append(row)
+        columns = _columns([row], self._columns)
+        if columns != self._columns:
+            self._columns = columns
+            self._rewrite()
+        else:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml holds them."""
+
+    def _rewrite(self) -> None:
+        part = self.path.with_name(self.path.name + ".part")
+        with part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(self._rows)
+        part.replace(self.path)
+
+
+def _columns(rows: list[dict[str, str]], known: list[str] | None = None) -> list[str]:
+    names = list(known or ["epoch", "step"])
+    return list(dict.fromkeys([*names, *(name for row in rows for name in row)]))

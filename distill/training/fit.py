@@ -1,0 +1,95 @@
+"""One run from its state on disk to the student in its directory."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from distill.config import Config
+from distill.errors import InputError
+from distill.models import save_model
+from distill.training.callbacks import FiniteGuard, GracefulStop, checkpoints
+from distill.training.csv_log import MetricsFile
+from distill.training.directory import RunDirectory
+from distill.training.module import DistillationModule
+from distill.training.precision import resolve_precision
+from distill.training.progress import RunProgress
+
+_QUIET = ("does not have many workers", "You defined a `validation_step` but", "The number of training batches")
+
+
+def fit(module: DistillationModule, data: pl.LightningDataModule, config: Config) -> None:
+    """Train until the run is done, from its last state if it has one, and keep its student.
+
+    Args:
+        module: The student with all that trains it.
+        data: Batches.
+        config: The run; its directory must be open.
+
+    Raises:
+        RunError: if a loss is no finite number, or the user stops the run.
+        InputError: if Lightning does not take the ``trainer`` section.
+    """
+    directory = RunDirectory(config.directory)
+    state = directory.last if directory.last.exists() else None
+    trainer = make_trainer(config, directory, first_step=_steps_made(state))
+    with warnings.catch_warnings():
+        for message in _QUIET:
+            warnings.filterwarnings("ignore", message=f".*{message}.*")
+        trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
+    if trainer.is_global_zero:
+        keep_student(module, directory, select=config.monitor.select)
+
+
+def make_trainer(config: Config, directory: RunDirectory, *, first_step: int = 0) -> pl.Trainer:
+    """Build Lightning's Trainer: ours in what a run needs, the user's in the rest."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    section = dict(config.trainer)
+    section["precision"] = resolve_precision(section.get("precision", "auto"), str(section.get("accelerator", "auto")))
+    callbacks: list[Callback] = [
+        FiniteGuard(),
+        *checkpoints(directory.last.parent, config.monitor, config.checkpoint),
+        GracefulStop(directory.last),
+    ]
+    if section.pop("enable_progress_bar", True):
+        callbacks.append(RunProgress(config.name))
+    loggers: list[Logger] = [MetricsFile(directory.metrics, first_step=first_step)]
+    if config.loggers.tensorboard:
+        loggers.append(TensorBoardLogger(directory.path, name="tensorboard", version=""))
+    settings: dict[str, Any] = {
+        "max_epochs": config.max_epochs,
+        "default_root_dir": directory.path,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        **section,
+    }
+    try:
+        return pl.Trainer(
+            logger=loggers, callbacks=callbacks, enable_progress_bar=False, use_distributed_sampler=False, **settings
+        )
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        raise InputError(f"trainer: {error}") from error
+
+
+def keep_student(module: DistillationModule, directory: RunDirectory, *, select: str) -> Path:
+    """Write the weights that were selected on the validation split, without anything that only training needs."""
+    if select == "best" and directory.best.exists():
+        state = torch.load(directory.best, map_location="cpu", weights_only=True)["state_dict"]
+        prefix = "student."
+        module.student.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+    return save_model(module.student, directory.path)
+
+
+def _steps_made(state: Path | None) -> int:
+    if state is None:
+        return 0
+    return int(torch.load(state, map_location="cpu", weights_only=True, mmap=True)["global_step"])
