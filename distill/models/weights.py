@@ -144,7 +144,8 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} was not loaded: it wants to run code, or is no checkpoint at all. Only tensors and plain "
-            f"values are read; save a state dict (`torch.save(model.state_dict(), ...)`) or safetensors. ({_first_line(error)})"
+            "values are read; save a state dict (`torch.save(model.state_dict(), ...)`) or safetensors. "
+            f"({_first_line(error)})"
         ) from error
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise InputError(f"{path} is truncated or is no checkpoint: {_first_line(error)}") from error

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from omegaconf import OmegaConf
 
 from distill.config import Config
 from distill.errors import InputError
 from distill.models.weights import WEIGHTS_NAME
+from distill.training.environment import describe_machine
 
 State = Literal["new", "resume", "done"]
-_PACKAGES = ("distill-explain", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")
 
 
 @dataclass(frozen=True)
@@ -90,64 +85,9 @@ class RunDirectory:
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             self.config.write_text(OmegaConf.to_yaml(config.model_dump(mode="json")))
-            self.environment.write_text(json.dumps(describe_environment(config, identity), indent=2) + "\n")
+            self.environment.write_text(json.dumps(self._facts(config, identity), indent=2) + "\n")
         return state
 
-
-def describe_environment(config: Config, identity: str) -> dict[str, Any]:
-    """Collect what a figure must be quoted with."""
-    return {
-        "identity": identity,
-        "seed": config.seed,
-        "data_seed": config.data.seed,
-        "command": " ".join(sys.argv),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu(),
-        "cpu_count": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "commit": _commit(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def _commit() -> str | None:
-    """Name the commit of the code that runs, if it runs from a checkout."""
-    folder = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--", "."],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + (" with changes" if changed else "")
+    def _facts(self, config: Config, identity: str) -> dict[str, Any]:
+        seeds = {"seed": config.seed, "data_seed": config.data.seed}
+        return {"identity": identity, **seeds, "command": " ".join(sys.argv), **describe_machine()}

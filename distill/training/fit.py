@@ -9,10 +9,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from distill.config import Config
 from distill.errors import InputError
@@ -70,6 +70,7 @@ def make_trainer(config: Config, directory: RunDirectory, *, first_step: int = 0
         "default_root_dir": directory.path,
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
+        "log_every_n_steps": 20,
         **section,
     }
     try:
