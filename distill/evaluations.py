@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,9 +34,9 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_runs(
-    runs: Sequence[Path],
+    runs: Sequence[str],
     *,
-    reference: Path | None = None,
+    reference: str | None = None,
     on: Sequence[str] = (),
     maps: MapSettings | None = None,
     limit: int | None = None,
@@ -46,7 +46,7 @@ def evaluate_runs(
     """Measure runs on their test split, and write evaluation.json, maps.png and report.html.
 
     Args:
-        runs: Run directories.
+        runs: Run directories, each with a label before it if it likes: ``CE + KD=runs/kd``.
         reference: The teacher's; the others are compared with it.
         on: Test sets, each ``key=value[,key=value]`` of the data section; the runs' own if there are none.
         maps: How networks are explained.
@@ -57,13 +57,13 @@ def evaluate_runs(
     Raises:
         InputError: if a run is missing or unfinished, or runs differ in their classes or test images.
     """
-    folders = [*([reference] if reference else []), *(run for run in runs if run != reference)]
-    names = _names(folders)
-    networks = {names[folder]: load_model(folder) for folder in folders}
-    sections = {names[folder]: load_config([_recorded(folder)]).data for folder in folders}
+    given = [reference, *runs] if reference else list(runs)
+    folders = _labelled(given)
+    networks = {name: load_model(folder) for name, folder in folders.items()}
+    sections = {name: load_config([_recorded(folder)]).data for name, folder in folders.items()}
     sets = {name: _test_set(sections, changes, limit) for name, changes in _changes(on).items()}
-    output = output or (runs[0] if len(runs) == 1 else _parent(folders))
-    settings = {"reference": names[reference] if reference else None, "maps": maps}
+    output = output or (_split(runs[0])[1] if len(runs) == 1 else _parent(folders.values()))
+    settings = {"reference": next(iter(folders)) if reference else None, "maps": maps}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with _progress() as progress:
         tasks = {name: progress.add_task(f"evaluate on {name}", total=len(data)) for name, data in sets.items()}
@@ -92,19 +92,31 @@ def evaluate_runs(
         output / "report.html",
         title=title,
         record=record,
-        curves=[read_curves(folder, run=names[folder]) for folder in folders],
+        curves=[read_curves(folder, run=name) for name, folder in folders.items()],
         galleries=galleries,
-        facts={names[folder]: _facts(folder) for folder in folders},
+        facts={name: _facts(folder) for name, folder in folders.items()},
     )
     return Evaluation(record, page)
 
 
-def _names(folders: Sequence[Path]) -> dict[Path, str]:
-    parent = _parent(folders)
-    return {folder: str(folder.resolve().relative_to(parent)) for folder in folders}
+def _labelled(given: Sequence[str]) -> dict[str, Path]:
+    """Read `LABEL=RUN`; a run without a label has its path below what all runs share."""
+    pairs = [_split(text) for text in given]
+    parent = _parent([path for _, path in pairs])
+    folders: dict[str, Path] = {}
+    for label, path in pairs:
+        name = label or str(path.resolve().relative_to(parent))
+        if folders.setdefault(name, path) != path:
+            raise InputError(f"two runs are called {name!r}: {folders[name]} and {path}; label one, LABEL=RUN.")
+    return folders
 
 
-def _parent(folders: Sequence[Path]) -> Path:
+def _split(text: str) -> tuple[str, Path]:
+    label, mark, path = text.partition("=")
+    return (label, Path(path)) if mark and not Path(text).exists() else ("", Path(text))
+
+
+def _parent(folders: Iterable[Path]) -> Path:
     return Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
 
 

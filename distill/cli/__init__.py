@@ -44,9 +44,10 @@ def train(
 
 @app.command()
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")],
+    runs: Annotated[list[str], typer.Argument(metavar="[LABEL=]RUN...", help="Run directories, in the table's order.")],
     reference: Annotated[
-        Path | None, typer.Option(help="The teacher: agreement and maps are compared with its own.")
+        str | None,
+        typer.Option(metavar="[LABEL=]RUN", help="The teacher: agreement and maps are compared with its own."),
     ] = None,
     on: Annotated[
         list[str] | None,

@@ -14,9 +14,9 @@ from distill.report import table_rows
 
 
 def run(
-    runs: list[Path],
+    runs: list[str],
     *,
-    reference: Path | None,
+    reference: str | None,
     on: list[str],
     layer: str,
     method: str,
