@@ -1,0 +1,32 @@
+"""Data: sets in memory, counted views of their images, batches of them, and the splits as Lightning takes them."""
+
+from distill.data.augment import Padding, Views, to_unit
+from distill.data.datamodule import DistillDataModule
+from distill.data.fashion_scenes import FashionScenes
+from distill.data.imageset import ImageSet
+from distill.data.loader import BatchLoader, EpochSampler
+from distill.data.partition import partition
+from distill.data.registry import DATASETS, DatasetInfo, dataset_info, load_split
+from distill.data.scenes import SPLITS, TINTS, Background, Split
+from distill.data.statistics import channel_statistics
+
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "TINTS",
+    "Background",
+    "BatchLoader",
+    "DatasetInfo",
+    "DistillDataModule",
+    "EpochSampler",
+    "FashionScenes",
+    "ImageSet",
+    "Padding",
+    "Split",
+    "Views",
+    "channel_statistics",
+    "dataset_info",
+    "load_split",
+    "partition",
+    "to_unit",
+]

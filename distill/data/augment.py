@@ -1,0 +1,135 @@
+"""Views: numbered crops and flips of an image, so that which pixels a network saw is one whole number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, Num
+from torch import Tensor
+
+from distill.data.counted import Purpose, below, stream
+from distill.errors import InputError, unknown
+
+Padding = Literal["zero", "reflect"]
+
+
+@dataclass(frozen=True)
+class Views:
+    """All crops of an image padded by ``pad`` pixels, each as it is and, with ``flip``, mirrored left to right.
+
+    Convention:
+        - View ``(f * (2 pad + 1) + dy) * (2 pad + 1) + dx`` starts at row ``dy`` and column ``dx`` of the padded image,
+          is as large as the image, and is mirrored afterwards if ``f`` is 1.
+        - The view in the middle, ``identity``, is the image itself.
+
+    Args:
+        pad: Pixels added on every side, 0 or more.
+        flip: Whether mirrored views are among them.
+        padding: ``zero`` pads with black, ``reflect`` with the image mirrored at its outermost pixels.
+
+    Raises:
+        InputError: if ``pad`` is negative or ``padding`` unknown.
+
+    Example:
+        >>> views = Views(pad=1)
+        >>> views.count, views.identity, views.decode(torch.tensor([0, 4, 17]))
+        (18, 4, (tensor([0, 1, 2]), tensor([0, 1, 2]), tensor([False, False,  True])))
+    """
+
+    pad: int = 4
+    flip: bool = True
+    padding: Padding = "zero"
+
+    def __post_init__(self) -> None:
+        if self.pad < 0:
+            raise InputError(f"`pad` must be 0 or more pixels, got {self.pad}.")
+        if self.padding not in get_args(Padding):
+            raise InputError(unknown("padding", self.padding, get_args(Padding)))
+
+    @property
+    def shifts(self) -> int:
+        """Positions that a crop can take along one axis."""
+        return 2 * self.pad + 1
+
+    @property
+    def count(self) -> int:
+        """Number of views."""
+        return self.shifts**2 * (2 if self.flip else 1)
+
+    @property
+    def identity(self) -> int:
+        """The view that is the image itself."""
+        return self.pad * self.shifts + self.pad
+
+    def draw(self, n: int, *, seed: int, epoch: int) -> Int64[Tensor, " n"]:
+        """Give each of ``n`` images its view for an epoch.
+
+        Convention:
+            - Element ``i`` is a function of ``seed``, ``epoch`` and ``i``: neither the order of training, nor ``n``,
+              nor a resumed run changes it.
+
+        Example:
+            >>> Views().draw(3, seed=0, epoch=1).tolist() == Views().draw(9, seed=0, epoch=1).tolist()[:3]
+            True
+        """
+        return torch.from_numpy(below(stream(Purpose.VIEW, seed=seed, part=epoch).random_raw(n), self.count))
+
+    def decode(self, view: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Split view numbers into first row, first column, and whether the crop is mirrored."""
+        rest = view % self.shifts**2
+        return rest // self.shifts, rest % self.shifts, view >= self.shifts**2
+
+    def crop(self, images: Num[Tensor, "n c h w"], view: Int64[Tensor, " n"]) -> Num[Tensor, "n c h w"]:
+        """Take one view of each image and keep the type; masks go through it as images of one channel.
+
+        Raises:
+            InputError: if ``padding`` is ``reflect`` and the image is no larger than ``pad``.
+        """
+        if self.count == 1:
+            return images
+        n, channels, height, width = images.shape
+        if self.padding == "reflect" and self.pad >= min(height, width):
+            raise InputError(f"`pad` must be below the image's side to reflect, got {self.pad} for {height} x {width}.")
+        top, left, mirrored = (part[:, None] for part in self.decode(view))
+        rows = torch.arange(height, device=images.device) + top
+        columns = torch.arange(width, device=images.device)
+        columns = torch.where(mirrored, width - 1 - columns, columns) + left
+        if self.padding == "zero":
+            images = F.pad(images, [self.pad] * 4)
+        else:
+            rows, columns = _reflect(rows - self.pad, height), _reflect(columns - self.pad, width)
+        pixels = rows[:, :, None] * images.shape[3] + columns[:, None, :]
+        pixels = pixels.view(n, 1, height * width).expand(n, channels, height * width)
+        return images.flatten(2).gather(2, pixels).view(n, channels, height, width)
+
+    def apply(self, images: Num[Tensor, "n c h w"], view: Int64[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        """Take one view of each image, as float in [0, 1] and in ``channels_last`` layout.
+
+        Convention:
+            - One batch of index arithmetic on whatever device the images are on, with no wait for it.
+            - uint8 is divided by 255; float is taken to be in [0, 1] already.
+
+        Args:
+            images: uint8, or float in [0, 1].
+            view: A number from 0 to ``count`` - 1 for each of them.
+        """
+        return to_unit(self.crop(images, view))
+
+
+def to_unit(images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Turn uint8 images into float32 in [0, 1], float ones as they are, both in ``channels_last`` layout.
+
+    Example:
+        >>> to_unit(torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8))
+        tensor([[[[0.0000, 0.2000, 1.0000]]]])
+    """
+    if images.is_floating_point():
+        return images.contiguous(memory_format=torch.channels_last)
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def _reflect(position: Int64[Tensor, "n s"], length: int) -> Int64[Tensor, "n s"]:
+    return length - 1 - (length - 1 - position.abs()).abs()
