@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distill.explain.cam import cam, grad_cam, grad_cam_pp, positive_grad_cam
 from distill.explain.gradients import Gradients, score_gradients
+from distill.explain.untouched import untouched
 from distill.maps import Normalization, normalize_maps
 from distill.types import Head, MapPair, StagedOutput
 
@@ -104,7 +105,7 @@ class Explainer:
         """
         if self.target == "label" and labels is None:
             raise ValueError("`labels` are needed to explain them; give them, or choose `target='predicted'`.")
-        with torch.set_grad_enabled(create_graph and torch.is_grad_enabled()):
+        with untouched(model), torch.set_grad_enabled(create_graph and torch.is_grad_enabled()):
             output = model.run(images, [self.layer])
         target = output.logits.argmax(1) if self.target == "predicted" else labels
         assert target is not None

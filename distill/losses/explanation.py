@@ -11,6 +11,7 @@ formula as printed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -46,15 +47,16 @@ def explanation_loss(
         A scalar, float32 or wider, not negative.
 
     Raises:
-        ValueError: if ``distance`` or ``normalize`` is unknown.
+        ValueError: if ``distance`` or ``normalize`` is unknown, or the numbers of maps differ.
 
     Example:
         >>> maps = torch.tensor([[[3.0, 4.0]]])
         >>> explanation_loss(maps, torch.tensor([[[4.0, 3.0]]]), normalize="l2", distance="squared_error")
         tensor(0.0800)
     """
-    if distance not in DISTANCES:
-        raise ValueError(f"`distance` must be one of {', '.join(DISTANCES)}, got {distance!r}.")
+    _check(normalize, distance)
+    if len(student_maps) != len(teacher_maps):
+        raise ValueError(f"maps must be of the same samples, got {len(student_maps)} and {len(teacher_maps)}.")
     student = student_maps
     teacher = resize_maps(_wide(teacher_maps.detach()), student_maps.shape[1:])
     student, teacher = normalize_maps(student, normalize), normalize_maps(teacher, normalize)
@@ -71,6 +73,7 @@ class ExplanationMatching(nn.Module):
 
     def __init__(self, *, normalize: Normalization = "l2", distance: str = "squared_error") -> None:
         super().__init__()
+        _check(normalize, distance)
         self.normalize = normalize
         self.distance = distance
 
@@ -79,6 +82,12 @@ class ExplanationMatching(nn.Module):
         if inputs.maps is None:
             raise ValueError("term 'explanation' needs maps of student and teacher.")
         return explanation_loss(*inputs.maps, normalize=self.normalize, distance=self.distance)
+
+
+def _check(normalize: str, distance: str) -> None:
+    for name, got, known in (("normalize", normalize, get_args(Normalization)), ("distance", distance, DISTANCES)):
+        if got not in known:
+            raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {got!r}.")
 
 
 def _squared_error(student: Tensor, teacher: Tensor) -> Tensor:

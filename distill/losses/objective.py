@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class Objective(nn.Module):
         terms: By name; the names are those of the log.
 
     Raises:
-        ValueError: if no term has a weight, or a weight is negative.
+        ValueError: if no term has a weight, or a weight is negative or not finite.
 
     Example:
         >>> objective = Objective({"cross_entropy": WeightedTerm(0.5, CrossEntropy())})
@@ -59,9 +60,9 @@ class Objective(nn.Module):
 
     def __init__(self, terms: Mapping[str, WeightedTerm]) -> None:
         super().__init__()
-        negative = [name for name, (weight, _) in terms.items() if weight < 0]
-        if negative:
-            raise ValueError(f"weights must not be negative; they are for {', '.join(negative)}.")
+        wrong = {name: weight for name, (weight, _) in terms.items() if not 0 <= weight < math.inf}
+        if wrong:
+            raise ValueError(f"every weight must be a finite number, 0 or above; got {wrong}.")
         self.weights = {name: weight for name, (weight, _) in terms.items() if weight > 0}
         if not self.weights:
             raise ValueError("the objective needs a term with a weight above 0.")

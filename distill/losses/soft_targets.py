@@ -30,7 +30,7 @@ def soft_target_loss(
         A scalar in nats, float32 or wider, not negative.
 
     Raises:
-        ValueError: if the numbers of classes differ.
+        ValueError: if the numbers of classes differ, or the temperature is not above 0.
 
     References:
         Hinton, Vinyals & Dean, arXiv 1503.02531, section 2.
@@ -45,6 +45,8 @@ def soft_target_loss(
             f"student and teacher must have the same classes, got logits {tuple(student_logits.shape)} "
             f"and {tuple(teacher_logits.shape)}."
         )
+    if not temperature > 0:
+        raise ValueError(f"`temperature` must be above 0, got {temperature}.")
     log_student = F.log_softmax(_wide(student_logits) / temperature, dim=1)
     log_teacher = F.log_softmax(_wide(teacher_logits.detach()) / temperature, dim=1)
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2

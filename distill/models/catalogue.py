@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torchvision
-from torch import nn
+from torch import fx, nn
 
 from distill.errors import InputError, unknown
 from distill.models import wrn
@@ -79,8 +79,10 @@ def create_model(
         network = build(num_classes=num_classes, in_channels=in_channels, **options)
     except (TypeError, ValueError) as error:
         raise InputError(f"model {name!r} with options {options}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"model {name!r} must return an nn.Module, got {type(network).__name__}.")
     if cuts is None:
-        cuts = find_final(network)
+        cuts = _find_cuts(name, network)
     spec = ModelSpec(name, num_classes, in_channels, options, tuple(classes))
     return StagedNetwork(network, spec, cuts=cuts, taps=taps, mean=mean, std=std)
 
@@ -98,6 +100,16 @@ def find_final(network: nn.Module) -> dict[str, str]:
         if graph.linear_classifier(graph.node(path)) is not None:
             return {"final": path}
     return {}
+
+
+def _find_cuts(name: str, network: nn.Module) -> dict[str, str]:
+    try:
+        return find_final(network)
+    except (fx.proxy.TraceError, TypeError) as error:
+        raise InputError(
+            f"model {name!r} cannot be traced by torch.fx: {error}. Its forward pass must take one tensor and must not "
+            "branch on values; mark what cannot be traced with `torch.fx.wrap`."
+        ) from error
 
 
 def _resolve(name: str) -> tuple[Callable[..., nn.Module], Mapping[str, str] | None, Mapping[str, str]]:
@@ -129,7 +141,10 @@ def _import(name: str) -> Callable[..., nn.Module]:
         raise InputError(f"model {name!r} cannot be imported: {error}") from error
     if not callable(build):
         raise InputError(f"model {name!r} is not callable; it must return an nn.Module.")
-    accepts = inspect.signature(build).parameters
+    try:
+        accepts = inspect.signature(build).parameters
+    except ValueError:  # builtins have none
+        return build
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepts.values()):
         return build
     return lambda **kw: build(**{k: v for k, v in kw.items() if k in accepts or k != "in_channels"})

@@ -6,8 +6,9 @@ function of that layer's activations alone. The network is traced once with torc
 
 from __future__ import annotations
 
+import inspect
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ class NetworkGraph:
     def __init__(self, network: nn.Module) -> None:
         tracer = NodePathTracer()
         self.network = network
-        self.graph = _out_of_place(tracer.trace(network))
+        self.graph = tracer.trace(network)
+        self._overwritten = _overwritten(self.graph, network)
         self._nodes: dict[str, fx.Node] = {}
         for node, path in tracer.node_to_qualname.items():
             parts = path.split(".")
@@ -72,6 +74,11 @@ class NetworkGraph:
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
         logits = graph.graph_copy(self.graph, copies)
+        for node, value in self._overwritten.items():
+            if value in nodes.values():
+                with graph.inserting_before(copies[node]):
+                    kept = graph.call_function(torch.clone, (copies[value],))
+                copies[node].replace_input_with(copies[value], kept)
         graph.output((logits, {name: copies[node] for name, node in nodes.items()}))
         return fx.GraphModule(self._targets(graph), graph)
 
@@ -94,6 +101,9 @@ class NetworkGraph:
         modules: dict[str, nn.Module] = {}
         for node in nodes:
             module = self.module(node)
+            given = copies
+            if self._overwritten.get(node) is cut:
+                given = {**copies, cut: graph.call_function(torch.clone, (copies[cut],))}
             if isinstance(module, _BatchNorm):
                 path = str(node.target)
                 modules[path] = _ConstantBatchNorm(module)
@@ -102,7 +112,7 @@ class NetworkGraph:
             elif isinstance(module, _DROPOUT):
                 copies[node] = copies[node.all_input_nodes[0]]
             else:
-                copies[node] = graph.node_copy(node, lambda old: copies[old])
+                copies[node] = graph.node_copy(node, given.__getitem__)
         graph.output(copies[self._output.all_input_nodes[0]])
         return fx.GraphModule({**self._targets(graph), **modules}, graph)
 
@@ -139,18 +149,30 @@ class _ConstantBatchNorm(nn.Module):
         return F.batch_norm(x, mean, variance, self.original.weight, self.original.bias, False, 0.0, self.original.eps)
 
 
-def _out_of_place(graph: fx.Graph) -> fx.Graph:
-    """Keep values that may be read from being overwritten by the operation that follows."""
-    replace: dict[Callable[..., Any], Callable[..., Any]] = {
-        operator.iadd: operator.add,
-        operator.imul: operator.mul,
-    }
+def _overwritten(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, fx.Node]:
+    """Find the operations in place, each with the value that it overwrites; who reads that later gets the result."""
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    found: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
-        if node.op == "call_function" and node.target in replace:
-            node.target = replace[node.target]
-        if node.kwargs.get("inplace"):
-            node.kwargs = {**node.kwargs, "inplace": False}
-    return graph
+        if node.all_input_nodes and _is_in_place(node, network):
+            found[node] = node.all_input_nodes[0]
+            for later in [user for user in found[node].users if order[user] > order[node]]:
+                later.replace_input_with(found[node], node)
+    return found
+
+
+def _is_in_place(node: fx.Node, network: nn.Module) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    if node.target in (operator.iadd, operator.imul) or (name.endswith("_") and not name.endswith("__")):
+        return True
+    if isinstance(node.target, str):
+        return False
+    try:
+        return bool(inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments.get("inplace"))
+    except (TypeError, ValueError):  # builtins have no signature, and no such argument
+        return False
 
 
 def _is_global_pooling(node: fx.Node, module: nn.Module | None) -> bool:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from distill.models.graph import NetworkGraph
+from distill.models.head import Cut, StagedHead
 from distill.types import StagedOutput
 
 
@@ -116,7 +116,7 @@ class StagedNetwork(nn.Module):
         return StagedOutput(
             logits=logits,
             activations={name: values[name] for name in layers},
-            heads={name: StagedHead(self, cut, values) for name, cut in plan.cuts.items()},
+            heads={name: StagedHead.after(cut, values) for name, cut in plan.cuts.items()},
         )
 
     def check_layer(self, layer: str) -> None:
@@ -148,17 +148,11 @@ class StagedNetwork(nn.Module):
         return {**self.__dict__, "_plans": {}, "_graphs": {}}  # traced graphs are made again where they are needed
 
 
-class _Cut(NamedTuple):
-    head: fx.GraphModule
-    classifier: nn.Linear | None
-    batch_norms: dict[str, _BatchNorm]
-
-
 class _Plan(NamedTuple):
     """How to read some layers in one forward pass."""
 
     reading: fx.GraphModule
-    cuts: dict[str, _Cut]
+    cuts: dict[str, Cut]
 
     @classmethod
     def make(cls, graph: NetworkGraph, paths: Mapping[str, str], taps: Container[str], training: bool) -> _Plan:
@@ -169,58 +163,12 @@ class _Plan(NamedTuple):
             if head_nodes is None:
                 continue
             batch_norms = {str(n.target): n for n in graph.batch_norms(head_nodes)}
-            if training:  # inputs of the head's batch normalisations, whose statistics may be asked for
-                read |= {path: n.all_input_nodes[0] for path, n in batch_norms.items()}
             modules = {path: graph.network.get_submodule(path) for path in batch_norms}
-            cuts[layer] = _Cut(graph.head(node), graph.linear_classifier(node), modules)  # type: ignore[arg-type]
+            for (
+                path,
+                batch_norm,
+            ) in batch_norms.items():  # what was given, where the batch's statistics may be asked for
+                if training or modules[path].running_mean is None:
+                    read[path] = batch_norm.all_input_nodes[0]
+            cuts[layer] = Cut(graph.head(node), graph.linear_classifier(node), modules)  # type: ignore[arg-type]
         return cls(graph.reading(read), cuts)
-
-
-class StagedHead:
-    """What follows a cut, with batch normalisation as the constants of the pass that it belongs to.
-
-    Convention:
-        - In training the constants are that batch's own mean and biased variance; in evaluation, or after
-          :meth:`with_running_statistics`, the running ones. No gradient flows into either.
-    """
-
-    def __init__(self, owner: StagedNetwork, cut: _Cut, values: Mapping[str, Tensor]) -> None:
-        self._cut = cut
-        self._inputs = values if owner.training else {}
-        self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
-
-    @property
-    def classifier(self) -> nn.Linear | None:
-        """The linear layer, where the head is nothing but global average pooling and that layer; else None."""
-        return self._cut.classifier
-
-    @property
-    def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Mean and variance of every batch normalisation, by its dotted path."""
-        if self._statistics is None:
-            self._statistics = {
-                path: _statistics(module, self._inputs.get(path)) for path, module in self._cut.batch_norms.items()
-            }
-        return self._statistics
-
-    def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
-        """Carry activations of the layer on to the logits."""
-        return self._cut.head(activations, self.statistics)
-
-    def with_running_statistics(self) -> StagedHead:
-        """Give the same head with the running statistics."""
-        other = StagedHead.__new__(StagedHead)
-        other._cut, other._inputs, other._statistics = self._cut, {}, None
-        return other
-
-
-def _statistics(module: _BatchNorm, batch: Tensor | None) -> tuple[Tensor, Tensor]:
-    running = module.running_mean is not None and module.running_var is not None
-    if batch is None or not (module.training or not running):
-        if not running:
-            raise ValueError("batch normalisation without running statistics can only be explained in training.")
-        return module.running_mean.clone(), module.running_var.clone()  # type: ignore[union-attr]
-    batch = batch.detach()
-    axes = [0, *range(2, batch.ndim)]
-    variance, mean = torch.var_mean(batch if batch.dtype == torch.float64 else batch.float(), axes, correction=0)
-    return mean, variance

@@ -27,6 +27,7 @@ from distill.models.wrn import adapt_state_dict
 WEIGHTS_NAME, SPEC_NAME = "student.safetensors", "student.json"
 #: Where a training checkpoint keeps the student, and the record of how it is built.
 CHECKPOINT_PREFIX, CHECKPOINT_SPEC = "student.", "student_spec"
+_KEYS = {"name", "num_classes", "in_channels", "options", "classes", "normalisation"}
 
 
 def describe(net: StagedNetwork) -> dict[str, Any]:
@@ -40,8 +41,8 @@ def describe(net: StagedNetwork) -> dict[str, Any]:
         "options": dict(spec.options),
         "classes": list(net.classes),
         "normalisation": {
-            "mean": [round(v, 8) for v in net.normalise.mean.flatten().tolist()],
-            "std": [round(v, 8) for v in net.normalise.std.flatten().tolist()],
+            "mean": _shortest(net.normalise.mean),
+            "std": _shortest(net.normalise.std),
         },
     }
 
@@ -185,8 +186,8 @@ def _read_spec(path: Path) -> dict[str, Any]:
         described = json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(described, dict) or described.get("format") != 1:
-        raise InputError(f"{path} is not the record of a network (format 1).")
+    if not isinstance(described, dict) or described.get("format") != 1 or not described.keys() >= _KEYS:
+        raise InputError(f"{path} is not the record of a network (format 1), with {', '.join(sorted(_KEYS))}.")
     return described
 
 
@@ -222,6 +223,10 @@ def _fill(net: StagedNetwork, state: dict[str, Tensor], path: Path) -> None:
             f"{path} does not fit {net.spec.name} with {net.spec.num_classes} classes: {'; '.join(parts)}{detail}."
         )
     net.network.load_state_dict(state, strict=False)
+
+
+def _shortest(values: Tensor) -> list[float]:
+    return [float(str(value)) for value in values.flatten().cpu().numpy()]  # as few digits as tell all apart
 
 
 def _first_line(error: BaseException) -> str:

@@ -66,10 +66,18 @@ class GracefulStop(Callback):
             self._before[number] = signal.signal(number, self._ask)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Save and leave, if asked to."""
-        if self.asked:
+        """Save and leave, if asked to; after the last step of an epoch its validation comes first."""
+        if self.asked and not trainer.is_last_batch:
             trainer.save_checkpoint(self.last)
-            raise InterruptError(f"stopped at step {trainer.global_step}; the same command goes on from there.")
+            self._leave(trainer)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave, if asked to at the end of the last epoch, which was saved as every epoch is."""
+        if self.asked:
+            self._leave(trainer)
+
+    def _leave(self, trainer: pl.Trainer) -> None:
+        raise InterruptError(f"stopped at step {trainer.global_step}; the same command goes on from there.")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Listen no more."""
@@ -83,6 +91,15 @@ class GracefulStop(Callback):
         self.asked = True
 
 
+class StepCheckpoint(ModelCheckpoint):
+    """Save within an epoch. Its last step is left to the epoch's own checkpoint, which knows of the validation."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Save, unless the epoch is at its end."""
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, *args, **kwargs)
+
+
 def checkpoints(folder: Path, monitor: MonitorSection, section: CheckpointSection) -> list[ModelCheckpoint]:
     """Keep the last state of a run, and the best one by what is monitored; each is one file, replaced as a whole."""
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_top_k": 1}
@@ -94,7 +111,7 @@ def checkpoints(folder: Path, monitor: MonitorSection, section: CheckpointSectio
     ]
     if section.every_n_steps is not None:
         kept.append(
-            ModelCheckpoint(
+            StepCheckpoint(
                 filename="last", every_n_train_steps=section.every_n_steps, save_on_train_epoch_end=False, **common
             )
         )

@@ -33,6 +33,8 @@ class DistillationModule(pl.LightningModule):
     """
 
     first_bad_step: Tensor
+    train_sums: Tensor
+    train_samples: Tensor
 
     def __init__(
         self,
@@ -55,7 +57,10 @@ class DistillationModule(pl.LightningModule):
         self.validation_cross_entropy = MeanMetric()
         self.validation_agreement = MulticlassAccuracy(student.spec.num_classes, average="micro")
         self.register_buffer("first_bad_step", torch.full((len(objective.names),), _NEVER), persistent=False)
-        self._random_state: dict[str, Any] | None = None
+        # Sums of this epoch so far: part of the state, so that a run stopped within an epoch logs the means of all of it.
+        self.register_buffer("train_sums", torch.zeros(1 + 2 * len(objective.names)))
+        self.register_buffer("train_samples", torch.zeros(()))
+        self._resumed: dict[str, Any] | None = None
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Compute the objective of one batch; no value is read on the host."""
@@ -79,15 +84,16 @@ class DistillationModule(pl.LightningModule):
         raw = torch.stack([value.detach() for value in losses.raw.values()])
         fresh = ~raw.isfinite() & (self.first_bad_step == _NEVER)
         self.first_bad_step = torch.where(fresh, self.global_step, self.first_bad_step)
-        values = {"train/loss": losses.total}
-        values |= {f"train/{name}": value for name, value in losses.raw.items()}
-        values |= {f"train/{name}_weighted": value for name, value in losses.weighted.items()}
-        self.log_dict(
-            {name: value.detach() for name, value in values.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=samples,
-        )
+        values = torch.stack([losses.total, *losses.raw.values(), *losses.weighted.values()]).detach()
+        self.train_sums = self.train_sums + values * samples
+        self.train_samples = self.train_samples + samples
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch: the total, and every term as it is and weighted."""
+        names = ["loss", *self.objective.names, *(f"{name}_weighted" for name in self.objective.names)]
+        means = self.train_sums / self.train_samples
+        self.log_dict({f"train/{name}": mean for name, mean in zip(names, means, strict=True)}, sync_dist=True)
+        self.train_sums, self.train_samples = torch.zeros_like(self.train_sums), torch.zeros_like(self.train_samples)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
         """Measure the student on the validation split."""
@@ -121,15 +127,22 @@ class DistillationModule(pl.LightningModule):
         checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random state until training goes on."""
-        self._random_state = checkpoint.get("random_state")
+        """Keep what Lightning does not restore until training goes on."""
+        loop = checkpoint["loops"]["fit_loop"]["state_dict"]
+        self._resumed = {"random": checkpoint["random_state"], "loaders": loop.get("combined_loader", [])}
 
     def on_train_start(self) -> None:
-        """Go on with the random state of the checkpoint."""
-        if self._random_state is not None:
-            torch.set_rng_state(self._random_state["cpu"])
-            torch.cuda.set_rng_state_all(self._random_state["cuda"])
-            self._random_state = None
+        """Go on with the checkpoint's random state, and with the batch that was next.
+
+        Lightning made the loader to count its batches for the schedule, before it knew of the checkpoint.
+        """
+        if self._resumed is None:
+            return
+        for state in self._resumed["loaders"]:
+            self.trainer.train_dataloader.load_state_dict(state)
+        torch.set_rng_state(self._resumed["random"]["cpu"])
+        torch.cuda.set_rng_state_all(self._resumed["random"]["cuda"])
+        self._resumed = None
 
 
 def _unique(names: Any) -> tuple[str, ...]:

@@ -1,0 +1,95 @@
+"""What tests of explanations ask of a network."""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from distill.models import StagedNetwork
+from distill.types import Head, StagedOutput
+
+WRN_CUTS = ("group1", "group2", "final")
+
+
+def state(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of every parameter and buffer."""
+    return copy.deepcopy(network.state_dict())
+
+
+def same(found: Tensor, expected: Tensor) -> None:
+    """Equal but for the last bits, in which two runs of one convolution may differ."""
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-14)
+
+
+def hooks(network: nn.Module) -> int:
+    """How many hooks hang on a network."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in network.modules() for kind in kinds)
+
+
+def cut_module(network: StagedNetwork, layer: str) -> nn.Module:
+    """The module whose output a cut is."""
+    return network.network.get_submodule(network.cuts[layer])
+
+
+class Stacked(NamedTuple):
+    """A head that runs a function; it is no pooling and linear layer."""
+
+    function: nn.Module
+
+    @property
+    def classifier(self) -> nn.Linear | None:
+        return None
+
+    def with_running_statistics(self) -> Stacked:
+        return self
+
+    def __call__(self, activations: Tensor) -> Tensor:
+        logits = self.function(activations)
+        assert isinstance(logits, Tensor)
+        return logits
+
+
+class LiveTail(nn.Module):
+    """What follows `group2` of a wrn_10_1, run as its modules are, so that training couples the samples."""
+
+    def __init__(self, network: StagedNetwork) -> None:
+        super().__init__()
+        self.network = network.network
+
+    def forward(self, activations: Tensor) -> Tensor:
+        block = self.network.get_submodule("block3.layer.0")
+        parts = dict(block.named_children())
+        inner = parts["conv2"](parts["relu2"](parts["bn2"](parts["conv1"](activations))))
+        features = inner + parts["convShortcut"](activations)
+        top = dict(self.network.named_children())
+        logits = top["fc"](top["relu"](top["bn1"](features)).mean((2, 3)))
+        assert isinstance(logits, Tensor)
+        return logits
+
+
+def live_head(network: StagedNetwork) -> Head:
+    """The head of `group2`, with batch normalisation as it runs by itself."""
+    return Stacked(LiveTail(network))
+
+
+def sample(output: StagedOutput, layer: str, n: int) -> StagedOutput:
+    """One sample of a pass, with the head that belongs to the whole batch."""
+    return StagedOutput(
+        logits=output.logits[n : n + 1],
+        activations={layer: output.activations[layer][n : n + 1]},
+        heads={layer: output.heads[layer]},
+    )
+
+
+def own_gradients(output: StagedOutput, layer: str, target: Tensor) -> Tensor:
+    """The gradient of each sample's own score, one sample and one backward pass at a time."""
+    rows = []
+    for n in range(len(target)):
+        leaf = output.activations[layer][n : n + 1].detach().clone().requires_grad_()
+        score = output.heads[layer](leaf)[0, int(target[n])]
+        rows.append(torch.autograd.grad(score, leaf)[0])
+    return torch.cat(rows)
