@@ -57,7 +57,7 @@ def normalize_maps(maps: Float[Tensor, "n *s"], how: Normalization) -> Float[Ten
         flat = flat / torch.where(largest == 0, 1.0, largest)
         square = flat.square().sum(1, keepdim=True)
         size = torch.where(largest == 0, 0.0, torch.where(largest == 0, 1.0, square).sqrt())
-    empty = size == 0  # not `<= 0`: a map that is not a number must stay so
+    empty = size == 0
     return torch.where(empty, 0.0, flat / torch.where(empty, 1.0, size)).view_as(maps)
 
 

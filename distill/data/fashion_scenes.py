@@ -34,7 +34,7 @@ class FashionScenes(ImageSet):
         seed: Another seed places and colours the items anew.
         count: Number of scenes; 20,000, 2,000 or 4,000 if not given.
         objects: Instances a scene, 1 to 4, all of the scene's class.
-        background_bias: Probability that the background is mixed half and half with the colour of the class: a
+        background_bias: Probability that the background is mixed with the colour of the class, five parts to three: a
             shortcut that a network may learn.
         background: Overrides that probability: ``unbiased`` mixes in no colour, ``biased`` always that of the class,
             ``conflicting`` always that of another class.

@@ -96,7 +96,9 @@ def _paint_run(recipe: Recipe, number: NDArray[np.int64], roll: Dice, noise: NDA
     hills = stretch(noise[:, : 3 * _GRID**2].reshape(-1, 3, _GRID, _GRID), recipe.size)
     canvas = (hills.astype(np.uint16) * 3 >> 2).astype(np.uint8)
     tinted = tint >= 0
-    canvas[tinted] = (canvas[tinted].astype(np.uint16) + TINTS[tint[tinted], :, None, None]) // 2
+    canvas[tinted] = (
+        5 * canvas[tinted].astype(np.uint16) + 3 * TINTS[tint[tinted], :, None, None].astype(np.uint16)
+    ) >> 3
     for _ in range(_FRAGMENTS):
         other = (number + 1 + roll(len(items) - 1)) % len(items)
         _paint(canvas, _fragment(items[other], recipe.size, roll), _colour(roll, 0, 256))

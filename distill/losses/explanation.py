@@ -44,7 +44,7 @@ def explanation_loss(
         distance: One of the four names above.
 
     Returns:
-        A scalar, float32 or wider, not negative.
+        A scalar, float32 or wider, not negative up to rounding.
 
     Raises:
         ValueError: if ``distance`` or ``normalize`` is unknown, or the numbers of maps differ.

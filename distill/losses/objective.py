@@ -73,6 +73,11 @@ class Objective(nn.Module):
         """Names of the terms that count."""
         return tuple(self.weights)
 
+    @property
+    def taught(self) -> bool:
+        """Whether a term that counts looks at the teacher; else there is no need to run it."""
+        return any(not isinstance(term, CrossEntropy) for term in self.terms.values())
+
     def forward(
         self,
         student: StagedOutput,

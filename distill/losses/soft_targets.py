@@ -27,7 +27,7 @@ def soft_target_loss(
         temperature: T, above 0; 4 is usual on small images.
 
     Returns:
-        A scalar in nats, float32 or wider, not negative.
+        A scalar in nats, float32 or wider, not negative up to rounding.
 
     Raises:
         ValueError: if the numbers of classes differ, or the temperature is not above 0.

@@ -60,6 +60,19 @@ def test_dropout_in_the_head_is_not_drawn_again(images: Tensor, labels: Tensor, 
     assert float(first.amax()) > 0
 
 
+def test_looking_draws_no_random_number(images: Tensor, labels: Tensor) -> None:
+    network = create_model("wrn_10_1", num_classes=3, dropout=0.5).double().train()
+    random_state, before = torch.get_rng_state(), state(network)
+    network(images)
+    assert not torch.equal(torch.get_rng_state(), random_state)
+    torch.set_rng_state(random_state)
+    network.load_state_dict(before)
+    Explainer("grad_cam_pp", "group2")(network, images, labels)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("layer", WRN_CUTS)
 def test_grad_modes(wrn: StagedNetwork, images: Tensor, labels: Tensor, training: bool, layer: str) -> None:
