@@ -42,6 +42,16 @@ class Head(Protocol):
     def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
         """Carry activations of the layer on to the logits."""
 
+    @property
+    def logits(self) -> Float[Tensor, "n classes"]:
+        """What the forward pass returned."""
+
+    def opaque(self, activations: Float[Tensor, "n k *s"]) -> str | None:
+        """Say what hinders :meth:`pull_back`, if anything does."""
+
+    def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
+        """Carry a weight for every logit back to the activations, by ordinary forward operations."""
+
     def with_running_statistics(self) -> Head:
         """Give the same head with the running statistics as its constants."""
 

@@ -1,14 +1,21 @@
 """The gradient of a score with respect to the activations of a layer, through the head alone.
 
-Two ways, equal where both exist:
+Three ways, equal where they exist:
     - *closed form*: where the head is global average pooling and a linear layer, the gradient of a logit is the row of
       the class over the number of sites, the same at every site. No graph is differentiated twice.
-    - *autograd* through the head of any other layer. The trunk below the layer is never entered.
+    - *linear backward*: where the head is made of known layers, the gradient is a chain of transposed convolutions,
+      masks and scales, from the masks of the forward pass that was already made. No second pass of the head, no graph
+      is differentiated twice.
+    - *autograd* through a second pass of any other head.
+
+The trunk below the layer is never entered.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
 from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
@@ -18,7 +25,7 @@ from torch import Tensor, nn
 
 from distill.types import Head
 
-Gradients = Literal["auto", "closed_form", "autograd"]
+Gradients = Literal["auto", "closed_form", "linear", "autograd"]
 Score: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -37,13 +44,13 @@ def score_gradients(
         activations: What it was given.
         target: A class for every sample.
         create_graph: Whether the result must itself be differentiable, as for a training term.
-        how: ``auto`` takes the closed form where it is exact.
+        how: ``auto`` takes the first of the three ways that is exact; falling back to autograd is said once.
 
     Returns:
         Gradients in the shape of the activations, or with spatial axes of size 1 from the closed form.
 
     Raises:
-        ValueError: if the closed form is asked for and the head is another one, or ``how`` is unknown.
+        ValueError: if a way is asked for that this head does not have, or ``how`` is unknown.
     """
     if how not in get_args(Gradients):
         raise ValueError(f"`gradients` must be one of {get_args(Gradients)}, got {how!r}.")
@@ -51,8 +58,15 @@ def score_gradients(
         raise ValueError(
             "`gradients='closed_form'` needs a head that is global average pooling and a linear layer; use 'auto'."
         )
-    if how != "autograd" and head.classifier is not None:
+    if how in ("auto", "closed_form") and head.classifier is not None:
         return closed_form(head.classifier, activations, target)
+    if how in ("auto", "linear"):
+        hindrance = head.opaque(activations)
+        if hindrance is None:
+            return linear_backward(head, activations, target)
+        if how == "linear":
+            raise ValueError(f"`gradients='linear'` is not to be had: {hindrance}; use 'auto'.")
+        _say_once(hindrance)
     return through_head(head, activations, target, create_graph=create_graph)
 
 
@@ -63,6 +77,14 @@ def closed_form(
     rows = classifier.weight[target]
     sites = math.prod(activations.shape[2:])
     return (rows / sites).view(*rows.shape, *[1] * (activations.ndim - 2))
+
+
+def linear_backward(
+    head: Head, activations: Float[Tensor, "n k *s"], target: Int[Tensor, " n"]
+) -> Float[Tensor, "n k *s"]:
+    """Carry a 1 at the target's logit back through the head by forward operations."""
+    at_target = torch.zeros_like(head.logits.detach()).scatter_(1, target[:, None], 1.0)
+    return head.pull_back(at_target)
 
 
 def through_head(
@@ -81,3 +103,8 @@ def through_head(
         scores = head(activations).gather(1, target[:, None]).sum()
         (gradients,) = torch.autograd.grad(scores, activations, create_graph=create_graph)
     return gradients if create_graph else gradients.detach()
+
+
+@functools.cache
+def _say_once(hindrance: str) -> None:
+    warnings.warn(f"gradients are found by autograd, through a second pass of the head: {hindrance}.", stacklevel=4)

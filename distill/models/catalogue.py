@@ -74,6 +74,11 @@ def create_model(
         >>> create_model("wrn_16_2", num_classes=10).cuts["final"]
         'relu'
     """
+    if any(values is not None and len(values) != in_channels for values in (mean, std)):
+        raise InputError(
+            f"normalisation must have a mean and a std for each of the {in_channels} channels, "
+            f"got mean {mean} and std {std}."
+        )
     build, cuts, taps = _resolve(name)
     try:
         network = build(num_classes=num_classes, in_channels=in_channels, **options)

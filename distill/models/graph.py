@@ -6,7 +6,6 @@ function of that layer's activations alone. The network is traced once with torc
 
 from __future__ import annotations
 
-import inspect
 import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,7 +17,9 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.feature_extraction import NodePathTracer
 
-_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
+from distill.models.operations import DROPOUT, is_flatten, is_global_pooling, is_in_place
+
+_CONSTANT = "__constant_"
 
 
 class NetworkGraph:
@@ -39,6 +40,11 @@ class NetworkGraph:
             for end in range(1, len(parts) + 1):
                 self._nodes[".".join(parts[:end])] = node  # the last node of a module is its output
         self._output = next(node for node in self.graph.nodes if node.op == "output")
+
+    @property
+    def logits(self) -> fx.Node:
+        """The node whose value the network returns."""
+        return self._output.all_input_nodes[0]
 
     def node(self, path: str) -> fx.Node:
         """Find the node whose value is the output of the module at a dotted path."""
@@ -61,9 +67,10 @@ class NetworkGraph:
                     frontier.append(node)
         return [node for node in self.graph.nodes if node in seen]
 
-    def batch_norms(self, nodes: Iterable[fx.Node]) -> list[fx.Node]:
-        """Pick the batch normalisations among nodes."""
-        return [node for node in nodes if isinstance(self.module(node), _BatchNorm)]
+    def batch_norms(self, nodes: Iterable[fx.Node]) -> dict[str, _BatchNorm]:
+        """Pick the batch normalisations among nodes, by the nodes' names."""
+        modules = {node.name: self.module(node) for node in nodes}
+        return {name: module for name, module in modules.items() if isinstance(module, _BatchNorm)}
 
     def module(self, node: fx.Node) -> nn.Module | None:
         """Give the module that a node calls, or None if it calls a function."""
@@ -86,7 +93,7 @@ class NetworkGraph:
         """Build the function (activations, statistics) -> logits of what follows a cut.
 
         Convention:
-            - Batch normalisation is affine: ``statistics`` holds (mean, variance) under each one's dotted path.
+            - Batch normalisation is affine: ``statistics`` holds (mean, variance) under the name of each one's node.
             - Dropout is left out, as in evaluation.
 
         Raises:
@@ -105,16 +112,16 @@ class NetworkGraph:
             if self._overwritten.get(node) is cut:
                 given = {**copies, cut: graph.call_function(torch.clone, (copies[cut],))}
             if isinstance(module, _BatchNorm):
-                path = str(node.target)
-                modules[path] = _ConstantBatchNorm(module)
-                values = graph.call_function(operator.getitem, (statistics, path))
-                copies[node] = graph.call_module(path, (copies[node.all_input_nodes[0]], values))
-            elif isinstance(module, _DROPOUT):
+                constant = _CONSTANT + node.name
+                modules[constant] = _ConstantBatchNorm(module)
+                values = graph.call_function(operator.getitem, (statistics, node.name))
+                copies[node] = graph.call_module(constant, (copies[node.all_input_nodes[0]], values))
+            elif isinstance(module, DROPOUT):
                 copies[node] = copies[node.all_input_nodes[0]]
             else:
                 copies[node] = graph.node_copy(node, given.__getitem__)
-        graph.output(copies[self._output.all_input_nodes[0]])
-        return fx.GraphModule({**self._targets(graph), **modules}, graph)
+        graph.output(copies[self.logits])
+        return fx.GraphModule(self._targets(graph) | modules, graph)
 
     def linear_classifier(self, cut: fx.Node) -> nn.Linear | None:
         """Find the linear layer of a head that is global average pooling and that layer, and nothing else."""
@@ -122,19 +129,19 @@ class NetworkGraph:
         pooled = classifier = None
         for node in nodes:
             module = self.module(node)
-            if classifier is not None and not isinstance(module, _DROPOUT):
+            if classifier is not None and not isinstance(module, DROPOUT):
                 return None
             if isinstance(module, nn.Linear):
                 classifier = module
-            elif _is_global_pooling(node, module):
+            elif is_global_pooling(node, module):
                 pooled = node
-            elif not (_is_flatten(node, module) or isinstance(module, _DROPOUT)):
+            elif not (is_flatten(node, module) or isinstance(module, DROPOUT)):
                 return None
         return classifier if pooled is not None else None
 
     def _targets(self, graph: fx.Graph) -> dict[str, Any]:
         names = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
-        return {name: operator.attrgetter(name)(self.network) for name in names}
+        return {n: operator.attrgetter(n)(self.network) for n in names if not n.startswith(_CONSTANT)}
 
 
 class _ConstantBatchNorm(nn.Module):
@@ -154,40 +161,8 @@ def _overwritten(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, fx.Node]:
     order = {node: i for i, node in enumerate(graph.nodes)}
     found: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
-        if node.all_input_nodes and _is_in_place(node, network):
+        if node.all_input_nodes and is_in_place(node, network):
             found[node] = node.all_input_nodes[0]
             for later in [user for user in found[node].users if order[user] > order[node]]:
                 later.replace_input_with(found[node], node)
     return found
-
-
-def _is_in_place(node: fx.Node, network: nn.Module) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
-    name = str(getattr(node.target, "__name__", node.target))
-    if node.target in (operator.iadd, operator.imul) or (name.endswith("_") and not name.endswith("__")):
-        return True
-    if isinstance(node.target, str):
-        return False
-    try:
-        return bool(inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments.get("inplace"))
-    except (TypeError, ValueError):  # builtins have no signature, and no such argument
-        return False
-
-
-def _is_global_pooling(node: fx.Node, module: nn.Module | None) -> bool:
-    if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
-        size = module.output_size
-        return size == 1 or (isinstance(size, tuple) and all(s == 1 for s in size))
-    if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
-        return node.args[1] in (1, (1, 1))
-    if (node.op, node.target) in {("call_method", "mean"), ("call_function", torch.mean)}:
-        axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-        return axes in ((-2, -1), [-2, -1], (2, 3), [2, 3])
-    return False
-
-
-def _is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
-    if isinstance(module, nn.Flatten):
-        return True
-    return (node.op, node.target) in {("call_method", "flatten"), ("call_function", torch.flatten)}

@@ -11,15 +11,27 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from distill.models.pullback import PullBack
+
 Statistics: TypeAlias = dict[str, tuple[Tensor, Tensor]]
 
 
-class Cut(NamedTuple):
-    """A layer that everything after it depends on alone, and what comes after."""
+_DROPPED_OUT = "dropout in the head, which an explanation leaves out, changed the forward pass"
+_OTHER_STATISTICS = "the forward pass had other batch statistics"
 
+
+class Cut(NamedTuple):
+    """A layer that everything after it depends on alone, and what comes after.
+
+    ``batch_norms`` and all values of a forward pass go by the names of nodes; ``layer`` is the cut's own.
+    """
+
+    layer: str
     head: fx.GraphModule
     classifier: nn.Linear | None
     batch_norms: Mapping[str, _BatchNorm]
+    batch_norm_inputs: Mapping[str, str]
+    pull_back: PullBack
 
 
 @dataclass(frozen=True)
@@ -35,18 +47,20 @@ class StagedHead:
     cut: Cut
     running: Statistics
     batch_inputs: Mapping[str, Tensor]
+    values: Mapping[str, Tensor]
+    hindrance: str | None = None
 
     @classmethod
     def after(cls, cut: Cut, values: Mapping[str, Tensor]) -> StagedHead:
-        """Keep what a pass that was just made left; ``values`` holds inputs of batch normalisations by path."""
+        """Keep what a pass that was just made left."""
         norms = cut.batch_norms.items()
         running = {
-            path: (n.running_mean.clone(), n.running_var.clone())
-            for path, n in norms
+            name: (n.running_mean.clone(), n.running_var.clone())
+            for name, n in norms
             if n.running_mean is not None and n.running_var is not None
         }
-        inputs = {path: values[path] for path, n in norms if n.training or path not in running}
-        return cls(cut, running, inputs)
+        inputs = {name: values[cut.batch_norm_inputs[name]] for name, n in norms if n.training or name not in running}
+        return cls(cut, running, inputs, values, _DROPPED_OUT if cut.pull_back.drops_out() else None)
 
     @property
     def classifier(self) -> nn.Linear | None:
@@ -54,10 +68,15 @@ class StagedHead:
         return self.cut.classifier
 
     @property
+    def logits(self) -> Float[Tensor, "n classes"]:
+        """What the forward pass returned."""
+        return self.values[self.cut.pull_back.logits.name]
+
+    @property
     def statistics(self) -> Statistics:
-        """Mean and variance of every batch normalisation, by its dotted path."""
-        running = {path: (_usable(mean), _usable(variance)) for path, (mean, variance) in self.running.items()}
-        return running | {path: _of_batch(given) for path, given in self.batch_inputs.items()}
+        """Mean and variance of every batch normalisation, by the name of its node."""
+        running = {name: (_usable(mean), _usable(variance)) for name, (mean, variance) in self.running.items()}
+        return running | {name: _of_batch(given) for name, given in self.batch_inputs.items()}
 
     def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
         """Carry activations of the layer on to the logits."""
@@ -65,8 +84,26 @@ class StagedHead:
 
     def with_running_statistics(self) -> StagedHead:
         """Give the same head with the running statistics, where there are any."""
-        inputs = {path: given for path, given in self.batch_inputs.items() if path not in self.running}
-        return replace(self, batch_inputs=inputs)
+        inputs = {name: given for name, given in self.batch_inputs.items() if name not in self.running}
+        if len(inputs) == len(self.batch_inputs):
+            return self
+        return replace(self, batch_inputs=inputs, hindrance=_OTHER_STATISTICS)
+
+    def opaque(self, activations: Tensor) -> str | None:
+        """Say what hinders :meth:`pull_back`, if anything does.
+
+        It belongs to the very activations of the pass, and needs a rule for every operation.
+        """
+        if self.values[self.cut.layer] is not activations:
+            return "these are other activations than those of the forward pass"
+        if self.hindrance:
+            return self.hindrance
+        unknown = self.cut.pull_back.unsupported
+        return f"no linear backward for {', '.join(dict.fromkeys(unknown))}" if unknown else None
+
+    def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
+        """Carry a weight for every logit back to the activations, by ordinary forward operations."""
+        return self.cut.pull_back(cotangent, self.values, self.statistics)
 
 
 def _usable(tensor: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from distill.models.graph import NetworkGraph
 from distill.models.head import Cut, StagedHead
+from distill.models.pullback import PullBack
 from distill.types import StagedOutput
 
 
@@ -157,18 +158,32 @@ class _Plan(NamedTuple):
     @classmethod
     def make(cls, graph: NetworkGraph, paths: Mapping[str, str], taps: Container[str], training: bool) -> _Plan:
         nodes = {layer: graph.node(path) for layer, path in paths.items()}
-        read, cuts = dict(nodes), {}
-        for layer, node in nodes.items():
-            head_nodes = None if layer in taps else graph.head_nodes(node)
-            if head_nodes is None:
-                continue
-            batch_norms = {str(n.target): n for n in graph.batch_norms(head_nodes)}
-            modules = {path: graph.network.get_submodule(path) for path in batch_norms}
-            for (
-                path,
-                batch_norm,
-            ) in batch_norms.items():  # what was given, where the batch's statistics may be asked for
-                if training or modules[path].running_mean is None:
-                    read[path] = batch_norm.all_input_nodes[0]
-            cuts[layer] = Cut(graph.head(node), graph.linear_classifier(node), modules)  # type: ignore[arg-type]
+        cuts = {
+            layer: _make_cut(graph, node)
+            for layer, node in nodes.items()
+            if layer not in taps and graph.head_nodes(node) is not None
+        }
+        read = dict(nodes)
+        for layer, cut in cuts.items():
+            kept = [graph.logits, nodes[layer], *cut.pull_back.reads]
+            kept += [
+                node.all_input_nodes[0]
+                for node in cut.pull_back.nodes
+                # what was given to a batch normalisation, where the batch's statistics may be asked for
+                if node.name in cut.batch_norms and (training or cut.batch_norms[node.name].running_mean is None)
+            ]
+            read |= {node.name: node for node in kept}
         return cls(graph.reading(read), cuts)
+
+
+def _make_cut(graph: NetworkGraph, node: fx.Node) -> Cut:
+    pull_back = PullBack(graph, node)
+    batch_norms = graph.batch_norms(pull_back.nodes)
+    return Cut(
+        layer=node.name,
+        head=graph.head(node),
+        classifier=graph.linear_classifier(node),
+        batch_norms=batch_norms,
+        batch_norm_inputs={n.name: n.all_input_nodes[0].name for n in pull_back.nodes if n.name in batch_norms},
+        pull_back=pull_back,
+    )

@@ -94,13 +94,7 @@ def load_network(
     Raises:
         InputError: if the file is missing, truncated, unsafe, or does not fit the architecture.
     """
-    path = Path(path)
-    if path.is_dir():
-        if not (path / WEIGHTS_NAME).exists():
-            raise InputError(
-                f"{path} holds no {WEIGHTS_NAME}: not a run directory, or a run that has not finished yet."
-            )
-        path = path / WEIGHTS_NAME
+    path = _weights_file(path)
     state, described = read_state(path)
     if described is not None:
         if name is not None and name != described["name"]:
@@ -131,8 +125,6 @@ def load_network(
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Read tensors by name, and the record of the architecture if the file has one."""
-    if not path.is_file():
-        raise InputError(f"no checkpoint at {path}; give a run directory, a .ckpt, a .safetensors or a .pth.")
     if path.suffix == ".safetensors":
         try:
             state = safetensors.torch.load_file(path)
@@ -154,14 +146,29 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
 
 
 def file_hash(path: Path | str) -> str:
-    """Give the SHA-256 of a file, or of the weights in a run directory."""
-    path = Path(path)
-    path = path / WEIGHTS_NAME if path.is_dir() else path
-    with path.open("rb") as file:
+    """Give the SHA-256 of a file, or of the weights in a run directory.
+
+    Raises:
+        InputError: if there is none.
+    """
+    with _weights_file(path).open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _weights_file(path: Path | str) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        if not (path / WEIGHTS_NAME).exists():
+            raise InputError(
+                f"{path} holds no {WEIGHTS_NAME}: not a run directory, or a run that has not finished yet."
+            )
+        return path / WEIGHTS_NAME
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}; give a run directory, a .ckpt, a .safetensors or a .pth.")
+    return path
 
 
 def _split(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

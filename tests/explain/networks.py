@@ -44,6 +44,16 @@ class Stacked(NamedTuple):
     def classifier(self) -> nn.Linear | None:
         return None
 
+    @property
+    def logits(self) -> Tensor:
+        return torch.empty(0)  # only the linear backward asks
+
+    def opaque(self, activations: Tensor) -> str | None:
+        return "a function whose operations are not known"
+
+    def pull_back(self, cotangent: Tensor) -> Tensor:
+        raise AssertionError("there is no linear backward of an unknown function")
+
     def with_running_statistics(self) -> Stacked:
         return self
 

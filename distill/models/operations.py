@@ -1,0 +1,48 @@
+"""What an operation of a traced network is."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
+_SPATIAL = {(-1,), (2,), (-2, -1), (2, 3), (-3, -2, -1), (2, 3, 4)}
+
+
+def is_in_place(node: fx.Node, network: nn.Module) -> bool:
+    """Tell whether an operation overwrites its first input."""
+    if node.op == "call_module":
+        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    if node.target in (operator.iadd, operator.imul) or (name.endswith("_") and not name.endswith("__")):
+        return True
+    if isinstance(node.target, str):
+        return False
+    try:
+        return bool(inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments.get("inplace"))
+    except (TypeError, ValueError):  # builtins have no signature, and no such argument
+        return False
+
+
+def is_global_pooling(node: fx.Node, module: nn.Module | None) -> bool:
+    """Tell whether an operation takes the mean over all sites of every channel."""
+    if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
+        size = module.output_size
+        return size == 1 or (isinstance(size, tuple) and all(s == 1 for s in size))
+    if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
+        return node.args[1] in (1, (1, 1))
+    if (node.op, node.target) in {("call_method", "mean"), ("call_function", torch.mean)}:
+        axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        return axes in (-1, 2) or (isinstance(axes, tuple | list) and tuple(axes) in _SPATIAL)
+    return False
+
+
+def is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
+    """Tell whether an operation puts channels and sites on one axis."""
+    if isinstance(module, nn.Flatten):
+        return True
+    return (node.op, node.target) in {("call_method", "flatten"), ("call_function", torch.flatten)}

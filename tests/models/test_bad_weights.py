@@ -1,0 +1,133 @@
+"""What is not a whole and harmless checkpoint of the right network is refused in words."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from distill.errors import InputError
+from distill.models import StagedNetwork, create_model, describe, load_model, load_network, save_model
+
+SCALING = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+
+
+@pytest.fixture
+def net() -> StagedNetwork:
+    return create_model("wrn_10_1", num_classes=3)
+
+
+def refused(path: Path, **changes: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        load_network(path, **{"name": "wrn_10_1", "num_classes": 3, "normalisation": SCALING, **changes})
+    message = str(caught.value)
+    assert str(path) in message
+    return message.replace(str(path), "PATH")
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    message = "no checkpoint at PATH; give a run directory, a .ckpt, a .safetensors or a .pth."
+    assert refused(tmp_path / "none.pth") == message
+    assert refused(tmp_path) == (
+        "PATH holds no student.safetensors: not a run directory, or a run that has not finished yet."
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "pth"])
+def test_a_truncated_file(net: StagedNetwork, tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"whole.{suffix}"
+    if suffix == "safetensors":
+        safetensors.torch.save_file(net.network.state_dict(), path)
+    else:
+        torch.save({"state_dict": net.network.state_dict(), "student_spec": describe(net)}, path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    expected = "is not a whole safetensors file: " if suffix == "safetensors" else "is truncated or is no checkpoint"
+    assert refused(path).startswith(f"PATH {expected}")
+
+
+def test_something_else_altogether(tmp_path: Path) -> None:
+    for name, content in (("text.pth", b"hello"), ("text.safetensors", b"hello, this is a text"), ("zip.ckpt", b"PK")):
+        (tmp_path / name).write_bytes(content)
+        assert "PATH" in refused(tmp_path / name)
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    assert refused(tmp_path / "list.pth") == "PATH holds a list; expected a state dict."
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    assert refused(tmp_path / "empty.pth") == "PATH holds no tensors by name; expected a state dict."
+
+
+def test_a_plain_state_dict_must_be_named(net: StagedNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "plain.pth"
+    torch.save(net.network.state_dict(), path)
+    for missing in ("name", "num_classes", "normalisation"):
+        assert refused(path, **{missing: None}) == (
+            "PATH is a plain state dict and does not say what it is; name its architecture and the normalisation it "
+            "was trained with: `name: wrn_40_2`, `normalisation: {mean: [...], std: [...]}`."
+        )
+
+
+def test_weights_of_another_network(net: StagedNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "foreign.pth"
+    torch.save({"layer.weight": torch.zeros(2, 2)}, path)
+    assert refused(path).startswith("PATH does not fit wrn_10_1 with 3 classes: missing: conv1.weight, ")
+    assert refused(path).endswith("; not known: layer.weight.")
+    torch.save(net.network.state_dict(), path)
+    assert refused(path, num_classes=4) == (
+        "PATH does not fit wrn_10_1 with 4 classes: of another shape: fc.weight, fc.bias; "
+        "fc.weight is (3, 64), expected (4, 64)."
+    )
+
+
+def test_the_record_is_believed_over_the_configuration(net: StagedNetwork, tmp_path: Path) -> None:
+    save_model(net, tmp_path)
+    message = refused(tmp_path / "student.safetensors", name="wrn_16_2")
+    assert message == "PATH holds a wrn_10_1, but the configuration asks for 'wrn_16_2'."
+    assert load_network(tmp_path, num_classes=99).spec.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not valid JSON: "),
+        ("[]", "is not the record of a network (format 1)"),
+        ('{"format": 2}', "is not the record of a network (format 1)"),
+        ('{"format": 1, "name": "wrn_10_1"}', "is not the record of a network (format 1)"),
+    ],
+)
+def test_a_broken_record(net: StagedNetwork, tmp_path: Path, text: str, message: str) -> None:
+    save_model(net, tmp_path)
+    (tmp_path / "student.json").write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_model(tmp_path)
+    assert message in str(caught.value)
+
+
+class Planted:
+    """What a hostile file would hold."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.file}",)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "ckpt", "pt"])
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_a_pickle_that_wants_to_run_code_never_does(tmp_path: Path, suffix: str, how: str) -> None:
+    planted, path = tmp_path / "planted", tmp_path / f"hostile.{suffix}"
+    content = {"state_dict": {"a": torch.zeros(1)}, "extra": Planted(planted)}
+    if how == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    message = refused(path)
+    assert message.startswith("PATH was not loaded: it wants to run code, or is no checkpoint at all. ")
+    assert not planted.exists()
+    torch.load(path, weights_only=False) if how == "torch" else pickle.loads(path.read_bytes())
+    assert planted.exists()  # or the file above was harmless anyway
