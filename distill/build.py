@@ -15,14 +15,17 @@ from distill.config import identity as identity_of
 from distill.data import DistillDataModule, ImageSet, Views, channel_statistics, load_split
 from distill.errors import InputError, unknown
 from distill.explain import Explainer, PairExplainer
-from distill.losses import TERMS, Objective, WeightedTerm
+from distill.losses import TERMS, Objective, TermSchedule, WeightedTerm
 from distill.models import StagedNetwork, create_model, file_hash, load_network
-from distill.training import DistillationModule, FrozenTeacher, Optimisation
+from distill.training import DistillationModule, FrozenTeacher, Optimisation, check_trainer
+from distill.training.module import explain
 
 #: What the Trainer takes and a run decides by itself.
 _OURS = ("logger", "callbacks", "use_distributed_sampler", "self", "enable_checkpointing")
 #: Keys of a term that say how maps are made; the others belong to its loss.
-_EXPLAINER_KEYS = ("method", "layer", "teacher_layer", "target", "gradients", "statistics")
+_EXPLAINER_KEYS = ("method", "teacher_layer", "target", "gradients", "statistics")
+#: Keys of every term that say when it counts.
+_SCHEDULE_KEYS = ("every", "start_epoch", "ramp_epochs")
 
 
 class Run(NamedTuple):
@@ -59,6 +62,10 @@ def build(config: Config) -> Run:
         seed=config.seed,
         data_seed=config.data.seed,
     )
+    _check_monitor(module, config.monitor.metric)
+    check_trainer(config)
+    data.train_dataloader()  # refuses a batch that is larger than the set
+    data.views.apply(train.images[:2], data.views.draw(2, seed=0, epoch=0))
     _try(module, train)
     return Run(config, run_identity(config), module, data)
 
@@ -119,26 +126,32 @@ def build_teacher(config: Config, train: ImageSet) -> FrozenTeacher | None:
 def build_module(config: Config, student: StagedNetwork, teacher: FrozenTeacher | None) -> DistillationModule:
     """Put student, teacher and objective together."""
     active = {name: term for name, term in config.objective.items() if term.weight > 0}
-    explainers = {name: _pair(term) for name, term in active.items() if isinstance(term, ExplanationTerm)}
-    for pair in explainers.values():
+    explainers = {name: _pairs(term) for name, term in active.items() if isinstance(term, ExplanationTerm)}
+    for pair in (pair for by_layer in explainers.values() for pair in by_layer.values()):
         _check_layer(student, pair.student.layer, "student")
         if teacher is not None:
             _check_layer(teacher.network, pair.teacher.layer, "teacher")
+    schedules = {name: TermSchedule(**term.model_dump(include=set(_SCHEDULE_KEYS))) for name, term in active.items()}
     objective = Objective({name: WeightedTerm(term.weight, _term(term)) for name, term in active.items()})
     optimisation = Optimisation(config.optimizer, config.schedule)
-    return DistillationModule(student, objective, optimisation, teacher=teacher, explainers=explainers)
+    return DistillationModule(
+        student, objective, optimisation, teacher=teacher, explainers=explainers, schedules=schedules
+    )
 
 
 def _term(section: AnyTerm) -> torch.nn.Module:
-    settings = section.model_dump(exclude={"term", "weight", *_EXPLAINER_KEYS})
+    settings = section.model_dump(exclude={"term", "weight", *_EXPLAINER_KEYS, *_SCHEDULE_KEYS})
     return TERMS[section.term](**settings)
 
 
-def _pair(section: ExplanationTerm) -> PairExplainer:
+def _pairs(section: ExplanationTerm) -> dict[str, PairExplainer]:
     def explainer(layer: str) -> Explainer:
         return Explainer(section.method, layer, gradients=section.gradients, statistics=section.statistics)
 
-    return PairExplainer(explainer(section.layer), explainer(section.teacher_layer or section.layer), section.target)
+    return {
+        layer: PairExplainer(explainer(layer), explainer(section.layer_of_teacher(layer)), section.target)
+        for layer in section.layers
+    }
 
 
 def _check_layer(network: StagedNetwork, layer: str, role: str) -> None:
@@ -148,6 +161,11 @@ def _check_layer(network: StagedNetwork, layer: str, role: str) -> None:
         raise InputError(f"{role}: {error}") from error
 
 
+def _check_monitor(module: DistillationModule, metric: str) -> None:
+    if metric not in module.metric_names:
+        raise InputError("monitor.metric: " + unknown("metric", metric, module.metric_names))
+
+
 def _try(module: DistillationModule, train: ImageSet) -> None:
     """Send two images through the whole step, so that what does not fit is told before training starts."""
     images = train.images[:2].float() / 255
@@ -155,9 +173,8 @@ def _try(module: DistillationModule, train: ImageSet) -> None:
     module.student.eval()
     try:
         with torch.no_grad():
-            student = module.student.run(images, module.student_layers)
-            teacher = module.teacher(images, module.teacher_layers) if module.teacher else None
-            maps = module.explain(student, teacher, train.labels[:2])
+            student, teacher = module.run(images, module.explainers, taught=True)
+            maps = explain(module.explainers, student, teacher, train.labels[:2])
             module.objective(student, teacher, maps, train.labels[:2])
     except (ValueError, RuntimeError) as error:
         raise InputError(f"the parts do not fit together on images of {tuple(images.shape[1:])}: {error}") from error

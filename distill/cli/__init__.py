@@ -85,6 +85,7 @@ def main() -> None:
     """Run a command; a user's mistake is one message and exit 2, a failed run exit 1."""
     # Lightning's own, about torch's internals; nothing a user could do.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    sys.path.append(str(Path.cwd()))  # where a user's own networks lie, as with `python -m`
     try:
         app()
     except (InputError, RunError) as error:

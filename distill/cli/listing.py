@@ -51,12 +51,9 @@ def _terms() -> _Listing:
 
 
 def _methods() -> _Listing:
-    from distill.explain import METHODS, cam, grad_cam, grad_cam_pp, positive_grad_cam
+    from distill.explain import METHODS
 
-    functions = {f.__name__: f for f in (cam, grad_cam, positive_grad_cam, grad_cam_pp)}
-    return ("name", "what"), [
-        (name, (functions[name].__doc__ or "").split("\n")[0].replace("\\", "")) for name in METHODS
-    ]
+    return ("name", "formula", "source"), [(name, m.formula, m.source) for name, m in METHODS.items()]
 
 
 def _metrics() -> _Listing:

@@ -25,6 +25,8 @@ def explain(item: Any) -> str:
     message = message[:1].lower() + message[1:]
     got = item["input"]
     shown = f", got {got!r}" if not isinstance(got, Mapping | BaseModel) else ""
+    if item["type"] == "literal_error" and isinstance(got, str):
+        shown += _suggest(got, item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
     return f"{where + ': ' if where else ''}{message}{shown}"
 
 

@@ -26,8 +26,8 @@ class OpenSection(Section):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keys that are handed on."""
-        return dict(self.model_extra or {})
+        """The keys that are handed on; one that is null is left out."""
+        return {key: value for key, value in (self.model_extra or {}).items() if value is not None}
 
 
 class Normalisation(Section):
@@ -88,6 +88,12 @@ class Term(Section):
 
     weight: NotNegative = 1.0
     """What the term counts for; at 0 it is not computed."""
+    every: Annotated[int, Field(ge=1)] = 1
+    """The term counts in every so many steps only."""
+    start_epoch: NotNegative = 0.0
+    """The term does not count before this epoch, from 0."""
+    ramp_epochs: NotNegative = 0.0
+    """From its start the weight rises linearly over so many epochs."""
 
 
 class CrossEntropyTerm(Term):
@@ -110,22 +116,55 @@ class ExplanationTerm(Term):
     """The teacher's maps."""
 
     term: Literal["explanation"]
-    method: Literal["cam", "grad_cam", "positive_grad_cam", "grad_cam_pp"] = "grad_cam_pp"
+    method: Literal[
+        "cam",
+        "grad_cam",
+        "positive_grad_cam",
+        "grad_cam_pp",
+        "grad_cam_pp_signed",
+        "grad_cam_pp_softmax",
+        "xgrad_cam",
+        "hires_cam",
+        "layer_cam",
+        "activation_attention",
+    ] = "grad_cam_pp"
     """How maps are made, see `distill list methods`."""
-    layer: Layer = "final"
-    """Layer of the student that is explained."""
-    teacher_layer: Layer | None = None
-    """Layer of the teacher; the same name if left out."""
+    layers: Annotated[dict[Layer, Positive], Field(min_length=1)] = {"final": 1.0}
+    """Layers of the student that are explained, with weights; `layer: final` is short for one."""
+    teacher_layer: Layer | dict[Layer, Layer] | None = None
+    """Layer of the teacher, or one for each of the student's; the same name if left out."""
     target: Literal["label", "teacher", "student"] = "label"
     """Which class is explained: the label, or the first choice of one of the two."""
     normalize: Literal["l2", "max", "sum", "min_max", "none"] = "l2"
     """Scale of each map by itself."""
     distance: Literal["squared_error", "cosine", "l1", "jensen_shannon"] = "squared_error"
     """How two maps are compared."""
-    gradients: Literal["auto", "closed_form", "autograd"] = "auto"
-    """How gradients are found; `auto` takes the closed form where it is exact."""
+    gradients: Literal["auto", "closed_form", "linear", "autograd"] = "auto"
+    """How gradients are found; `auto` takes the first of the others that is exact."""
     statistics: Literal["batch", "running"] = "batch"
     """What batch normalisation above the layer uses as constants while the student trains."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_layer_is_short_for_many(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "layer" not in values:
+            return values
+        if "layers" in values:
+            raise ValueError("give `layer` or `layers`, not both")
+        others = {key: value for key, value in values.items() if key != "layer"}
+        return {**others, "layers": {values["layer"]: 1.0}}
+
+    @model_validator(mode="after")
+    def _teachers_layers_belong_to_students(self) -> ExplanationTerm:
+        if isinstance(self.teacher_layer, dict) and not self.teacher_layer.keys() <= self.layers.keys():
+            raise ValueError(f"teacher_layer names layers of the student that are not in {list(self.layers)}")
+        return self
+
+    def layer_of_teacher(self, layer: str) -> str:
+        """Give the teacher's layer for one of the student's."""
+        if isinstance(self.teacher_layer, dict):
+            return self.teacher_layer.get(layer, layer)
+        return self.teacher_layer or layer
 
 
 AnyTerm = Annotated[CrossEntropyTerm | SoftTargetsTerm | ExplanationTerm, Field(discriminator="term")]
@@ -208,6 +247,14 @@ class Config(Section):
     monitor: MonitorSection = MonitorSection()
     checkpoint: CheckpointSection = CheckpointSection()
     loggers: LoggersSection = LoggersSection()
+
+    @field_validator("trainer")
+    @classmethod
+    def _length_is_known(cls, trainer: dict[str, Any]) -> dict[str, Any]:
+        epochs = trainer.get("max_epochs", 1)
+        if type(epochs) is not int or epochs < 1:
+            raise ValueError(f"max_epochs should be a whole number of at least 1, for the schedule, got {epochs!r}")
+        return trainer
 
     @field_validator("objective", mode="before")
     @classmethod

@@ -1,19 +1,43 @@
 """Explanations: from activations and gradients to maps, differentiable throughout."""
 
-from distill.explain.cam import cam, grad_cam, grad_cam_pp, positive_grad_cam
-from distill.explain.explainer import METHODS, Explainer, Explanation, PairExplainer
+from distill.explain.cam import (
+    activation_attention,
+    cam,
+    grad_cam,
+    grad_cam_pp,
+    grad_cam_pp_signed,
+    hires_cam,
+    layer_cam,
+    positive_grad_cam,
+    xgrad_cam,
+)
+from distill.explain.explainer import Explainer, Explanation
 from distill.explain.gradients import closed_form, score_gradients, through_head
+from distill.explain.methods import METHODS, Method
+from distill.explain.pair import PairExplainer
+from distill.explain.score import Score, Target, choose_score
+from distill.explain.softmax_score import grad_cam_pp_softmax
 
 __all__ = [
     "METHODS",
     "Explainer",
     "Explanation",
+    "Method",
     "PairExplainer",
+    "Score",
+    "Target",
+    "activation_attention",
     "cam",
+    "choose_score",
     "closed_form",
     "grad_cam",
     "grad_cam_pp",
+    "grad_cam_pp_signed",
+    "grad_cam_pp_softmax",
+    "hires_cam",
+    "layer_cam",
     "positive_grad_cam",
     "score_gradients",
     "through_head",
+    "xgrad_cam",
 ]

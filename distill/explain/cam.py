@@ -11,6 +11,8 @@ References:
     - CAM: Zhou et al., CVPR 2016. Grad-CAM: Selvaraju et al., ICCV 2017.
     - Grad-CAM++: Chattopadhyay et al., WACV 2018, arXiv 1710.11063, eq. 5, 19 and 20.
     - Positive-gradient Grad-CAM: Lerma & Lucas, arXiv 2205.10838.
+    - XGrad-CAM: Fu et al., BMVC 2020, arXiv 2008.02312. HiResCAM: Draelos & Carin, arXiv 2011.08891.
+    - Layer-CAM: Jiang et al., IEEE TIP 2021. Activation attention: Zagoruyko & Komodakis, ICLR 2017.
 """
 
 from __future__ import annotations
@@ -39,13 +41,13 @@ def cam(activations: Float[Tensor, "n k *s"], class_weights: Float[Tensor, "n k"
         >>> cam(torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]), torch.tensor([[1.0, -1.0]]))
         tensor([[0., 2.]])
     """
-    activations, class_weights = _wide(activations), _wide(class_weights)
+    activations, class_weights = wide(activations), wide(class_weights)
     if class_weights.shape != activations.shape[:2]:
         raise ValueError(
             f"`class_weights` must be (samples, channels) = {tuple(activations.shape[:2])}, "
             f"got {tuple(class_weights.shape)}."
         )
-    return _weighted_sum(class_weights, activations)
+    return weighted_sum(class_weights, activations)
 
 
 def grad_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
@@ -55,8 +57,8 @@ def grad_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k
         >>> grad_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 3.0]]]))
         tensor([[2., 4.]])
     """
-    activations, gradients = _checked(activations, gradients)
-    return _weighted_sum(gradients.flatten(2).mean(2), activations)
+    activations, gradients = checked(activations, gradients)
+    return weighted_sum(gradients.flatten(2).mean(2), activations)
 
 
 def positive_grad_cam(
@@ -68,8 +70,59 @@ def positive_grad_cam(
         >>> positive_grad_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
         tensor([[1., 2.]])
     """
-    activations, gradients = _checked(activations, gradients)
-    return _weighted_sum(_sum_over_sites(gradients.relu(), activations), activations)
+    activations, gradients = checked(activations, gradients)
+    return weighted_sum(sum_over_sites(gradients.relu(), activations), activations)
+
+
+def xgrad_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
+    r"""XGrad-CAM, with :math:`w_k = \sum g_k A_k / \sum A_k`: the gradient's mean, weighted by the activation.
+
+    Convention:
+        - A channel that is zero everywhere has weight 0. With a gradient that is the same at every site, the weight is
+          that gradient, and the map is Grad-CAM's.
+
+    Example:
+        >>> xgrad_cam(torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[1.0, 2.0]]]))
+        tensor([[1.7500, 5.2500]])
+    """
+    activations, gradients = checked(activations, gradients)
+    total = activations.flatten(2).sum(2)
+    empty = total == 0
+    weights = (gradients * activations).flatten(2).sum(2) / torch.where(empty, 1.0, total)
+    return weighted_sum(torch.where(empty, 0.0, weights), activations)
+
+
+def hires_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
+    r"""HiResCAM, :math:`\mathrm{relu}(\sum_k g_k A_k)` site by site.
+
+    Example:
+        >>> hires_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
+        tensor([[1., 0.]])
+    """
+    activations, gradients = checked(activations, gradients)
+    return (gradients * activations).sum(1).relu()
+
+
+def layer_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
+    r"""Layer-CAM, :math:`\mathrm{relu}(\sum_k \mathrm{relu}(g_k) A_k)` site by site.
+
+    Example:
+        >>> layer_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
+        tensor([[1., 0.]])
+    """
+    activations, gradients = checked(activations, gradients)
+    return (gradients.relu() * activations).sum(1).relu()
+
+
+def activation_attention(activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n *s"]:
+    r"""Activation attention, :math:`\sum_k A_k^2`: where the layer is active, whatever the class.
+
+    Example:
+        >>> activation_attention(torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]))
+        tensor([[10.,  4.]])
+    """
+    activations, _ = checked(activations, activations)
+    return activations.square().sum(1)
 
 
 def grad_cam_pp(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
@@ -88,20 +141,41 @@ def grad_cam_pp(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "
         >>> grad_cam_pp(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
         tensor([[0.2000, 0.4000]])
     """
-    activations, gradients = _checked(activations, gradients)
+    activations, gradients = checked(activations, gradients)
     positive = gradients.relu()
     total = activations.flatten(2).sum(2)
     total = total.view(*total.shape, *[1] * (gradients.ndim - 2))
     # Where the sum is negative the denominator falls below 2; post-ReLU activations never take this branch.
     denominator = (2 + positive * total).clamp(min=1e-3)
-    return _weighted_sum(_sum_over_sites(positive / denominator, activations), activations)
+    return weighted_sum(sum_over_sites(positive / denominator, activations), activations)
 
 
-def _wide(x: Tensor) -> Tensor:
+def grad_cam_pp_signed(
+    activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]
+) -> Float[Tensor, "n *s"]:
+    r"""Grad-CAM++ with gradients of either sign, :math:`w_k = \sum \alpha g` (section 7.1 of the paper).
+
+    Convention:
+        - Where g is negative, :math:`2 + g \sum A_k` can fall to 0 and below, where the paper's expansion means
+          nothing; it is held at 1e-3 there.
+
+    Example:
+        >>> grad_cam_pp_signed(torch.tensor([[[0.2, 0.4]]]), torch.tensor([[[2.0, -1.0]]]))
+        tensor([[0., 0.]])
+    """
+    activations, gradients = checked(activations, gradients)
+    total = activations.flatten(2).sum(2)
+    denominator = (2 + gradients * total.view(*total.shape, *[1] * (gradients.ndim - 2))).clamp(min=1e-3)
+    return weighted_sum(sum_over_sites(gradients / denominator, activations), activations)
+
+
+def wide(x: Tensor) -> Tensor:
+    """Give float32 or wider."""
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _checked(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+def checked(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """See that the shapes fit, and widen both."""
     if activations.ndim < 3:
         raise ValueError(
             f"`activations` must be (samples, channels, *sites), got {tuple(activations.shape)}: "
@@ -113,15 +187,17 @@ def _checked(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
             f"`gradients` must have the shape of `activations`, {tuple(activations.shape)}, or {constant} "
             f"if they are the same at every site; got {tuple(gradients.shape)}."
         )
-    return _wide(activations), _wide(gradients)
+    return wide(activations), wide(gradients)
 
 
-def _sum_over_sites(values: Tensor, like: Tensor) -> Tensor:
+def sum_over_sites(values: Tensor, like: Tensor) -> Tensor:
+    """Sum over the sites of ``like``; a value with spatial axes of size 1 counts at each."""
     repeats = math.prod(like.shape[2:]) // math.prod(values.shape[2:])
     return values.flatten(2).sum(2) * repeats
 
 
-def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
+def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
+    """Sum the channels by weight and keep what is positive."""
     with torch.autocast(activations.device.type, enabled=False):
         flat = torch.bmm(weights[:, None], activations.flatten(2))[:, 0]
     return flat.relu().view(activations.shape[0], *activations.shape[2:])

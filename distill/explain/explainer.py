@@ -1,33 +1,28 @@
-"""Method, layer, class and normalisation put together: from a network and images to maps."""
+"""Method, layer, score and normalisation put together: from a network and images to maps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill.explain.cam import cam, grad_cam, grad_cam_pp, positive_grad_cam
 from distill.explain.gradients import Gradients, score_gradients
+from distill.explain.methods import METHODS
+from distill.explain.score import Score, Target, choose_score, logit_weights
 from distill.explain.untouched import untouched
 from distill.maps import Normalization, normalize_maps
-from distill.types import Head, MapPair, StagedOutput
-
-#: Methods that take activations and gradients of the class score.
-GRADIENT_METHODS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "grad_cam": grad_cam,
-    "positive_grad_cam": positive_grad_cam,
-    "grad_cam_pp": grad_cam_pp,
-}
-METHODS = ("cam", *GRADIENT_METHODS)
+from distill.types import Head, StagedOutput
 
 Statistics = Literal["batch", "running"]
-ClassPolicy = Literal["label", "teacher", "student"]
 
 
+@runtime_checkable
 class Readable(Protocol):
     """A network whose layers can be read in one forward pass."""
 
@@ -36,11 +31,15 @@ class Readable(Protocol):
 
 
 class Explanation(NamedTuple):
-    """Maps with what they explain."""
+    """Maps with what they explain.
 
-    maps: Float[Tensor, "n *s"]
+    Convention:
+        - ``target`` holds classes (N,) or (N, M); for another score, its gradient in the logits (N, classes).
+    """
+
+    maps: Float[Tensor, "n ..."]
     logits: Float[Tensor, "n classes"]
-    target: Int[Tensor, " n"]
+    target: Tensor
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,12 @@ class Explainer:
         - Looking changes nothing: mode, gradients, batch statistics and random state stay as they were.
 
     Args:
-        method: ``cam``, ``grad_cam``, ``positive_grad_cam`` or ``grad_cam_pp``.
+        method: A name of :data:`distill.explain.METHODS`.
         layer: A layer that is an exact cut of the network.
-        target: Which class is explained: ``label``, or ``predicted`` for the network's own first choice.
+        target: What is explained: the logit of the ``label``, of the ``predicted`` class, of one class by its number,
+            the mean of several, or a function of the logits to (N,).
         normalize: See :func:`distill.maps.normalize_maps`.
-        gradients: ``auto`` takes the closed form where it is exact; ``autograd`` always differentiates the head.
+        gradients: ``auto`` takes the closed form or the linear backward where they are exact, else autograd.
         statistics: What batch normalisation in the head uses while the network trains: the batch's or the running ones.
 
     Raises:
@@ -72,23 +72,24 @@ class Explainer:
 
     method: str = "grad_cam_pp"
     layer: str = "final"
-    target: Literal["label", "predicted"] = "label"
+    target: Target = "label"
     normalize: Normalization = field(default="none", kw_only=True)
     gradients: Gradients = field(default="auto", kw_only=True)
     statistics: Statistics = field(default="batch", kw_only=True)
 
     def __post_init__(self) -> None:
-        _one_of("method", self.method, METHODS)
-        _one_of("target", self.target, ("label", "predicted"))
-        _one_of("normalize", self.normalize, get_args(Normalization))
-        _one_of("gradients", self.gradients, get_args(Gradients))
-        _one_of("statistics", self.statistics, get_args(Statistics))
+        one_of("method", self.method, list(METHODS))
+        if isinstance(self.target, str):
+            one_of("target", self.target, ("label", "predicted"))
+        one_of("normalize", self.normalize, get_args(Normalization))
+        one_of("gradients", self.gradients, get_args(Gradients))
+        one_of("statistics", self.statistics, get_args(Statistics))
 
     def __call__(
         self,
         model: Readable,
         images: Float[Tensor, "n c h w"],
-        labels: Int[Tensor, " n"] | None = None,
+        labels: Int[Tensor, "n ..."] | None = None,
         *,
         create_graph: bool = False,
     ) -> Explanation:
@@ -97,29 +98,34 @@ class Explainer:
         Args:
             model: A staged network.
             images: What it takes.
-            labels: The classes to explain; needed where ``target`` is ``label``.
+            labels: The classes to explain, (N,) or several for each sample (N, M); needed where ``target`` is
+                ``label``. Several give maps (N, M, *S) out of one forward pass.
             create_graph: Whether the maps must be differentiable.
 
         Raises:
-            ValueError: if the layer does not exist or is no cut, or the labels are missing.
+            ValueError: if the layer does not exist or is no cut, the labels are missing, or the score does not depend
+                on the layer.
         """
         if self.target == "label" and labels is None:
             raise ValueError("`labels` are needed to explain them; give them, or choose `target='predicted'`.")
         with untouched(model), torch.set_grad_enabled(create_graph and torch.is_grad_enabled()):
             output = model.run(images, [self.layer])
-        target = output.logits.argmax(1) if self.target == "predicted" else labels
-        assert target is not None
-        maps = self.from_output(output, target, create_graph=create_graph)
-        return Explanation(normalize_maps(maps, self.normalize), output.logits, target)
+        target = choose_score(self.target, output.logits, labels)
+        warn_if_signed(self, output)
+        if isinstance(target, Tensor) and self.target == "label" and target.ndim == 2:
+            each = [self.from_output(output, column, create_graph=create_graph) for column in target.unbind(1)]
+            maps = torch.stack([normalize_maps(one, self.normalize) for one in each], 1)
+        else:
+            maps = normalize_maps(self.from_output(output, target, create_graph=create_graph), self.normalize)
+        weights = logit_weights(output.logits, target, create_graph=False) if callable(target) else target
+        return Explanation(maps, output.logits, weights)
 
-    def from_output(
-        self, output: StagedOutput, target: Int[Tensor, " n"], *, create_graph: bool = False
-    ) -> Float[Tensor, "n *s"]:
+    def from_output(self, output: StagedOutput, target: Score, *, create_graph: bool = False) -> Float[Tensor, "n *s"]:
         """Explain a forward pass that was already made; the maps are raw.
 
         Args:
             output: The pass, with the layer read.
-            target: A class for every sample.
+            target: Classes (N,), weights of the logits (N, classes), or a function of the logits to (N,).
             create_graph: Whether the maps must be differentiable.
 
         Raises:
@@ -133,56 +139,52 @@ class Explainer:
         activations, head = output.activations[self.layer], output.heads[self.layer]
         if self.statistics == "running":
             head = head.with_running_statistics()
+        function, needs, *_ = METHODS[self.method]
         with torch.set_grad_enabled(create_graph):
-            if self.method == "cam":
-                return cam(activations, _class_weights(head, target, self.layer))
-            gradients = score_gradients(head, activations, target, create_graph=create_graph, how=self.gradients)
-            return GRADIENT_METHODS[self.method](activations, gradients)
+            if needs == "activations":
+                return function(activations)
+            if needs == "class_weights":
+                return function(activations, _class_weights(head, target, self.layer))
+            find = functools.partial(score_gradients, head, activations, create_graph=create_graph, how=self.gradients)
+            if needs == "gradients":
+                return function(activations, find(target))
+            classes = _classes(target, self.method)
+            every = [find(torch.full_like(classes, c)) for c in range(output.logits.shape[1])]
+            return function(activations, torch.stack(every, 1), output.logits, classes)
 
 
-@dataclass(frozen=True)
-class PairExplainer:
-    """Explain the same class in a student and in its teacher, out of forward passes that were already made.
-
-    Args:
-        student: How the student is explained; its maps are differentiable.
-        teacher: How the teacher is; nothing flows into it.
-        policy: Which class: the ``label``, or the first choice of the ``teacher`` or of the ``student``.
-    """
-
-    student: Explainer
-    teacher: Explainer
-    policy: ClassPolicy = "label"
-
-    def __post_init__(self) -> None:
-        _one_of("target", self.policy, get_args(ClassPolicy))
-
-    def from_outputs(
-        self, student: StagedOutput, teacher: StagedOutput, labels: Int[Tensor, " n"], *, create_graph: bool
-    ) -> MapPair:
-        """Give the raw maps of both."""
-        target = self.choose(student, teacher, labels)
-        return MapPair(
-            self.student.from_output(student, target, create_graph=create_graph),
-            self.teacher.from_output(teacher, target),
-        )
-
-    def choose(self, student: StagedOutput, teacher: StagedOutput, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Choose the class that is explained."""
-        if self.policy == "label":
-            return labels
-        return (teacher if self.policy == "teacher" else student).logits.argmax(1)
+def warn_if_signed(explainer: Explainer, output: StagedOutput) -> None:
+    """Warn once for every layer whose activations take both signs; reads the device."""
+    activations = output.activations[explainer.layer]
+    if explainer.method.startswith("grad_cam_pp") and bool((activations < 0).any()):
+        _warn_signed(explainer.layer, explainer.method, f"{float((activations < 0).float().mean()):.0%}")
 
 
-def _class_weights(head: Head, target: Tensor, layer: str) -> Tensor:
-    if head.classifier is None:
-        raise ValueError(
-            f"`method='cam'` needs global average pooling and a linear layer right after `layer`, not after {layer!r}; "
-            "use 'grad_cam', which is the same there and exists at every layer."
-        )
-    return head.classifier.weight[target]
+@functools.cache
+def _warn_signed(layer: str, method: str, share: str) -> None:
+    warnings.warn(
+        f"{share} of the activations of layer {layer!r} are negative: the denominator of {method} can vanish there and "
+        "is held at 1e-3. Explain a layer that follows a ReLU.",
+        stacklevel=4,
+    )
 
 
-def _one_of(name: str, got: str, known: Sequence[str]) -> None:
+def one_of(name: str, got: str, known: Sequence[str]) -> None:
+    """Raise a ValueError that names what there is, unless this is one of them."""
     if got not in known:
         raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {got!r}.")
+
+
+def _classes(target: Score, method: str) -> Tensor:
+    if not isinstance(target, Tensor) or target.ndim != 1:
+        raise ValueError(f"`method={method!r}` explains the logit of one class a sample; give classes (N,).")
+    return target
+
+
+def _class_weights(head: Head, target: Score, layer: str) -> Tensor:
+    if head.classifier is None:
+        raise ValueError(
+            "`method='cam'` needs global average pooling and a linear layer right after `layer`, not after "
+            f"{layer!r}; use 'grad_cam', which is the same there and exists at every layer."
+        )
+    return head.classifier.weight[_classes(target, "cam")]

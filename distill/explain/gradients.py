@@ -16,33 +16,32 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from distill.explain.score import Score, logit_weights, score_of
 from distill.types import Head
 
 Gradients = Literal["auto", "closed_form", "linear", "autograd"]
-Score: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def score_gradients(
     head: Head,
     activations: Float[Tensor, "n k *s"],
-    target: Int[Tensor, " n"],
+    score: Score,
     *,
     create_graph: bool,
     how: Gradients = "auto",
 ) -> Float[Tensor, "n k ..."]:
-    """Differentiate the logit of each sample's target class with respect to the activations.
+    """Differentiate the score of each sample with respect to its activations.
 
     Args:
         head: What follows the layer.
         activations: What it was given.
-        target: A class for every sample.
+        score: Classes (N,), weights of the logits (N, classes), or a function of the logits to (N,).
         create_graph: Whether the result must itself be differentiable, as for a training term.
         how: ``auto`` takes the first of the three ways that is exact; falling back to autograd is said once.
 
@@ -59,50 +58,64 @@ def score_gradients(
             "`gradients='closed_form'` needs a head that is global average pooling and a linear layer; use 'auto'."
         )
     if how in ("auto", "closed_form") and head.classifier is not None:
-        return closed_form(head.classifier, activations, target)
+        return closed_form(head.classifier, activations, _rows(head, activations, score, create_graph=create_graph))
     if how in ("auto", "linear"):
         hindrance = head.opaque(activations)
         if hindrance is None:
-            return linear_backward(head, activations, target)
+            return head.pull_back(logit_weights(head.logits, score, create_graph=create_graph))
         if how == "linear":
             raise ValueError(f"`gradients='linear'` is not to be had: {hindrance}; use 'auto'.")
         _say_once(hindrance)
-    return through_head(head, activations, target, create_graph=create_graph)
+    return through_head(head, activations, score, create_graph=create_graph)
 
 
-def closed_form(
-    classifier: nn.Linear, activations: Float[Tensor, "n k *s"], target: Int[Tensor, " n"]
-) -> Float[Tensor, "n k ..."]:
-    """Read the gradient off the weights of the classifier, as spatial axes of size 1."""
-    rows = classifier.weight[target]
+def closed_form(classifier: nn.Linear, activations: Float[Tensor, "n k *s"], score: Tensor) -> Float[Tensor, "n k ..."]:
+    """Read the gradient off the weights of the classifier, as spatial axes of size 1.
+
+    Args:
+        classifier: The linear layer.
+        activations: What is pooled before it.
+        score: Classes (N,), or weights of the logits (N, classes).
+    """
+    rows = classifier.weight[score] if score.ndim == 1 else score.to(classifier.weight.dtype) @ classifier.weight
     sites = math.prod(activations.shape[2:])
     return (rows / sites).view(*rows.shape, *[1] * (activations.ndim - 2))
 
 
-def linear_backward(
-    head: Head, activations: Float[Tensor, "n k *s"], target: Int[Tensor, " n"]
-) -> Float[Tensor, "n k *s"]:
-    """Carry a 1 at the target's logit back through the head by forward operations."""
-    at_target = torch.zeros_like(head.logits.detach()).scatter_(1, target[:, None], 1.0)
-    return head.pull_back(at_target)
-
-
 def through_head(
-    head: Head, activations: Float[Tensor, "n k *s"], target: Int[Tensor, " n"], *, create_graph: bool
+    head: Head, activations: Float[Tensor, "n k *s"], score: Score, *, create_graph: bool
 ) -> Float[Tensor, "n k *s"]:
     """Differentiate through a second pass of the head; works under ``no_grad`` and ``inference_mode`` as well.
 
     Samples do not mix in a head whose batch normalisation is constant, so the gradient of the sum of the scores is
     every sample's own.
+
+    Raises:
+        ValueError: if the score does not depend on the activations.
     """
     with torch.inference_mode(False), torch.enable_grad():
         if activations.is_inference():
-            activations, target = activations.clone(), target.clone()
+            activations = activations.clone()
+        if isinstance(score, Tensor) and score.is_inference():
+            score = score.clone()
         if not (create_graph and activations.requires_grad):
             activations = activations.detach().requires_grad_()
-        scores = head(activations).gather(1, target[:, None]).sum()
-        (gradients,) = torch.autograd.grad(scores, activations, create_graph=create_graph)
+        total = score_of(head(activations), score).sum()
+        gradients = None
+        if total.requires_grad:
+            (gradients,) = torch.autograd.grad(total, activations, create_graph=create_graph, allow_unused=True)
+    if gradients is None:
+        raise ValueError("the score does not depend on the layer; explain a layer that the logits are computed from.")
     return gradients if create_graph else gradients.detach()
+
+
+def _rows(head: Head, activations: Tensor, score: Score, *, create_graph: bool) -> Tensor:
+    """Give classes as they are, and any other score as weights of the logits."""
+    if isinstance(score, Tensor):
+        return score
+    assert head.classifier is not None
+    logits = head.logits if head.opaque(activations) is None else head(activations)
+    return logit_weights(logits, score, create_graph=create_graph)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from distill.losses.cross_entropy import CrossEntropy
 from distill.losses.explanation import DISTANCES, ExplanationMatching, explanation_loss
 from distill.losses.inputs import TermInputs
 from distill.losses.objective import TERMS, Losses, Objective, WeightedTerm
+from distill.losses.schedule import TermSchedule
 from distill.losses.soft_targets import SoftTargets, soft_target_loss
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Objective",
     "SoftTargets",
     "TermInputs",
+    "TermSchedule",
     "WeightedTerm",
     "explanation_loss",
     "soft_target_loss",

@@ -64,24 +64,39 @@ def explanation_loss(
 
 
 class ExplanationMatching(nn.Module):
-    """The term ``explanation``.
+    """The term ``explanation``: the weighted sum over the explained layers.
 
     Args:
+        layers: Weight of each layer of the student; 1 for every layer that is explained if left out.
         normalize: See :func:`distill.maps.normalize_maps`.
         distance: See :func:`explanation_loss`.
     """
 
-    def __init__(self, *, normalize: Normalization = "l2", distance: str = "squared_error") -> None:
+    def __init__(
+        self,
+        *,
+        layers: Mapping[str, float] | None = None,
+        normalize: Normalization = "l2",
+        distance: str = "squared_error",
+    ) -> None:
         super().__init__()
         _check(normalize, distance)
+        self.layers = None if layers is None else dict(layers)
         self.normalize = normalize
         self.distance = distance
 
     def forward(self, inputs: TermInputs) -> Float[Tensor, ""]:
         """Compare the maps of both."""
-        if inputs.maps is None:
-            raise ValueError("term 'explanation' needs maps of student and teacher.")
-        return explanation_loss(*inputs.maps, normalize=self.normalize, distance=self.distance)
+        maps = inputs.maps or {}
+        layers = dict.fromkeys(maps, 1.0) if self.layers is None else self.layers
+        if not maps or maps.keys() != layers.keys():
+            wanted = ", ".join(layers) or "a layer"
+            raise ValueError(f"term 'explanation' needs maps of student and teacher at {wanted}, got {list(maps)}.")
+        losses = [
+            weight * explanation_loss(*maps[layer], normalize=self.normalize, distance=self.distance)
+            for layer, weight in layers.items()
+        ]
+        return torch.stack(losses).sum()
 
 
 def _check(normalize: str, distance: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxtyping import Int
@@ -11,12 +12,12 @@ from distill.types import MapPair, StagedOutput
 
 
 class TermInputs(NamedTuple):
-    """One training step, as a term sees it; ``maps`` are the raw maps that this term asked for."""
+    """One training step, as a term sees it; ``maps`` are the raw maps that this term asked for, by student's layer."""
 
     student: StagedOutput
     teacher: StagedOutput | None
     labels: Int[Tensor, " n"]
-    maps: MapPair | None = None
+    maps: Mapping[str, MapPair] | None = None
 
 
 def needs_teacher(inputs: TermInputs, term: str) -> StagedOutput:

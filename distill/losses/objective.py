@@ -44,7 +44,8 @@ class Objective(nn.Module):
 
     Convention:
         - Weights are explicit and independent; they need not sum to 1.
-        - A term of weight 0 is left out: it is not computed, nor is what it would need.
+        - A term of weight 0 is left out: it is not computed, nor is what it would need. So is, for the step, a term
+          whose factor is 0.
 
     Args:
         terms: By name; the names are those of the log.
@@ -73,26 +74,25 @@ class Objective(nn.Module):
         """Names of the terms that count."""
         return tuple(self.weights)
 
-    @property
-    def taught(self) -> bool:
-        """Whether a term that counts looks at the teacher; else there is no need to run it."""
-        return any(not isinstance(term, CrossEntropy) for term in self.terms.values())
-
     def forward(
         self,
         student: StagedOutput,
         teacher: StagedOutput | None,
-        maps: Mapping[str, MapPair],
+        maps: Mapping[str, Mapping[str, MapPair]],
         labels: Int[Tensor, " n"],
+        factors: Mapping[str, float] | None = None,
     ) -> Losses:
         """Compute every term and their weighted sum.
 
         Args:
             student: The student's forward pass.
             teacher: The teacher's, if there is one.
-            maps: Raw maps, under the name of the term that asked for them.
+            maps: Raw maps by student's layer, under the name of the term that asked for them.
             labels: Class of every sample.
+            factors: On the weights, by name of the term; 1 where there is none.
         """
-        raw = {name: term(TermInputs(student, teacher, labels, maps.get(name))) for name, term in self.terms.items()}
-        weighted = {name: self.weights[name] * value for name, value in raw.items()}
-        return Losses(torch.stack(list(weighted.values())).sum(), raw, weighted)
+        active = {name: factor for name in self.names if (factor := (factors or {}).get(name, 1.0)) > 0}
+        raw = {name: self.terms[name](TermInputs(student, teacher, labels, maps.get(name))) for name in active}
+        weighted = {name: self.weights[name] * factor * raw[name] for name, factor in active.items()}
+        nothing = student.logits.float().sum() * 0.0  # where no term counts, the step still has a graph
+        return Losses(torch.stack(list(weighted.values())).sum() if weighted else nothing, raw, weighted)

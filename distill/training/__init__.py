@@ -1,9 +1,9 @@
 """Training: one module, one run, one directory."""
 
 from distill.training.directory import RunDirectory
-from distill.training.fit import fit
+from distill.training.fit import check_trainer, fit
 from distill.training.module import DistillationModule
 from distill.training.optim import Optimisation
 from distill.training.teacher import FrozenTeacher
 
-__all__ = ["DistillationModule", "FrozenTeacher", "Optimisation", "RunDirectory", "fit"]
+__all__ = ["DistillationModule", "FrozenTeacher", "Optimisation", "RunDirectory", "check_trainer", "fit"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from distill.config import CheckpointSection, MonitorSection
@@ -34,21 +35,26 @@ class FiniteGuard(Callback):
             self._check(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Any) -> None:
-        """Look before anything is written."""
+        """Look before anything is written, at the weights as well: a finite loss can have a gradient that is not."""
         self._check(trainer, pl_module)
+        state = [t.isfinite().all() for t in checkpoint["state_dict"].values()]
+        if not torch.stack(state).all():
+            self._stop(trainer, f"weights after step {trainer.global_step - 1} are not finite numbers")
 
     def _check(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, DistillationModule)
         bad = module.bad_terms()
-        if not bad:
-            return
-        told = " and ".join(f"{name!r} at step {step}" for name, step in bad.items())
+        if bad:  # what followed from the first bad step is not worth telling
+            step = min(bad.values())
+            told = " and ".join(repr(name) for name in bad if bad[name] == step)
+            self._stop(trainer, f"term {told} at step {step} is not a finite number")
+
+    def _stop(self, trainer: pl.Trainer, what: str) -> NoReturn:
         kept = [c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
         last = Path(kept[0]) / "last.ckpt" if kept else None
         where = f"the last good checkpoint is {last}" if last and last.exists() else "no checkpoint was made before"
         raise RunError(
-            f"term {told} is not a finite number; {where}. Lower optimizer.lr or the weight of the term, "
-            "or set trainer.gradient_clip_val."
+            f"{what}; {where}. Lower optimizer.lr or the weight of the term, or set trainer.gradient_clip_val."
         )
 
 

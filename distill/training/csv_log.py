@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class MetricsFile(Logger):
         self._rows: list[dict[str, str]] = []
         if path.exists():
             with path.open(newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
+                self._rows = [row for row in csv.DictReader(file) if _step(row) < first_step]
         self._columns = _columns(self._rows)
         self._rewrite()
 
@@ -70,6 +71,11 @@ class MetricsFile(Logger):
             writer.writeheader()
             writer.writerows(self._rows)
         part.replace(self.path)
+
+
+def _step(row: dict[str, str]) -> float:
+    cut_off = None in row.values()  # the last line of a run that was killed
+    return math.inf if cut_off else int(row["step"])
 
 
 def _columns(rows: list[dict[str, str]], known: list[str] | None = None) -> list[str]:

@@ -60,8 +60,10 @@ class RunDirectory:
         Raises:
             InputError: if another run, or something that is no run, lies there.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file; choose another `name=` or `output_dir=`.")
         if self.environment.exists() and not overwrite:
-            if json.loads(self.environment.read_text())["identity"] != identity:
+            if self._identity() != identity:
                 raise InputError(
                     f"{self.path} holds a run of another configuration (its config.yaml says which); give this one "
                     "another `name=`, or replace the old one with --overwrite."
@@ -87,6 +89,14 @@ class RunDirectory:
             self.config.write_text(OmegaConf.to_yaml(config.model_dump(mode="json")))
             self.environment.write_text(json.dumps(self._facts(config, identity), indent=2) + "\n")
         return state
+
+    def _identity(self) -> str:
+        try:
+            return str(json.loads(self.environment.read_text())["identity"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{self.environment} cannot be read, so nobody knows which run this is; replace it with --overwrite."
+            ) from error
 
     def _facts(self, config: Config, identity: str) -> dict[str, Any]:
         seeds = {"seed": config.seed, "data_seed": config.data.seed}

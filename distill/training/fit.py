@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,12 @@ from distill.training.module import DistillationModule
 from distill.training.precision import resolve_precision
 from distill.training.progress import RunProgress
 
-_QUIET = ("does not have many workers", "You defined a `validation_step` but", "The number of training batches")
+_QUIET = (
+    "does not have many workers",
+    "You defined a `validation_step` but",
+    "The number of training batches",
+    "exists and is not empty",
+)
 
 
 def fit(module: DistillationModule, data: pl.LightningDataModule, config: Config) -> None:
@@ -50,34 +56,46 @@ def fit(module: DistillationModule, data: pl.LightningDataModule, config: Config
         keep_student(module, directory, select=config.monitor.select)
 
 
+def check_trainer(config: Config) -> None:
+    """See that Lightning takes the ``trainer`` section, before anything is written.
+
+    Raises:
+        InputError: if it does not.
+    """
+    _trainer(config, logger=False, enable_checkpointing=False)
+
+
 def make_trainer(config: Config, directory: RunDirectory, *, first_step: int = 0) -> pl.Trainer:
     """Build Lightning's Trainer: ours in what a run needs, the user's in the rest."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    section = dict(config.trainer)
-    section["precision"] = resolve_precision(section.get("precision", "auto"), str(section.get("accelerator", "auto")))
     callbacks: list[Callback] = [
         FiniteGuard(),
         *checkpoints(directory.last.parent, config.monitor, config.checkpoint),
         GracefulStop(directory.last),
     ]
-    if section.pop("enable_progress_bar", True):
+    if config.trainer.get("enable_progress_bar", True):
         callbacks.append(RunProgress(config.name))
     loggers: list[Logger] = [MetricsFile(directory.metrics, first_step=first_step)]
     if config.loggers.tensorboard:
         loggers.append(TensorBoardLogger(directory.path, name="tensorboard", version=""))
+    return _trainer(config, logger=loggers, callbacks=callbacks, default_root_dir=directory.path)
+
+
+def _trainer(config: Config, **ours: Any) -> pl.Trainer:
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    section = dict(config.trainer)
+    section["precision"] = resolve_precision(section.get("precision", "auto"), str(section.get("accelerator", "auto")))
     settings: dict[str, Any] = {
         "max_epochs": config.max_epochs,
-        "default_root_dir": directory.path,
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
-        "log_every_n_steps": 20,
+        **ours,
         **section,
+        "enable_progress_bar": False,
+        "use_distributed_sampler": False,
     }
     try:
-        return pl.Trainer(
-            logger=loggers, callbacks=callbacks, enable_progress_bar=False, use_distributed_sampler=False, **settings
-        )
-    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        return pl.Trainer(**settings)
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise InputError(f"trainer: {error}") from error
 
 
@@ -93,4 +111,9 @@ def keep_student(module: DistillationModule, directory: RunDirectory, *, select:
 def _steps_made(state: Path | None) -> int:
     if state is None:
         return 0
-    return int(torch.load(state, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    try:
+        return int(torch.load(state, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{state} cannot be read, so the run cannot go on from it; delete it, or start again with --overwrite."
+        ) from error

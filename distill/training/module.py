@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,9 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from distill.explain import PairExplainer
-from distill.losses import Losses, Objective
+from distill.losses import CrossEntropy, Losses, Objective, TermSchedule
 from distill.models import StagedNetwork, describe
+from distill.training.epoch_means import EpochMeans
 from distill.training.optim import Optimisation
 from distill.training.teacher import FrozenTeacher
 from distill.types import Batch, MapPair, StagedOutput
@@ -29,12 +31,12 @@ class DistillationModule(pl.LightningModule):
         objective: Named, weighted terms.
         optimisation: Optimiser and schedule.
         teacher: What is learnt from.
-        explainers: By name of the term that wants maps; a term that is not in the objective is never explained.
+        explainers: By name of the term that wants maps, then by layer of the student; a term that is not in the
+            objective is never explained.
+        schedules: When terms count, by name; always if left out.
     """
 
     first_bad_step: Tensor
-    train_sums: Tensor
-    train_samples: Tensor
 
     def __init__(
         self,
@@ -43,7 +45,8 @@ class DistillationModule(pl.LightningModule):
         optimisation: Optimisation,
         *,
         teacher: FrozenTeacher | None = None,
-        explainers: Mapping[str, PairExplainer] | None = None,
+        explainers: Mapping[str, Mapping[str, PairExplainer]] | None = None,
+        schedules: Mapping[str, TermSchedule] | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -51,49 +54,73 @@ class DistillationModule(pl.LightningModule):
         self.optimisation = optimisation
         self.teacher = teacher
         self.explainers = {k: v for k, v in (explainers or {}).items() if k in objective.names}
-        self.student_layers = _unique(e.student.layer for e in self.explainers.values())
-        self.teacher_layers = _unique(e.teacher.layer for e in self.explainers.values())
+        self.schedules = dict(schedules or {})
         self.validation_accuracy = MulticlassAccuracy(student.spec.num_classes, average="micro")
         self.validation_cross_entropy = MeanMetric()
         self.validation_agreement = MulticlassAccuracy(student.spec.num_classes, average="micro")
         self.register_buffer("first_bad_step", torch.full((len(objective.names),), _NEVER), persistent=False)
-        # Sums of this epoch so far: part of the state, so that a run stopped within an epoch logs the means of all of it.
-        self.register_buffer("train_sums", torch.zeros(1 + 2 * len(objective.names)))
-        self.register_buffer("train_samples", torch.zeros(()))
+        self.train_means = EpochMeans([name.removeprefix("train/") for name in self._train_names])
         self._resumed: dict[str, Any] | None = None
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of all that is logged."""
+        names = ["accuracy", "cross_entropy", *(["agreement"] if self.teacher else [])]
+        return (*self._train_names, *(f"validation/{name}" for name in names))
+
+    @property
+    def _train_names(self) -> tuple[str, ...]:
+        terms = [kind for name in self.objective.names for kind in (name, f"{name}_weighted")]
+        zeros = [f"{name}_zero_maps_{who}" for name in self.explainers for who in ("student", "teacher")]
+        return tuple(f"train/{name}" for name in ("loss", *terms, *zeros))
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Compute the objective of one batch; no value is read on the host."""
-        student = self.student.run(batch.images, self.student_layers)
-        teacher = self.teacher(batch.images, self.teacher_layers) if self.teacher else None
-        maps = self.explain(student, teacher, batch.labels)
-        losses = self.objective(student, teacher, maps, batch.labels)
-        self._note(losses, samples=batch.labels.shape[0])
+        factors = self.factors(batch_idx)
+        explainers = {name: by_layer for name, by_layer in self.explainers.items() if factors[name] > 0}
+        student, teacher = self.run(batch.images, explainers, taught=any(factors[name] for name in self._taught))
+        maps = explain(explainers, student, teacher, batch.labels)
+        losses = self.objective(student, teacher, maps, batch.labels, factors)
+        self._note(losses, maps, samples=batch.labels.shape[0])
         return losses.total
 
-    def explain(self, student: StagedOutput, teacher: StagedOutput | None, labels: Tensor) -> dict[str, MapPair]:
-        """Give the raw maps that each term asked for."""
-        if teacher is None:
-            return {}
-        return {
-            name: explainer.from_outputs(student, teacher, labels, create_graph=True)
-            for name, explainer in self.explainers.items()
-        }
+    def factors(self, batch_idx: int) -> dict[str, float]:
+        """Give the factor on the weight of each term in this step."""
+        trainer = self._trainer
+        batches = float(trainer.num_training_batches) if trainer else 1.0
+        epoch = self.current_epoch + batch_idx / batches
+        schedules = {name: self.schedules.get(name, TermSchedule()) for name in self.objective.names}
+        return {name: s.factor(epoch=epoch, step=self.global_step) for name, s in schedules.items()}
 
-    def _note(self, losses: Losses, *, samples: int) -> None:
-        raw = torch.stack([value.detach() for value in losses.raw.values()])
-        fresh = ~raw.isfinite() & (self.first_bad_step == _NEVER)
+    def run(
+        self, images: Tensor, explainers: Mapping[str, Mapping[str, PairExplainer]], *, taught: bool
+    ) -> tuple[StagedOutput, StagedOutput | None]:
+        """Run the student, and the teacher if a term looks at it, and read the layers that are explained."""
+        pairs = [pair for by_layer in explainers.values() for pair in by_layer.values()]
+        student = self.student.run(images, _unique(pair.student.layer for pair in pairs))
+        if self.teacher is None or not taught:
+            return student, None
+        return student, self.teacher(images, _unique(pair.teacher.layer for pair in pairs))
+
+    @property
+    def _taught(self) -> tuple[str, ...]:
+        return tuple(n for n, term in self.objective.terms.items() if not isinstance(term, CrossEntropy))
+
+    def _note(self, losses: Losses, maps: Mapping[str, Mapping[str, MapPair]], *, samples: int) -> None:
+        bad = {name: ~value.detach().isfinite() for name, value in losses.raw.items()}
+        fine = torch.zeros((), dtype=torch.bool, device=losses.total.device)
+        fresh = torch.stack([bad.get(name, fine) for name in self.objective.names]) & (self.first_bad_step == _NEVER)
         self.first_bad_step = torch.where(fresh, self.global_step, self.first_bad_step)
-        values = torch.stack([losses.total, *losses.raw.values(), *losses.weighted.values()]).detach()
-        self.train_sums = self.train_sums + values * samples
-        self.train_samples = self.train_samples + samples
+        values = {"loss": losses.total, **losses.raw}
+        values |= {f"{name}_weighted": value for name, value in losses.weighted.items()}
+        for name, by_layer in maps.items():
+            for who in ("student", "teacher"):
+                values[f"{name}_zero_maps_{who}"] = _share_of_zeros([getattr(p, who) for p in by_layer.values()])
+        self.train_means.update(values, samples=samples)
 
     def on_train_epoch_end(self) -> None:
-        """Log the means of the epoch: the total, and every term as it is and weighted."""
-        names = ["loss", *self.objective.names, *(f"{name}_weighted" for name in self.objective.names)]
-        means = self.train_sums / self.train_samples
-        self.log_dict({f"train/{name}": mean for name, mean in zip(names, means, strict=True)}, sync_dist=True)
-        self.train_sums, self.train_samples = torch.zeros_like(self.train_sums), torch.zeros_like(self.train_samples)
+        """Log the means of the epoch: the total, every term as it is and weighted, and the share of empty maps."""
+        self.log_dict({f"train/{name}": mean for name, mean in self.train_means.pop().items()}, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
         """Measure the student on the validation split."""
@@ -112,8 +139,8 @@ class DistillationModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build optimiser and schedule for the length of this run."""
         total = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs or 1
-        optimizer, scheduler = self.optimisation.make(self, steps_per_epoch=max(1, total // epochs), total_steps=total)
+        steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        optimizer, scheduler = self.optimisation.make(self, steps_per_epoch=steps, total_steps=total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def bad_terms(self) -> dict[str, int]:
@@ -138,11 +165,34 @@ class DistillationModule(pl.LightningModule):
         """
         if self._resumed is None:
             return
+        loader: Any = self.trainer.train_dataloader
         for state in self._resumed["loaders"]:
-            self.trainer.train_dataloader.load_state_dict(state)
+            loader.load_state_dict(state)
         torch.set_rng_state(self._resumed["random"]["cpu"])
-        torch.cuda.set_rng_state_all(self._resumed["random"]["cuda"])
+        for device, state in enumerate(self._resumed["random"]["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
         self._resumed = None
+
+
+def explain(
+    explainers: Mapping[str, Mapping[str, PairExplainer]],
+    student: StagedOutput,
+    teacher: StagedOutput | None,
+    labels: Tensor,
+) -> dict[str, dict[str, MapPair]]:
+    """Give the raw maps that each term asked for, by its name and the student's layer."""
+    if teacher is None:
+        return {}
+    return {
+        name: {
+            layer: pair.from_outputs(student, teacher, labels, create_graph=True) for layer, pair in by_layer.items()
+        }
+        for name, by_layer in explainers.items()
+    }
+
+
+def _share_of_zeros(maps: list[Tensor]) -> Tensor:
+    return torch.stack([(one.detach().flatten(1) == 0).all(1).float().mean() for one in maps]).mean()
 
 
 def _unique(names: Any) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ class Optimisation:
         if s.name == "cosine":
             return CosineAnnealingLR(optimizer, T_max=total_steps)
         if s.name == "one_cycle":
-            return OneCycleLR(optimizer, max_lr=self.optimizer.lr, total_steps=total_steps + 1)
+            return OneCycleLR(optimizer, max_lr=self.optimizer.lr, total_steps=total_steps + 1, cycle_momentum=False)
         return LambdaLR(optimizer, lambda _: 1.0)
 
 

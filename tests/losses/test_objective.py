@@ -52,7 +52,7 @@ def everything() -> Objective:
 
 def test_the_total_is_the_weighted_sum() -> None:
     student, teacher, maps = step()
-    losses = everything()(student, teacher, {"explanation": maps}, LABELS)
+    losses = everything()(student, teacher, {"explanation": {"final": maps}}, LABELS)
     z_s, z_t = student.logits.detach().numpy(), teacher.logits.numpy()
     expected = {
         "cross_entropy": oracle.cross_entropy(z_s, LABELS.tolist()),
@@ -71,7 +71,7 @@ def test_the_total_is_the_weighted_sum() -> None:
 
 def test_the_gradient_is_the_weighted_sum_of_gradients() -> None:
     student, teacher, maps = step()
-    losses = everything()(student, teacher, {"explanation": maps}, LABELS)
+    losses = everything()(student, teacher, {"explanation": {"final": maps}}, LABELS)
     found = torch.autograd.grad(losses.total, (student.logits, maps.student))
     by_hand = 0.1 * nn.functional.cross_entropy(student.logits, LABELS)
     by_hand = by_hand + 0.9 * soft_target_loss(student.logits, teacher.logits, temperature=4.0)
@@ -106,7 +106,7 @@ def test_a_term_gets_the_maps_of_its_own_name() -> None:
     other = MapPair(maps.teacher.clone(), maps.teacher.clone())
     names = ("near", "far")
     objective = Objective({name: WeightedTerm(1.0, ExplanationMatching()) for name in names})
-    losses = objective(student, teacher, {"near": other, "far": maps}, LABELS)
+    losses = objective(student, teacher, {"near": {"final": other}, "far": {"final": maps}}, LABELS)
     assert float(losses.raw["near"]) == pytest.approx(0.0, abs=1e-15)
     assert float(losses.raw["far"].detach()) > 0.01
 
@@ -133,7 +133,7 @@ def test_a_weight_that_is_no_number_is_refused(weight: float) -> None:
 def test_nan_reaches_the_total() -> None:
     student, teacher, maps = step()
     broken = MapPair(maps.student * math.nan, maps.teacher)
-    losses = everything()(student, teacher, {"explanation": broken}, LABELS)
+    losses = everything()(student, teacher, {"explanation": {"final": broken}}, LABELS)
     assert math.isnan(float(losses.total.detach()))
     assert math.isnan(float(losses.raw["explanation"].detach()))
     assert math.isfinite(float(losses.raw["cross_entropy"].detach()))

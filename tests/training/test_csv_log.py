@@ -1,0 +1,73 @@
+"""metrics.csv: rows and columns as they come, kept when a run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distill.training.csv_log import MetricsFile
+
+BEGUN = "epoch,step,train/loss,validation/accuracy\n0,3,1.5,\n0,3,,0.25\n1,7,0.1,\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "metrics.csv"
+
+
+def begin(path: Path) -> None:
+    log = MetricsFile(path)
+    log.log_metrics({"epoch": 0, "train/loss": 1.5}, step=3)
+    log.log_metrics({"epoch": 0, "validation/accuracy": 0.25}, step=3)
+    log.log_metrics({"epoch": 1, "train/loss": 0.1}, step=7)
+
+
+def test_columns_appear_with_their_metrics(path: Path) -> None:
+    MetricsFile(path)
+    assert path.read_text().splitlines() == ["epoch,step"]
+    begin(path)
+    assert path.read_text().replace("\r", "") == BEGUN
+
+
+def test_every_row_is_on_disk_at_once(path: Path) -> None:
+    log = MetricsFile(path)
+    for step in range(3):
+        log.log_metrics({"epoch": 0, "a": step / 3}, step=step)
+        assert path.read_text().splitlines()[-1] == f"0,{step},{step / 3!r}"
+
+
+@pytest.mark.parametrize(("first_step", "kept"), [(0, 0), (3, 0), (4, 2), (7, 2), (8, 3)])
+def test_rows_that_will_be_made_again_are_dropped(path: Path, first_step: int, kept: int) -> None:
+    begin(path)
+    log = MetricsFile(path, first_step=first_step)
+    log.log_metrics({"epoch": 1, "train/loss": 0.2}, step=9)
+    rows = path.read_text().splitlines()[1:]
+    assert rows[:-1] == BEGUN.splitlines()[1 : 1 + kept]
+    assert rows[-1].startswith("1,9,0.2")
+
+
+def test_a_metric_that_comes_later_leaves_the_older_rows_empty(path: Path) -> None:
+    begin(path)
+    MetricsFile(path, first_step=8).log_metrics({"epoch": 1, "train/hint": 2.0}, step=9)
+    assert path.read_text().splitlines() == [
+        "epoch,step,train/loss,validation/accuracy,train/hint",
+        "0,3,1.5,,",
+        "0,3,,0.25,",
+        "1,7,0.1,,",
+        "1,9,,,2.0",
+    ]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_line_that_was_cut_off_is_dropped(path: Path, cut: int) -> None:
+    begin(path)
+    whole = path.read_text()
+    path.write_text(whole + "2,11"[:cut])
+    MetricsFile(path, first_step=8)
+    assert path.read_text() == whole
+
+
+def test_without_an_epoch_or_a_step(path: Path) -> None:
+    MetricsFile(path).log_metrics({"a": 1.0})
+    assert path.read_text().splitlines() == ["epoch,step,a", ",0,1.0"]
