@@ -18,12 +18,14 @@ from distill.explain import Explainer, PairExplainer
 from distill.losses import TERMS, Objective, TermSchedule, WeightedTerm
 from distill.models import StagedNetwork, create_model, file_hash, load_network
 from distill.training import DistillationModule, FrozenTeacher, Optimisation, check_trainer
-from distill.training.module import explain
+from distill.training.explaining import Explainers, explain
+from distill.training.frozen_maps import FrozenMaps
+from distill.types import Batch
 
 #: What the Trainer takes and a run decides by itself.
 _OURS = ("logger", "callbacks", "use_distributed_sampler", "self", "enable_checkpointing")
 #: Keys of a term that say how maps are made; the others belong to its loss.
-_EXPLAINER_KEYS = ("method", "teacher_layer", "target", "gradients", "statistics")
+_EXPLAINER_KEYS = ("method", "teacher_layer", "target", "gradients", "statistics", "frozen")
 #: Keys of every term that say when it counts.
 _SCHEDULE_KEYS = ("every", "start_epoch", "ramp_epochs")
 
@@ -52,13 +54,14 @@ def build(config: Config) -> Run:
     teacher = build_teacher(config, train)
     pl.seed_everything(config.seed, verbose=False)
     student = build_student(config, train)
-    module = build_module(config, student, teacher)
+    views = Views(**config.data.augment.model_dump())
+    module = build_module(config, student, teacher, data=train, views=views)
     data = DistillDataModule(
         train,
         validation,
         batch_size=config.data.batch_size,
         eval_batch_size=config.data.eval_batch_size,
-        views=Views(**config.data.augment.model_dump()),
+        views=views,
         seed=config.seed,
         data_seed=config.data.seed,
     )
@@ -123,8 +126,15 @@ def build_teacher(config: Config, train: ImageSet) -> FrozenTeacher | None:
     return FrozenTeacher(network)
 
 
-def build_module(config: Config, student: StagedNetwork, teacher: FrozenTeacher | None) -> DistillationModule:
-    """Put student, teacher and objective together."""
+def build_module(
+    config: Config,
+    student: StagedNetwork,
+    teacher: FrozenTeacher | None,
+    *,
+    data: ImageSet | None = None,
+    views: Views | None = None,
+) -> DistillationModule:
+    """Put student, teacher and objective together; data and views are needed where maps are frozen."""
     active = {name: term for name, term in config.objective.items() if term.weight > 0}
     explainers = {name: _pairs(term) for name, term in active.items() if isinstance(term, ExplanationTerm)}
     for pair in (pair for by_layer in explainers.values() for pair in by_layer.values()):
@@ -135,8 +145,23 @@ def build_module(config: Config, student: StagedNetwork, teacher: FrozenTeacher 
     objective = Objective({name: WeightedTerm(term.weight, _term(term)) for name, term in active.items()})
     optimisation = Optimisation(config.optimizer, config.schedule)
     return DistillationModule(
-        student, objective, optimisation, teacher=teacher, explainers=explainers, schedules=schedules
+        student,
+        objective,
+        optimisation,
+        teacher=teacher,
+        explainers=explainers,
+        frozen=_frozen(active, explainers, data, views),
+        schedules=schedules,
     )
+
+
+def _frozen(
+    active: Mapping[str, AnyTerm], explainers: Explainers, data: ImageSet | None, views: Views | None
+) -> dict[str, FrozenMaps]:
+    names = [name for name, term in active.items() if isinstance(term, ExplanationTerm) and term.frozen]
+    if names and (data is None or views is None):
+        raise ValueError(f"frozen maps of {names} need the training images and their views.")
+    return {name: FrozenMaps(explainers[name], data, views) for name in names if data is not None and views is not None}
 
 
 def _term(section: AnyTerm) -> torch.nn.Module:
@@ -174,7 +199,9 @@ def _try(module: DistillationModule, train: ImageSet) -> None:
     try:
         with torch.no_grad():
             student, teacher = module.run(images, module.explainers, taught=True)
-            maps = explain(module.explainers, student, teacher, train.labels[:2])
+            batch = Batch(images, train.labels[:2], torch.arange(2), torch.zeros(2, dtype=torch.int64))
+            live = {} if module.teacher is None else module.explainers
+            maps = explain(live, student, teacher, batch)
             module.objective(student, teacher, maps, train.labels[:2])
     except (ValueError, RuntimeError) as error:
         raise InputError(f"the parts do not fit together on images of {tuple(images.shape[1:])}: {error}") from error

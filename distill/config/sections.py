@@ -144,6 +144,9 @@ class ExplanationTerm(Term):
     statistics: Literal["batch", "running"] = "batch"
     """What batch normalisation above the layer uses as constants while the student trains."""
 
+    frozen: bool = False
+    """Whether the teacher's maps are made once, of whole images, and moved along with the views."""
+
     @model_validator(mode="before")
     @classmethod
     def _one_layer_is_short_for_many(cls, values: Any) -> Any:
@@ -158,6 +161,8 @@ class ExplanationTerm(Term):
     def _teachers_layers_belong_to_students(self) -> ExplanationTerm:
         if isinstance(self.teacher_layer, dict) and not self.teacher_layer.keys() <= self.layers.keys():
             raise ValueError(f"teacher_layer names layers of the student that are not in {list(self.layers)}")
+        if self.frozen and self.target == "student":
+            raise ValueError("frozen maps cannot follow the student's choice; set target to label or teacher")
         return self
 
     def layer_of_teacher(self, layer: str) -> str:
@@ -240,6 +245,7 @@ class Config(Section):
     objective: Annotated[dict[str, AnyTerm], Field(min_length=1)] = {
         "cross_entropy": CrossEntropyTerm(term="cross_entropy")
     }
+    """Terms by name; `cross_entropy` is there by itself, unless it is null or its weight 0."""
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection = ScheduleSection()
     trainer: dict[str, Any] = {}
@@ -263,7 +269,7 @@ class Config(Section):
             return terms
         return {
             name: {"term": name, **value} if isinstance(value, Mapping) else value
-            for name, value in terms.items()
+            for name, value in {"cross_entropy": {}, **terms}.items()
             if value is not None
         }
 

@@ -18,7 +18,7 @@ class TermSchedule:
         ValueError: if a number is out of range.
 
     Example:
-        >>> schedule = TermSchedule(start_epoch=2, ramp_epochs=4)
+        >>> schedule = TermSchedule(start_epoch=2.0, ramp_epochs=4.0)
         >>> [schedule.factor(epoch=epoch, step=0) for epoch in (1.9, 2.0, 3.0, 6.0, 9.0)]
         [0.0, 0.0, 0.25, 1.0, 1.0]
     """

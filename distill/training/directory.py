@@ -86,8 +86,11 @@ class RunDirectory:
             if self.environment.exists():
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
+            # First what says whose directory this is: cut off in between, the same run may begin again.
+            part = self.environment.with_name(self.environment.name + ".part")
+            part.write_text(json.dumps(self._facts(config, identity), indent=2) + "\n")
+            part.replace(self.environment)
             self.config.write_text(OmegaConf.to_yaml(config.model_dump(mode="json")))
-            self.environment.write_text(json.dumps(self._facts(config, identity), indent=2) + "\n")
         return state
 
     def _identity(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,10 +12,11 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from distill.explain import PairExplainer
 from distill.losses import CrossEntropy, Losses, Objective, TermSchedule
 from distill.models import StagedNetwork, describe
 from distill.training.epoch_means import EpochMeans
+from distill.training.explaining import Explainers, explain, share_of_empty
+from distill.training.frozen_maps import FrozenMaps
 from distill.training.optim import Optimisation
 from distill.training.teacher import FrozenTeacher
 from distill.types import Batch, MapPair, StagedOutput
@@ -33,6 +34,7 @@ class DistillationModule(pl.LightningModule):
         teacher: What is learnt from.
         explainers: By name of the term that wants maps, then by layer of the student; a term that is not in the
             objective is never explained.
+        frozen: By name of the term whose teacher's maps are made once, before training.
         schedules: When terms count, by name; always if left out.
     """
 
@@ -45,7 +47,8 @@ class DistillationModule(pl.LightningModule):
         optimisation: Optimisation,
         *,
         teacher: FrozenTeacher | None = None,
-        explainers: Mapping[str, Mapping[str, PairExplainer]] | None = None,
+        explainers: Explainers | None = None,
+        frozen: Mapping[str, FrozenMaps] | None = None,
         schedules: Mapping[str, TermSchedule] | None = None,
     ) -> None:
         super().__init__()
@@ -54,6 +57,7 @@ class DistillationModule(pl.LightningModule):
         self.optimisation = optimisation
         self.teacher = teacher
         self.explainers = {k: v for k, v in (explainers or {}).items() if k in objective.names}
+        self.frozen = dict(frozen or {})
         self.schedules = dict(schedules or {})
         self.validation_accuracy = MulticlassAccuracy(student.spec.num_classes, average="micro")
         self.validation_cross_entropy = MeanMetric()
@@ -78,8 +82,9 @@ class DistillationModule(pl.LightningModule):
         """Compute the objective of one batch; no value is read on the host."""
         factors = self.factors(batch_idx)
         explainers = {name: by_layer for name, by_layer in self.explainers.items() if factors[name] > 0}
-        student, teacher = self.run(batch.images, explainers, taught=any(factors[name] for name in self._taught))
-        maps = explain(explainers, student, teacher, batch.labels)
+        taught = any(factors[name] for name in self._taught)
+        student, teacher = self.run(batch.images, explainers, taught=taught, frozen=self.frozen)
+        maps = explain(explainers, student, teacher, batch, self.frozen)
         losses = self.objective(student, teacher, maps, batch.labels, factors)
         self._note(losses, maps, samples=batch.labels.shape[0])
         return losses.total
@@ -93,18 +98,19 @@ class DistillationModule(pl.LightningModule):
         return {name: s.factor(epoch=epoch, step=self.global_step) for name, s in schedules.items()}
 
     def run(
-        self, images: Tensor, explainers: Mapping[str, Mapping[str, PairExplainer]], *, taught: bool
+        self, images: Tensor, explainers: Explainers, *, taught: bool, frozen: Container[str] = ()
     ) -> tuple[StagedOutput, StagedOutput | None]:
         """Run the student, and the teacher if a term looks at it, and read the layers that are explained."""
-        pairs = [pair for by_layer in explainers.values() for pair in by_layer.values()]
-        student = self.student.run(images, _unique(pair.student.layer for pair in pairs))
+        pairs = [(name, pair) for name, by_layer in explainers.items() for pair in by_layer.values()]
+        student = self.student.run(images, _unique(pair.student.layer for _, pair in pairs))
         if self.teacher is None or not taught:
             return student, None
-        return student, self.teacher(images, _unique(pair.teacher.layer for pair in pairs))
+        return student, self.teacher(images, _unique(p.teacher.layer for name, p in pairs if name not in frozen))
 
     @property
     def _taught(self) -> tuple[str, ...]:
-        return tuple(n for n, term in self.objective.terms.items() if not isinstance(term, CrossEntropy))
+        terms = self.objective.terms.items()
+        return tuple(n for n, term in terms if not isinstance(term, CrossEntropy) and n not in self.frozen)
 
     def _note(self, losses: Losses, maps: Mapping[str, Mapping[str, MapPair]], *, samples: int) -> None:
         bad = {name: ~value.detach().isfinite() for name, value in losses.raw.items()}
@@ -115,7 +121,7 @@ class DistillationModule(pl.LightningModule):
         values |= {f"{name}_weighted": value for name, value in losses.weighted.items()}
         for name, by_layer in maps.items():
             for who in ("student", "teacher"):
-                values[f"{name}_zero_maps_{who}"] = _share_of_zeros([getattr(p, who) for p in by_layer.values()])
+                values[f"{name}_zero_maps_{who}"] = share_of_empty([getattr(p, who) for p in by_layer.values()])
         self.train_means.update(values, samples=samples)
 
     def on_train_epoch_end(self) -> None:
@@ -158,6 +164,12 @@ class DistillationModule(pl.LightningModule):
         loop = checkpoint["loops"]["fit_loop"]["state_dict"]
         self._resumed = {"random": checkpoint["random_state"], "loaders": loop.get("combined_loader", [])}
 
+    def on_fit_start(self) -> None:
+        """Make the maps that stay as they are."""
+        for maps in self.frozen.values():
+            if self.teacher:
+                maps.make(self.teacher, self.device)
+
     def on_train_start(self) -> None:
         """Go on with the checkpoint's random state, and with the batch that was next.
 
@@ -172,27 +184,6 @@ class DistillationModule(pl.LightningModule):
         for device, state in enumerate(self._resumed["random"]["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state, device)
         self._resumed = None
-
-
-def explain(
-    explainers: Mapping[str, Mapping[str, PairExplainer]],
-    student: StagedOutput,
-    teacher: StagedOutput | None,
-    labels: Tensor,
-) -> dict[str, dict[str, MapPair]]:
-    """Give the raw maps that each term asked for, by its name and the student's layer."""
-    if teacher is None:
-        return {}
-    return {
-        name: {
-            layer: pair.from_outputs(student, teacher, labels, create_graph=True) for layer, pair in by_layer.items()
-        }
-        for name, by_layer in explainers.items()
-    }
-
-
-def _share_of_zeros(maps: list[Tensor]) -> Tensor:
-    return torch.stack([(one.detach().flatten(1) == 0).all(1).float().mean() for one in maps]).mean()
 
 
 def _unique(names: Any) -> tuple[str, ...]:

@@ -156,7 +156,14 @@ def test_a_term_may_have_another_name() -> None:
         "warm": SoftTargetsTerm(term="soft_targets", temperature=2.0),
         "inner": ExplanationTerm(term="explanation", layers={"group2": 1.0}, weight=3.0),
         "soft_targets": SoftTargetsTerm(term="soft_targets", weight=0.0),
+        "cross_entropy": CrossEntropyTerm(term="cross_entropy", weight=1.0),
     }
+
+
+def test_cross_entropy_is_there_unless_it_is_put_out() -> None:
+    pairs = ["teacher.checkpoint=t", "objective.soft_targets.weight=0.5"]
+    assert set(load([], pairs).objective) == {"cross_entropy", "soft_targets"}
+    assert set(load([], [*pairs, "objective.cross_entropy=null"]).objective) == {"soft_targets"}
 
 
 def test_what_a_section_does_not_know_is_handed_on_where_it_may() -> None:

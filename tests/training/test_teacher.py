@@ -46,7 +46,10 @@ def test_it_is_in_nobodys_state(config: Config) -> None:
     teacher = {id(t) for t in (*run.module.teacher.network.parameters(), *run.module.teacher.network.buffers())}
     assert not teacher & {id(t) for t in (*run.module.parameters(), *run.module.buffers())}
     names = set(run.module.state_dict())
-    assert names == {f"student.{key}" for key in run.module.student.state_dict()} | {"train_means.sums", "train_means.samples"}
+    assert names == {f"student.{key}" for key in run.module.student.state_dict()} | {
+        "train_means.sums",
+        "train_means.samples",
+    }
     optimised = {id(p) for group in run.module.optimizers().param_groups for p in group["params"]}  # type: ignore[union-attr]
     assert optimised == {id(p) for p in run.module.student.parameters()}
     for path in (RunDirectory(config.directory).last, RunDirectory(config.directory).best):

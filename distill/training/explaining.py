@@ -1,0 +1,59 @@
+"""The maps of a step: those that each active term asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from distill.explain import PairExplainer
+from distill.training.frozen_maps import FrozenMaps
+from distill.types import Batch, MapPair, StagedOutput
+
+Explainers = Mapping[str, Mapping[str, PairExplainer]]
+
+
+def explain(
+    explainers: Explainers,
+    student: StagedOutput,
+    teacher: StagedOutput | None,
+    batch: Batch,
+    frozen: Mapping[str, FrozenMaps] | None = None,
+) -> dict[str, dict[str, MapPair]]:
+    """Give the raw maps that each term asked for, by its name and the student's layer.
+
+    Args:
+        explainers: By name of the term, then by layer of the student.
+        student: Its forward pass; the maps are differentiable.
+        teacher: Its forward pass; None where only frozen maps are asked for.
+        batch: What both saw.
+        frozen: Terms whose teacher's maps were made before.
+    """
+    frozen = frozen or {}
+    return {
+        name: {
+            layer: _frozen_pair(pair, frozen[name], layer, student, batch)
+            if name in frozen
+            else pair.from_outputs(student, _there(teacher, name), batch.labels, create_graph=True)
+            for layer, pair in by_layer.items()
+        }
+        for name, by_layer in explainers.items()
+    }
+
+
+def share_of_empty(maps: list[Tensor]) -> Tensor:
+    """Give the share of maps that are zero everywhere, on average over layers: they train nothing."""
+    return torch.stack([(one.detach().flatten(1) == 0).all(1).float().mean() for one in maps]).mean()
+
+
+def _frozen_pair(pair: PairExplainer, frozen: FrozenMaps, layer: str, student: StagedOutput, batch: Batch) -> MapPair:
+    target = frozen.target(layer, batch.labels, batch.index)
+    maps = pair.student.from_output(student, target, create_graph=True)
+    return MapPair(maps, frozen.of(layer, batch.index, batch.view))
+
+
+def _there(teacher: StagedOutput | None, term: str) -> StagedOutput:
+    if teacher is None:
+        raise ValueError(f"term {term!r} explains the teacher, and there is none.")
+    return teacher

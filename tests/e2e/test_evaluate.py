@@ -1,0 +1,71 @@
+"""`distill evaluate`: finished runs side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.helpers import QUIET, SMALL, TINY, Command
+
+
+@pytest.fixture
+def runs(distill: Command, tmp_path: Path) -> Path:
+    common = (TINY, *SMALL, *QUIET, f"output_dir={tmp_path}")
+    assert distill("train", *common, "name=teacher").code == 0
+    teacher = f"teacher.checkpoint={tmp_path / 'teacher'}"
+    student = (teacher, "objective.soft_targets.weight=1", "objective.explanation.weight=1", "data.background_bias=0.9")
+    assert distill("train", *common, *student, "name=student").code == 0
+    return tmp_path
+
+
+SETS = ("--on", "background=unbiased,count=24", "--on", "background=conflicting,count=24")
+
+
+def test_a_table_a_record_pictures_and_a_page(distill: Command, runs: Path) -> None:
+    said = distill("evaluate", f"S={runs / 'student'}", "--reference", runs / "teacher", *SETS)
+    assert said.code == 0, said.err
+    assert "unbiased, 24 (n = 24)" in said.out
+    assert "conflicting, 24 (n = 24)" in said.out
+    assert "report.html" in said.err
+    record = json.loads((runs / "student" / "evaluation.json").read_text())
+    assert list(record["sets"]) == ["unbiased, 24", "conflicting, 24"]
+    assert record["reference"] == "teacher"
+    networks = record["sets"]["unbiased, 24"]["networks"]
+    assert set(networks) == {"teacher", "S"}
+    assert networks["S"]["agreement"]["n"] == 24
+    assert 0 <= networks["S"]["accuracy"]["value"] <= 1
+    assert (runs / "student" / "maps.png").read_bytes().startswith(b"\x89PNG")
+    page = (runs / "student" / "report.html").read_text()
+    assert "Content-Security-Policy" in page
+    assert "unbiased" in page
+
+
+def test_one_run_alone_has_its_results_beside_it(distill: Command, runs: Path) -> None:
+    said = distill("evaluate", runs / "teacher", "--limit", 10, "--on", "count=24")
+    assert said.code == 0, said.err
+    record = json.loads((runs / "teacher" / "evaluation.json").read_text())
+    (only,) = record["sets"].values()
+    assert only["n"] == 10
+    assert only["networks"]["teacher"]["agreement"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing",), "no checkpoint at missing"),
+        (("{runs}",), "holds no student.safetensors"),
+        (("{runs}/teacher", "--on", "colour=red"), "unknown option of data set fashion_scenes 'colour'"),
+        (("{runs}/teacher", "--on", "nonsense"), "--on takes key=value"),
+        (("{runs}/teacher", "--method", "grad_camp"), "`method` must be one of"),
+        (("{runs}/teacher", "--layer", "group9", "--on", "count=8"), "unknown layer 'group9'; did you mean 'group2'?"),
+        (("{runs}/teacher", "{runs}/student"), "have different test images"),
+        (("a={runs}/teacher", "a={runs}/student", "--on", "background=unbiased"), "two runs are called 'a'"),
+    ],
+)
+def test_wrong_input_is_one_message(distill: Command, runs: Path, arguments: tuple[str, ...], message: str) -> None:
+    said = distill("evaluate", *(part.format(runs=runs) for part in arguments))
+    assert said.code == 2
+    assert message in said.message
+    assert not (runs / "evaluation.json").exists()
