@@ -11,7 +11,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from distill.build import _EXPLAINER_KEYS, _SCHEDULE_KEYS, load_config
+from distill.build import load_config
+from distill.build.terms import EXPLAINER_KEYS, SCHEDULE_KEYS
 from distill.config import AnyTerm, AugmentSection, ExplanationTerm
 from distill.config.sections import Term
 from distill.data import Padding
@@ -53,7 +54,7 @@ def test_terms_are_those_that_can_be_built() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_terms_keys_are_its_losss_settings(kind: type[Term]) -> None:
-    keys = set(kind.model_fields) - {"term", "weight", *_EXPLAINER_KEYS, *_SCHEDULE_KEYS}
+    keys = set(kind.model_fields) - {"term", "weight", *EXPLAINER_KEYS, *SCHEDULE_KEYS}
     settings = inspect.signature(TERMS[names(kind, "term")[0]]).parameters
     assert keys == set(settings)
     keys -= {"layers"}  # a configuration names the layer that is explained, the loss takes what it gets
