@@ -10,12 +10,13 @@ from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.explain.gradients import Gradients, score_gradients
 from distill.explain.methods import METHODS
 from distill.explain.score import Score, Target, choose_score, logit_weights
 from distill.explain.untouched import untouched
+from distill.hooked import run_hooked
 from distill.maps import Normalization, normalize_maps
 from distill.types import Head, StagedOutput
 
@@ -87,7 +88,7 @@ class Explainer:
 
     def __call__(
         self,
-        model: Readable,
+        model: Readable | nn.Module,
         images: Float[Tensor, "n c h w"],
         labels: Int[Tensor, "n ..."] | None = None,
         *,
@@ -96,7 +97,7 @@ class Explainer:
         """Run a network on images and explain it.
 
         Args:
-            model: A staged network.
+            model: A staged network, or any other module: its layers are the dotted paths of its modules.
             images: What it takes.
             labels: The classes to explain, (N,) or several for each sample (N, M); needed where ``target`` is
                 ``label``. Several give maps (N, M, *S) out of one forward pass.
@@ -109,7 +110,8 @@ class Explainer:
         if self.target == "label" and labels is None:
             raise ValueError("`labels` are needed to explain them; give them, or choose `target='predicted'`.")
         with untouched(model), torch.set_grad_enabled(create_graph and torch.is_grad_enabled()):
-            output = model.run(images, [self.layer])
+            read = model.run if isinstance(model, Readable) else functools.partial(run_hooked, model)
+            output = read(images, [self.layer])
         target = choose_score(self.target, output.logits, labels)
         warn_if_signed(self, output)
         if isinstance(target, Tensor) and self.target == "label" and target.ndim == 2:

@@ -62,7 +62,9 @@ def score_gradients(
     if how in ("auto", "linear"):
         hindrance = head.opaque(activations)
         if hindrance is None:
-            return head.pull_back(logit_weights(head.logits, score, create_graph=create_graph))
+            # What curves the score must see batch statistics as constants too, or its gradient would flow into them.
+            logits = head(activations) if callable(score) and create_graph else head.logits
+            return head.pull_back(logit_weights(logits, score, create_graph=create_graph))
         if how == "linear":
             raise ValueError(f"`gradients='linear'` is not to be had: {hindrance}; use 'auto'.")
         _say_once(hindrance)

@@ -57,13 +57,17 @@ def grad_cam_pp_softmax(
     activations, own = checked(activations, gradients[rows, target])
     gradients = wide(gradients)
     probabilities = wide(logits).softmax(1).view(*logits.shape, *[1] * (gradients.ndim - 2))
-    mean = (probabilities * gradients).sum(1)
-    centred = gradients - mean[:, None]
+    # Relative to the class's own gradient, and by the second derivative: a probability near 1 cancels nothing then.
+    others = gradients - own[:, None]
+    first = -(probabilities * others).sum(1)
+    centred = others + first[:, None]
     variance = (probabilities * centred.square()).sum(1)
     skew = (probabilities * centred**3).sum(1)
-    first = own - mean
     second = first.square() - variance
     third = first**3 - 3 * first * variance - skew
+    size = second.detach().abs()
+    size = torch.where(size == 0, 1.0, size)
+    second, third = second / size, third / size
     total = activations.flatten(2).sum(2)
     denominator = 2 * second + third * total.view(*total.shape, *[1] * (first.ndim - 2))
     cancelled = denominator.abs() <= 1e-6 * (2 * second).abs()

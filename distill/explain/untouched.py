@@ -32,8 +32,9 @@ def untouched(model: object) -> Iterator[None]:
     devices = {buffer.device for _, _, buffer in kept if buffer is not None and buffer.is_cuda}
     with torch.random.fork_rng(devices=list(devices)):
         try:
-            for module, name, buffer in kept:
-                module._buffers[name] = None if buffer is None else buffer.clone()
+            with torch.inference_mode(False):  # what was made in inference mode would be lost to a graph
+                for module, name, buffer in kept:
+                    module._buffers[name] = None if buffer is None else buffer.clone()
             yield
         finally:
             for module, name, buffer in kept:

@@ -1,5 +1,6 @@
 """Networks: wide residual networks, torchvision's and your own, behind one interface that reads and cuts layers."""
 
+from distill.models.anymodel import AnyModel, as_staged
 from distill.models.catalogue import FAMILIES, Family, create_model
 from distill.models.head import StagedHead
 from distill.models.staged import ModelSpec, StagedNetwork
@@ -8,11 +9,13 @@ from distill.models.wrn import WideResNet
 
 __all__ = [
     "FAMILIES",
+    "AnyModel",
     "Family",
     "ModelSpec",
     "StagedHead",
     "StagedNetwork",
     "WideResNet",
+    "as_staged",
     "create_model",
     "describe",
     "file_hash",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torchvision.models.feature_extraction import NodePathTracer
 from distill.models.operations import DROPOUT, is_flatten, is_global_pooling, is_in_place
 
 _CONSTANT = "__constant_"
+_NETWORK = "network_"
 
 
 class NetworkGraph:
@@ -30,7 +32,7 @@ class NetworkGraph:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        tracer = NodePathTracer()
+        tracer = _Tracer()
         self.network = network
         self.graph = tracer.trace(network)
         self._overwritten = _overwritten(self.graph, network)
@@ -38,7 +40,11 @@ class NetworkGraph:
         for node, path in tracer.node_to_qualname.items():
             parts = path.split(".")
             for end in range(1, len(parts) + 1):
-                self._nodes[".".join(parts[:end])] = node  # the last node of a module is its output
+                self._nodes[".".join(parts[:end])] = node
+        for path, returned in tracer.returned.items():
+            self._nodes.pop(path, None)
+            if isinstance(returned, fx.Proxy):
+                self._nodes[path] = returned.node
         self._output = next(node for node in self.graph.nodes if node.op == "output")
 
     @property
@@ -47,7 +53,7 @@ class NetworkGraph:
         return self._output.all_input_nodes[0]
 
     def node(self, path: str) -> fx.Node:
-        """Find the node whose value is the output of the module at a dotted path."""
+        """Find the node whose value is the output of the module at a dotted path, of its last call."""
         return self._nodes[path]
 
     def paths(self) -> list[str]:
@@ -87,7 +93,7 @@ class NetworkGraph:
                     kept = graph.call_function(torch.clone, (copies[value],))
                 copies[node].replace_input_with(copies[value], kept)
         graph.output((logits, {name: copies[node] for name, node in nodes.items()}))
-        return fx.GraphModule(self._targets(graph), graph)
+        return self._build(graph)
 
     def head(self, cut: fx.Node) -> fx.GraphModule:
         """Build the function (activations, statistics) -> logits of what follows a cut.
@@ -121,7 +127,7 @@ class NetworkGraph:
             else:
                 copies[node] = graph.node_copy(node, given.__getitem__)
         graph.output(copies[self.logits])
-        return fx.GraphModule(self._targets(graph) | modules, graph)
+        return self._build(graph, modules)
 
     def linear_classifier(self, cut: fx.Node) -> nn.Linear | None:
         """Find the linear layer of a head that is global average pooling and that layer, and nothing else."""
@@ -139,9 +145,30 @@ class NetworkGraph:
                 return None
         return classifier if pooled is not None else None
 
-    def _targets(self, graph: fx.Graph) -> dict[str, Any]:
-        names = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
-        return {n: operator.attrgetter(n)(self.network) for n in names if not n.startswith(_CONSTANT)}
+    def _build(self, graph: fx.Graph, constants: Mapping[str, nn.Module] = MappingProxyType({})) -> fx.GraphModule:
+        targets: dict[str, Any] = dict(constants)
+        for node in graph.nodes:
+            if node.op in ("call_module", "get_attr") and node.target not in constants:
+                value = operator.attrgetter(node.target)(self.network)
+                if node.op == "get_attr":  # looked up in the network in each pass: it may get another buffer
+                    node.target = f"{_NETWORK}.{node.target}"
+                targets[node.target] = value
+        built = fx.GraphModule(targets, graph)
+        setattr(built, _NETWORK, self.network)
+        return built
+
+
+class _Tracer(NodePathTracer):
+    """Note besides what every module returned last; not always what it computed last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.returned: dict[str, Any] = {}
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        returned = super().call_module(m, forward, args, kwargs)
+        self.returned[self.path_of_module(m)] = returned
+        return returned
 
 
 class _ConstantBatchNorm(nn.Module):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from distill.autocast import Autocast
 from distill.models.pullback import PullBack
 
 Statistics: TypeAlias = dict[str, tuple[Tensor, Tensor]]
@@ -41,13 +42,15 @@ class StagedHead:
     Convention:
         - What normalised by the batch in that pass uses the batch's mean and biased variance, the rest the running
           statistics as they were right after it. No gradient flows into either.
-        - Neither the mode of the network nor later passes change it.
+        - Neither the mode of the network nor later passes change it, nor whether it is asked under autocast: it runs in
+          the precision of its pass.
     """
 
     cut: Cut
     running: Statistics
     batch_inputs: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
+    autocast: Autocast
     hindrance: str | None = None
 
     @classmethod
@@ -60,7 +63,8 @@ class StagedHead:
             if n.running_mean is not None and n.running_var is not None
         }
         inputs = {name: values[cut.batch_norm_inputs[name]] for name, n in norms if n.training or name not in running}
-        return cls(cut, running, inputs, values, _DROPPED_OUT if cut.pull_back.drops_out() else None)
+        autocast = Autocast.now(values[cut.layer].device.type)
+        return cls(cut, running, inputs, values, autocast, _DROPPED_OUT if cut.pull_back.drops_out() else None)
 
     @property
     def classifier(self) -> nn.Linear | None:
@@ -80,7 +84,8 @@ class StagedHead:
 
     def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
         """Carry activations of the layer on to the logits."""
-        return self.cut.head(activations, self.statistics)
+        with self.autocast.again():
+            return self.cut.head(activations, self.statistics)
 
     def with_running_statistics(self) -> StagedHead:
         """Give the same head with the running statistics, where there are any."""
@@ -103,12 +108,15 @@ class StagedHead:
 
     def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
         """Carry a weight for every logit back to the activations, by ordinary forward operations."""
-        return self.cut.pull_back(cotangent, self.values, self.statistics)
+        with self.autocast.again():
+            return self.cut.pull_back(cotangent, self.values, self.statistics)
 
 
 def _usable(tensor: Tensor) -> Tensor:
     """Make what a pass in inference mode left fit for a graph outside of it."""
-    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():  # a compiler cannot ask, and need not
+        return tensor
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _of_batch(given: Tensor) -> tuple[Tensor, Tensor]:

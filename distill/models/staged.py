@@ -36,9 +36,10 @@ class Normalise(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Scale images in [0, 1]."""
-        return (images - self.mean) / self.std
+    def forward(self, images: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+        """Scale images, clips or sequences in [0, 1]."""
+        shape = (-1, *[1] * (images.ndim - 2))
+        return (images - self.mean.view(shape)) / self.std.view(shape)
 
 
 class StagedNetwork(nn.Module):
@@ -86,7 +87,7 @@ class StagedNetwork(nn.Module):
         self.cuts = dict(cuts)
         self.taps = dict(taps or {})
         self._graphs: dict[bool, NetworkGraph] = {}
-        self._plans: dict[tuple[bool, tuple[str, ...]], _Plan] = {}
+        self._plans: dict[tuple[bool, tuple[str, ...]], Plan] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -112,13 +113,8 @@ class StagedNetwork(nn.Module):
         """
         if not layers:
             return StagedOutput(self(images))
-        plan = self._plan(tuple(layers))
-        logits, values = plan.reading(self.normalise(images))
-        return StagedOutput(
-            logits=logits,
-            activations={name: values[name] for name in layers},
-            heads={name: StagedHead.after(cut, values) for name, cut in plan.cuts.items()},
-        )
+        self._prepare(tuple(layers))
+        return self._plans[self.training, tuple(layers)].run(self.normalise(images))
 
     def check_layer(self, layer: str) -> None:
         """Raise a ValueError that names the layers there are, unless this is one of them."""
@@ -136,27 +132,37 @@ class StagedNetwork(nn.Module):
             self._graphs[self.training] = NetworkGraph(self.network)
         return self._graphs[self.training]
 
-    def _plan(self, layers: tuple[str, ...]) -> _Plan:
-        key = (self.training, layers)
-        if key not in self._plans:
+    @torch.compiler.assume_constant_result  # a compiler calls it instead of following it
+    def _prepare(self, layers: tuple[str, ...]) -> None:
+        if (self.training, layers) not in self._plans:
             for layer in layers:
                 self.check_layer(layer)
             paths = {layer: (self.cuts | self.taps).get(layer, layer) for layer in layers}
-            self._plans[key] = _Plan.make(self._traced, paths, self.taps, self.training)
-        return self._plans[key]
+            self._plans[self.training, layers] = Plan.make(self._traced, paths, self.taps, self.training)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plans": {}, "_graphs": {}}  # traced graphs are made again where they are needed
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """How to read some layers in one forward pass."""
 
     reading: fx.GraphModule
+    layers: tuple[str, ...]
     cuts: dict[str, Cut]
 
+    def run(self, *images: Any, **named: Any) -> StagedOutput:
+        """Make the pass."""
+        logits, values = self.reading(*images, **named)
+        return StagedOutput(
+            logits=logits,
+            activations={name: values[name] for name in self.layers},
+            heads={name: StagedHead.after(cut, values) for name, cut in self.cuts.items()},
+        )
+
     @classmethod
-    def make(cls, graph: NetworkGraph, paths: Mapping[str, str], taps: Container[str], training: bool) -> _Plan:
+    def make(cls, graph: NetworkGraph, paths: Mapping[str, str], taps: Container[str], training: bool) -> Plan:
+        """Find the nodes of layers, what follows those that are cuts, and what must be kept of the pass for it."""
         nodes = {layer: graph.node(path) for layer, path in paths.items()}
         cuts = {
             layer: _make_cut(graph, node)
@@ -173,7 +179,7 @@ class _Plan(NamedTuple):
                 if node.name in cut.batch_norms and (training or cut.batch_norms[node.name].running_mean is None)
             ]
             read |= {node.name: node for node in kept}
-        return cls(graph.reading(read), cuts)
+        return cls(graph.reading(read), tuple(paths), cuts)
 
 
 def _make_cut(graph: NetworkGraph, node: fx.Node) -> Cut:

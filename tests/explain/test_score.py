@@ -1,0 +1,206 @@
+"""Every kind of score: which number is explained, and that its gradient is that number's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill.explain import METHODS, Explainer, choose_score, grad_cam_pp, score_gradients
+from distill.explain.score import Score, Target, logit_weights, score_of
+from distill.models import StagedNetwork
+from distill.types import StagedOutput
+from tests.explain.networks import WRN_CUTS, same
+
+double = torch.float64
+WAYS = {"final": ("closed_form", "linear", "autograd"), "group2": ("linear", "autograd"), "group1": ("linear",)}
+
+
+def log_probability(logits: Tensor) -> Tensor:
+    return logits.log_softmax(1)[:, 1]
+
+
+def entropy(logits: Tensor) -> Tensor:
+    return -(logits.softmax(1) * logits.log_softmax(1)).sum(1)
+
+
+def by_hand(target: str, row: Tensor, label: int) -> Tensor:
+    """The score of one sample, written out, from its logits (classes)."""
+    exp = (row - row.amax()).exp()
+    probabilities = exp / exp.sum()
+    return {
+        "label": row[label],
+        "predicted": row.amax(),
+        "class": row[2],
+        "mean": (row[0] + row[2]) / 2,
+        "log_probability": probabilities[1].log(),
+        "entropy": -(probabilities * probabilities.log()).sum(),
+    }[target]
+
+
+TARGETS: dict[str, Target] = {
+    "label": "label",
+    "predicted": "predicted",
+    "class": 2,
+    "mean": [0, 2],
+    "log_probability": log_probability,
+    "entropy": entropy,
+}
+
+
+def own_gradients(output: StagedOutput, layer: str, target: str, labels: Tensor) -> Tensor:
+    """One sample, one pass of the head and one backward pass at a time."""
+    rows = []
+    for n, label in enumerate(labels.tolist()):
+        leaf = output.activations[layer][n : n + 1].detach().clone().requires_grad_()
+        rows.append(torch.autograd.grad(by_hand(target, output.heads[layer](leaf)[0], label), leaf)[0])
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("layer", WRN_CUTS)
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_the_gradient_is_each_samples_own(
+    wrn: StagedNetwork, images: Tensor, labels: Tensor, target: str, layer: str, training: bool
+) -> None:
+    output = wrn.train(training).run(images, [layer])
+    score = choose_score(TARGETS[target], output.logits, labels)
+    expected = own_gradients(output, layer, target, labels)
+    size = float(expected.abs().amax())
+    assert size > 0
+    for how in WAYS[layer]:
+        found = score_gradients(
+            output.heads[layer],
+            output.activations[layer],
+            score,
+            create_graph=False,
+            how=how,  # type: ignore[arg-type]
+        )
+        torch.testing.assert_close(found.detach().expand_as(expected), expected, rtol=0, atol=1e-10 * size)
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_the_explainer_explains_the_score(wrn: StagedNetwork, images: Tensor, labels: Tensor, target: str) -> None:
+    output = wrn.run(images, ["group2"])
+    expected = grad_cam_pp(output.activations["group2"].detach(), own_gradients(output, "group2", target, labels))
+    assert float(expected.flatten(1).amax(1).amin()) > 0
+    found = Explainer("grad_cam_pp", "group2", target=TARGETS[target])(wrn, images, labels)
+    torch.testing.assert_close(found.maps, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_scores_are_pinned() -> None:
+    logits = torch.tensor([[1.0, 2.0, 4.0], [0.0, -1.0, 3.0]], dtype=double)
+    labels = torch.tensor([1, 0])
+    found = {name: score_of(logits, choose_score(target, logits, labels)).tolist() for name, target in TARGETS.items()}
+    assert found["label"] == [2.0, 0.0]
+    assert found["predicted"] == [4.0, 3.0]
+    assert found["class"] == [4.0, 3.0]
+    assert found["mean"] == [2.5, 1.5]
+    for name in ("log_probability", "entropy"):
+        assert found[name] == pytest.approx([float(by_hand(name, row, 0)) for row in logits], abs=1e-14)
+    weights = torch.tensor([[1.0, 0.0, -1.0], [0.5, 0.5, 0.0]], dtype=double)
+    assert score_of(logits, weights).tolist() == [-3.0, -0.5]
+
+
+def test_weights_of_the_logits_are_pinned() -> None:
+    logits = torch.tensor([[1.0, 2.0, 4.0]], dtype=double)
+    one = torch.tensor([2])
+    assert logit_weights(logits, one, create_graph=False).tolist() == [[0.0, 0.0, 1.0]]
+    mean = choose_score([0, 1], logits, None)
+    assert logit_weights(logits, mean, create_graph=False).tolist() == [[0.5, 0.5, 0.0]]
+    found = logit_weights(logits, log_probability, create_graph=False)
+    expected = torch.tensor([[0.0, 1.0, 0.0]], dtype=double) - logits.softmax(1)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("score", ["weights", "log_probability"])
+def test_weights_that_are_the_same_number_give_the_same_maps(
+    wrn: StagedNetwork, images: Tensor, labels: Tensor, score: str
+) -> None:
+    """One-hot weights are the class; a callable that picks a logit is the class."""
+    output = wrn.run(images, ["group1"])
+    explainer = Explainer("grad_cam", "group1")
+    expected = explainer.from_output(output, labels)
+    other: Score = torch.nn.functional.one_hot(labels, 3).double()
+    if score != "weights":
+
+        def other(logits: Tensor) -> Tensor:
+            return logits.gather(1, labels[:, None])[:, 0]
+
+    assert float(expected.amax()) > 0
+    torch.testing.assert_close(explainer.from_output(output, other), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("layer", WRN_CUTS)
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.class_specific])
+def test_several_classes_at_once_are_one_at_a_time(wrn: StagedNetwork, images: Tensor, layer: str, method: str) -> None:
+    if method == "cam" and layer != "final":
+        with pytest.raises(ValueError, match="cam"):
+            Explainer(method, layer)(wrn, images, torch.zeros(4, 2, dtype=torch.int64))
+        return
+    several = torch.tensor([[0, 2], [1, 0], [2, 1], [1, 1]])
+    explainer = Explainer(method, layer, normalize="max")
+    found = explainer(wrn, images, several)
+    assert found.maps.shape[:2] == (4, 2)
+    assert found.target.tolist() == several.tolist()
+    assert float(found.maps.amax()) == 1.0
+    for m in range(2):
+        same(found.maps[:, m], explainer(wrn, images, several[:, m]).maps)
+    same(found.maps[3, 0], found.maps[3, 1])
+
+
+def test_what_was_explained_is_returned(wrn: StagedNetwork, images: Tensor, labels: Tensor) -> None:
+    logits = wrn(images).detach()
+    for target, expected in {
+        "label": labels,
+        "predicted": logits.argmax(1),
+        "class": torch.full((4,), 2),
+        "mean": torch.tensor([[0.5, 0.0, 0.5]], dtype=double).expand(4, 3),
+        "log_probability": torch.tensor([[0.0, 1.0, 0.0]], dtype=double) - logits.softmax(1),
+    }.items():
+        found = Explainer("grad_cam", "group2", target=TARGETS[target])(wrn, images, labels)
+        torch.testing.assert_close(found.target, expected, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(found.logits, logits, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("layer", ["final", "group2"])
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+def test_a_callable_is_explained_where_no_graph_is_made(
+    wrn: StagedNetwork, images: Tensor, layer: str, guard: type[torch.no_grad]
+) -> None:
+    explainer = Explainer("grad_cam_pp", layer, target=log_probability)
+    expected = explainer(wrn, images).maps
+    with guard():
+        found = explainer(wrn, images).maps
+    assert float(expected.amax()) > 0
+    torch.testing.assert_close(found.clone(), expected)
+
+
+@pytest.mark.parametrize("target", [3, -1, [0, 7], []])
+def test_a_class_that_does_not_exist_is_refused(wrn: StagedNetwork, images: Tensor, target: Target) -> None:
+    with pytest.raises(ValueError, match="from 0 to 2"):
+        Explainer("grad_cam", "final", target=target)(wrn, images)
+
+
+def test_labels_that_are_missing_are_asked_for(wrn: StagedNetwork, images: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"labels.*predicted"):
+        Explainer("grad_cam", "final")(wrn, images)
+    with pytest.raises(ValueError, match="labels"):
+        choose_score("label", torch.zeros(2, 3), None)
+
+
+@pytest.mark.parametrize("layer", ["final", "group2"])
+def test_scores_that_cannot_be_explained_are_refused(wrn: StagedNetwork, images: Tensor, layer: str) -> None:
+    def one_for_all(logits: Tensor) -> Tensor:
+        return logits.sum()
+
+    def constant(logits: Tensor) -> Tensor:
+        return torch.ones(len(logits), dtype=logits.dtype)
+
+    with pytest.raises(ValueError, match=r"one number a sample, \(4,\); got \(\)"):
+        Explainer("grad_cam", layer, target=one_for_all)(wrn, images)
+    with pytest.raises(ValueError, match="does not depend"):
+        Explainer("grad_cam", layer, target=constant)(wrn, images)
+    with pytest.raises(ValueError, match="does not depend"):
+        Explainer("grad_cam", layer, target=constant, gradients="autograd")(wrn, images)
