@@ -22,6 +22,9 @@ from distill.types import Head, StagedOutput
 
 Statistics = Literal["batch", "running"]
 
+#: Layers of which it was said that their activations take both signs.
+_WARNED: set[str] = set()
+
 
 @runtime_checkable
 class Readable(Protocol):
@@ -158,17 +161,16 @@ class Explainer:
 def warn_if_signed(explainer: Explainer, output: StagedOutput) -> None:
     """Warn once for every layer whose activations take both signs; reads the device."""
     activations = output.activations[explainer.layer]
-    if explainer.method.startswith("grad_cam_pp") and bool((activations < 0).any()):
-        _warn_signed(explainer.layer, explainer.method, f"{float((activations < 0).float().mean()):.0%}")
-
-
-@functools.cache
-def _warn_signed(layer: str, method: str, share: str) -> None:
-    warnings.warn(
-        f"{share} of the activations of layer {layer!r} are negative: the denominator of {method} can vanish there and "
-        "is held at 1e-3. Explain a layer that follows a ReLU.",
-        stacklevel=4,
-    )
+    if not explainer.method.startswith("grad_cam_pp") or explainer.layer in _WARNED:
+        return
+    negative = float((activations < 0).float().mean())
+    if negative > 0:
+        _WARNED.add(explainer.layer)
+        warnings.warn(
+            f"{negative:.0%} of the activations of layer {explainer.layer!r} are negative: the denominator of "
+            f"{explainer.method} can vanish there and is held at 1e-3. Explain a layer that follows a ReLU.",
+            stacklevel=3,
+        )
 
 
 def one_of(name: str, got: str, known: Sequence[str]) -> None:

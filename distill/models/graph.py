@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.feature_extraction import NodePathTracer
 
-from distill.models.operations import DROPOUT, is_flatten, is_global_pooling, is_in_place
+from distill.models.operations import DROPOUT, is_flatten, is_global_pooling, is_in_place, spatial_axes
 
 _CONSTANT = "__constant_"
 _NETWORK = "network_"
@@ -82,16 +82,20 @@ class NetworkGraph:
         """Give the module that a node calls, or None if it calls a function."""
         return self.network.get_submodule(str(node.target)) if node.op == "call_module" else None
 
+    def spatial_axes(self, node: fx.Node) -> int | None:
+        """Count the spatial axes of what an operation is given, as far as the layers before it tell."""
+        return spatial_axes(node, self.network)
+
     def reading(self, nodes: Mapping[str, fx.Node]) -> fx.GraphModule:
         """Build the forward pass that returns the logits and, by name, the values of some nodes."""
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
         logits = graph.graph_copy(self.graph, copies)
-        for node, value in self._overwritten.items():
-            if value in nodes.values():
+        for node, values in self._overwritten.items():
+            if any(value in nodes.values() for value in values):
                 with graph.inserting_before(copies[node]):
-                    kept = graph.call_function(torch.clone, (copies[value],))
-                copies[node].replace_input_with(copies[value], kept)
+                    kept = graph.call_function(torch.clone, (copies[values[0]],))
+                copies[node].replace_input_with(copies[values[0]], kept)
         graph.output((logits, {name: copies[node] for name, node in nodes.items()}))
         return self._build(graph)
 
@@ -115,8 +119,9 @@ class NetworkGraph:
         for node in nodes:
             module = self.module(node)
             given = copies
-            if self._overwritten.get(node) is cut:
-                given = {**copies, cut: graph.call_function(torch.clone, (copies[cut],))}
+            overwrites = self._overwritten.get(node, ())
+            if cut in overwrites:
+                given = {**copies, overwrites[0]: graph.call_function(torch.clone, (copies[overwrites[0]],))}
             if isinstance(module, _BatchNorm):
                 constant = _CONSTANT + node.name
                 modules[constant] = _ConstantBatchNorm(module)
@@ -139,7 +144,7 @@ class NetworkGraph:
                 return None
             if isinstance(module, nn.Linear):
                 classifier = module
-            elif is_global_pooling(node, module):
+            elif is_global_pooling(node, module, self.spatial_axes(node)):
                 pooled = node
             elif not (is_flatten(node, module) or isinstance(module, DROPOUT)):
                 return None
@@ -183,13 +188,22 @@ class _ConstantBatchNorm(nn.Module):
         return F.batch_norm(x, mean, variance, self.original.weight, self.original.bias, False, 0.0, self.original.eps)
 
 
-def _overwritten(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, fx.Node]:
-    """Find the operations in place, each with the value that it overwrites; who reads that later gets the result."""
+def _overwritten(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, tuple[fx.Node, ...]]:
+    """Find the operations in place, each with the values that it overwrites; who reads those later gets the result.
+
+    The first is what the operation was given; others are those that it may be the very same tensor as, behind an
+    identity or a dropout at rest.
+    """
     order = {node: i for i, node in enumerate(graph.nodes)}
-    found: dict[fx.Node, fx.Node] = {}
+    found: dict[fx.Node, tuple[fx.Node, ...]] = {}
     for node in graph.nodes:
-        if node.all_input_nodes and is_in_place(node, network):
-            found[node] = node.all_input_nodes[0]
-            for later in [user for user in found[node].users if order[user] > order[node]]:
-                later.replace_input_with(found[node], node)
+        if not node.all_input_nodes or not is_in_place(node, network):
+            continue
+        same = [node.all_input_nodes[0]]
+        while same[-1].op == "call_module" and isinstance(network.get_submodule(str(same[-1].target)), DROPOUT):
+            same.append(same[-1].all_input_nodes[0])
+        found[node] = tuple(same)
+        for value in same:
+            for later in [user for user in value.users if order[user] > order[node]]:
+                later.replace_input_with(value, node)
     return found

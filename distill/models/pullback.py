@@ -16,7 +16,7 @@ from torch import Tensor, fx
 
 from distill.models.graph import NetworkGraph
 from distill.models.operations import DROPOUT
-from distill.models.rules import READ_INPUT, READ_OUTPUT, Statistics, Step, rule_for, sources
+from distill.models.rules import READ_INPUT, READ_OUTPUT, Statistics, Step, broadcasts, rule_for, sources
 
 
 class _Link(NamedTuple):
@@ -46,7 +46,10 @@ class PullBack:
         self.nodes = graph.head_nodes(cut) or []
         self.logits = graph.logits
         self.modules = {node: graph.module(node) for node in self.nodes}
-        known = {node: rule for node in self.nodes if (rule := rule_for(node, self.modules[node])) is not None}
+        rules = {node: rule_for(node, self.modules[node], graph.spatial_axes(node)) for node in self.nodes}
+        known = {node: rule for node, rule in rules.items() if rule is not None}
+        for node in broadcasts(graph.graph, known):
+            del known[node]
         self.unsupported = tuple(str(node.target) for node in self.nodes if node not in known)
         self.rules = {node.name: rule for node, rule in known.items()}
         self.reads = tuple(

@@ -139,9 +139,9 @@ _FUNCTIONS: Mapping[Any, Rule] = {
 }
 
 
-def rule_for(node: fx.Node, module: nn.Module | None) -> Rule | None:
-    """Find the rule of an operation, if there is one."""
-    if is_global_pooling(node, module):
+def rule_for(node: fx.Node, module: nn.Module | None, axes: int | None) -> Rule | None:
+    """Find the rule of an operation on so many spatial axes, if there is one."""
+    if is_global_pooling(node, module, axes):
         return _global_pooling
     if is_flatten(node, module):
         return _flatten
@@ -152,6 +152,19 @@ def rule_for(node: fx.Node, module: nn.Module | None) -> Rule | None:
         # A sum may carry a factor, and other positional arguments: those are left to autograd.
         return _FUNCTIONS.get(node.target) if len(node.args) <= 2 and "alpha" not in node.kwargs else None
     return next((rule for kind, rule in _RULES if isinstance(module, kind)), None)
+
+
+def broadcasts(graph: fx.Graph, rules: Mapping[fx.Node, Rule]) -> set[fx.Node]:
+    """Find sums of what was pooled to one site and what was not: their gradients are of different sizes."""
+    pooled: set[fx.Node] = set()
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        given = [n for n in node.all_input_nodes if n.op != "get_attr"]
+        if rules.get(node) is _add and len({n in pooled for n in given}) > 1:
+            found.add(node)
+        elif rules.get(node) in (_global_pooling, _adaptive_pooling) or any(n in pooled for n in given):
+            pooled.add(node)
+    return found
 
 
 def sources(node: fx.Node, rule: Rule) -> tuple[str, ...]:

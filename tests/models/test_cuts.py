@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distill.models import StagedNetwork, create_model
+from distill.models import StagedNetwork, as_staged, create_model
 from tests.models.helpers import lively
 
 CUTS = [
@@ -148,3 +148,25 @@ def test_a_copy_reads_its_own_weights() -> None:
     assert torch.equal(net.run(IMAGES, ["group1"]).logits, before)
     torch.testing.assert_close(copied.run(IMAGES, ["group1"]).logits, copied(IMAGES), atol=1e-12, rtol=0)
     assert (copied(IMAGES) - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("between", [nn.Identity(), nn.Dropout(0.5)])
+def test_what_is_overwritten_behind_an_identity_is_read_as_it_was(between: nn.Module) -> None:
+    layers = [
+        nn.Conv2d(3, 4, 3),
+        between,
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    ]
+    network = nn.Sequential(*layers).eval()
+    images = torch.rand(2, 3, 6, 6)
+    with torch.no_grad():
+        output = as_staged(network).run(images, ["0", "1"])
+        expected = layers[0](images)
+    assert float(expected.min()) < 0
+    for layer in ("0", "1"):
+        torch.testing.assert_close(output.activations[layer], expected)
+        torch.testing.assert_close(output.heads[layer](output.activations[layer]), output.logits)
+        torch.testing.assert_close(output.activations[layer], expected)
