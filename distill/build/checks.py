@@ -11,6 +11,7 @@ import torch
 
 from distill.data import ImageSet
 from distill.errors import InputError, unknown
+from distill.explain import warn_if_signed
 from distill.training import DistillationModule
 from distill.training.explaining import explain
 from distill.types import Batch
@@ -36,6 +37,8 @@ def try_step(module: DistillationModule, train: ImageSet) -> None:
             batch = Batch(images, train.labels[:2], torch.arange(2), torch.zeros(2, dtype=torch.int64))
             live = {} if module.teacher is None else module.explainers
             maps = explain(live, student, teacher, batch)
+            for pair in (pair for by_layer in live.values() for pair in by_layer.values()):
+                warn_if_signed(pair.student, student)
             module.objective(student, teacher, maps, train.labels[:2])
     except (ValueError, RuntimeError) as error:
         raise InputError(f"the parts do not fit together on images of {tuple(images.shape[1:])}: {error}") from error

@@ -11,7 +11,7 @@ from distill.explain.cam import (
     positive_grad_cam,
     xgrad_cam,
 )
-from distill.explain.explainer import Explainer, Explanation
+from distill.explain.explainer import Explainer, Explanation, warn_if_signed
 from distill.explain.gradients import closed_form, score_gradients, through_head
 from distill.explain.methods import METHODS, Method
 from distill.explain.pair import PairExplainer
@@ -39,5 +39,6 @@ __all__ = [
     "positive_grad_cam",
     "score_gradients",
     "through_head",
+    "warn_if_signed",
     "xgrad_cam",
 ]

@@ -143,6 +143,14 @@ def test_frozen_maps_are_those_of_whole_images_moved_along() -> None:
     assert not corner[:, :4].any()
 
 
+def test_a_signed_layer_is_told_of_before_training(teacher: Path) -> None:
+    """A batch normalisation before its ReLU; a second run of the same process is told nothing again."""
+    layers = "objective.explanation.layers={block3.layer.0.bn1: 1.0}"
+    pairs = (layers, "objective.explanation.teacher_layer=group2")
+    with pytest.warns(UserWarning, match=r"% of the activations of layer 'block3.layer.0.bn1' are negative"):
+        build(config(teacher, *pairs))
+
+
 def test_with_frozen_maps_the_teacher_is_not_run_in_a_step(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = build(config(teacher, "objective.explanation.frozen=true"))
     run.module.on_fit_start()
