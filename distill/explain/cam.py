@@ -146,7 +146,7 @@ def grad_cam_pp(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "
     total = activations.flatten(2).sum(2)
     total = total.view(*total.shape, *[1] * (gradients.ndim - 2))
     # Where the sum is negative the denominator falls below 2; post-ReLU activations never take this branch.
-    denominator = (2 + positive * total).clamp(min=1e-3)
+    denominator = torch.addcmul(positive.new_full((), 2), positive, total).clamp(min=1e-3)
     return weighted_sum(sum_over_sites(positive / denominator, activations), activations)
 
 

@@ -112,7 +112,8 @@ class Explainer:
         """
         if self.target == "label" and labels is None:
             raise ValueError("`labels` are needed to explain them; give them, or choose `target='predicted'`.")
-        with untouched(model), torch.set_grad_enabled(create_graph and torch.is_grad_enabled()):
+        _check_grad(create_graph)
+        with untouched(model), torch.set_grad_enabled(create_graph):
             read = model.run if isinstance(model, Readable) else functools.partial(run_hooked, model)
             output = read(images, [self.layer])
         target = choose_score(self.target, output.logits, labels)
@@ -134,13 +135,14 @@ class Explainer:
             create_graph: Whether the maps must be differentiable.
 
         Raises:
-            ValueError: if the layer was not read, or has no head.
+            ValueError: if the layer was not read or has no head, or a graph is asked for where gradients are off.
         """
         if self.layer not in output.heads:
             raise ValueError(
                 f"`layer` {self.layer!r} was not read as a cut in this forward pass; cuts read: {list(output.heads)}. "
                 "Raw sums (taps) cannot be explained."
             )
+        _check_grad(create_graph)
         activations, head = output.activations[self.layer], output.heads[self.layer]
         if self.statistics == "running":
             head = head.with_running_statistics()
@@ -155,7 +157,9 @@ class Explainer:
                 return function(activations, find(target))
             classes = _classes(target, self.method)
             every = [find(torch.full_like(classes, c)) for c in range(output.logits.shape[1])]
-            return function(activations, torch.stack(every, 1), output.logits, classes)
+            # The logits of this head: those of the pass, unless batch statistics are other constants or must be some.
+            same = head.opaque(activations) is None and not create_graph
+            return function(activations, torch.stack(every, 1), head.logits if same else head(activations), classes)
 
 
 def warn_if_signed(explainer: Explainer, output: StagedOutput) -> None:
@@ -170,6 +174,14 @@ def warn_if_signed(explainer: Explainer, output: StagedOutput) -> None:
             f"{negative:.0%} of the activations of layer {explainer.layer!r} are negative: the denominator of "
             f"{explainer.method} can vanish there and is held at 1e-3. Explain a layer that follows a ReLU.",
             stacklevel=3,
+        )
+
+
+def _check_grad(create_graph: bool) -> None:
+    if create_graph and not torch.is_grad_enabled():
+        raise ValueError(
+            "`create_graph=True` needs gradients, and they are off here (`no_grad` or `inference_mode`, as in a "
+            "validation step); leave it out to look at maps, or call this under `torch.enable_grad()`."
         )
 
 

@@ -57,17 +57,18 @@ def score_gradients(
         raise ValueError(
             "`gradients='closed_form'` needs a head that is global average pooling and a linear layer; use 'auto'."
         )
-    if how in ("auto", "closed_form") and head.classifier is not None:
-        return closed_form(head.classifier, activations, _rows(head, activations, score, create_graph=create_graph))
-    if how in ("auto", "linear"):
-        hindrance = head.opaque(activations)
-        if hindrance is None:
-            # What curves the score must see batch statistics as constants too, or its gradient would flow into them.
-            logits = head(activations) if callable(score) and create_graph else head.logits
-            return head.pull_back(logit_weights(logits, score, create_graph=create_graph))
-        if how == "linear":
-            raise ValueError(f"`gradients='linear'` is not to be had: {hindrance}; use 'auto'.")
-        _say_once(hindrance)
+    with torch.set_grad_enabled(create_graph and torch.is_grad_enabled()):
+        if how in ("auto", "closed_form") and head.classifier is not None:
+            return closed_form(head.classifier, activations, _rows(head, activations, score, create_graph=create_graph))
+        if how in ("auto", "linear"):
+            hindrance = head.opaque(activations)
+            if hindrance is None:
+                # What curves the score must see batch statistics as constants too: its gradient would flow into them.
+                logits = head(activations) if callable(score) and create_graph else head.logits
+                return head.pull_back(logit_weights(logits, score, create_graph=create_graph))
+            if how == "linear":
+                raise ValueError(f"`gradients='linear'` is not to be had: {hindrance}; use 'auto'.")
+            _say_once(hindrance)
     return through_head(head, activations, score, create_graph=create_graph)
 
 

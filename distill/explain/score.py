@@ -6,8 +6,9 @@ classes; or as a function of the logits to (N,), such as a log-probability or a 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -41,12 +42,17 @@ def choose_score(target: Target, logits: Float[Tensor, "n classes"], labels: Int
         return logits.argmax(1)
     if callable(target):
         return target
-    classes = [target] if isinstance(target, int) else list(target)
+    one = isinstance(target, SupportsIndex)  # a number of numpy or a tensor as well
+    given: Any = [target] if one else target
+    try:
+        classes = [operator.index(c) for c in given]
+    except TypeError:
+        classes = []
     wrong = [c for c in classes if not 0 <= c < logits.shape[1]]
     if wrong or not classes:
         raise ValueError(f"`target` must be classes from 0 to {logits.shape[1] - 1}, got {target!r}.")
-    if isinstance(target, int):
-        return logits.new_full(logits.shape[:1], target, dtype=torch.int64)
+    if one:
+        return logits.new_full(logits.shape[:1], classes[0], dtype=torch.int64)
     weights = torch.zeros_like(logits.detach())
     weights[:, classes] = 1 / len(classes)
     return weights

@@ -34,6 +34,9 @@ def run_hooked(network: nn.Module, images: Any, layers: Sequence[str]) -> Staged
         - The pass is an ordinary one: it leaves batch statistics and random state as a call of the network would.
           Every hook is gone afterwards, whatever happens. Under ``no_grad`` or ``inference_mode`` what is returned has
           no graph, and can be explained nevertheless.
+        - Checkpointed segments (``use_reentrant=False``) work in evaluation. While the network trains, the second pass
+          cannot be computed again once its modes are restored: torch raises a CheckpointError in ``backward``; read
+          such a network by :func:`distill.models.as_staged`, which runs the segments without the checkpoint.
         - A module under ``torch.compile`` runs uncompiled, as hooks need.
 
     Args:

@@ -80,7 +80,9 @@ class StagedHead:
     def statistics(self) -> Statistics:
         """Mean and variance of every batch normalisation, by the name of its node."""
         running = {name: (_usable(mean), _usable(variance)) for name, (mean, variance) in self.running.items()}
-        return running | {name: _of_batch(given) for name, given in self.batch_inputs.items()}
+        return running | {
+            name: _of_batch(given, self.cut.batch_norms[name].eps) for name, given in self.batch_inputs.items()
+        }
 
     def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
         """Carry activations of the layer on to the logits."""
@@ -119,8 +121,9 @@ def _usable(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-def _of_batch(given: Tensor) -> tuple[Tensor, Tensor]:
+def _of_batch(given: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance, out of the kernel that normalises: it reads half precision without a copy."""
     given = given.detach()
-    given = given if given.dtype == torch.float64 else given.float()
-    variance, mean = torch.var_mean(given, [0, *range(2, given.ndim)], correction=0)
-    return mean, variance
+    ones = given.new_ones(given.shape[1], dtype=torch.promote_types(given.dtype, torch.float32))
+    _, mean, inverse_deviation = torch.native_batch_norm(given, ones, None, None, None, True, 0.0, eps)
+    return mean, inverse_deviation.pow(-2) - eps

@@ -25,7 +25,7 @@ def explain(
 
     Args:
         explainers: By name of the term, then by layer of the student.
-        student: Its forward pass; the maps are differentiable.
+        student: Its forward pass; the maps are differentiable where gradients are on.
         teacher: Its forward pass; None where only frozen maps are asked for.
         batch: What both saw.
         frozen: Terms whose teacher's maps were made before.
@@ -35,7 +35,7 @@ def explain(
         name: {
             layer: _frozen_pair(pair, frozen[name], layer, student, batch)
             if name in frozen
-            else pair.from_outputs(student, _there(teacher, name), batch.labels, create_graph=True)
+            else pair.from_outputs(student, _there(teacher, name), batch.labels, create_graph=torch.is_grad_enabled())
             for layer, pair in by_layer.items()
         }
         for name, by_layer in explainers.items()
@@ -49,7 +49,7 @@ def share_of_empty(maps: list[Tensor]) -> Tensor:
 
 def _frozen_pair(pair: PairExplainer, frozen: FrozenMaps, layer: str, student: StagedOutput, batch: Batch) -> MapPair:
     target = frozen.target(layer, batch.labels, batch.index)
-    maps = pair.student.from_output(student, target, create_graph=True)
+    maps = pair.student.from_output(student, target, create_graph=torch.is_grad_enabled())
     return MapPair(maps, frozen.of(layer, batch.index, batch.view))
 
 

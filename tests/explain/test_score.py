@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from distill.explain import METHODS, Explainer, choose_score, grad_cam_pp, score_gradients
 from distill.explain.score import Score, Target, logit_weights, score_of
+from distill.explain.softmax_score import grad_cam_pp_softmax
 from distill.models import StagedNetwork
 from distill.types import StagedOutput
 from tests.explain.networks import WRN_CUTS, same
@@ -204,3 +208,51 @@ def test_scores_that_cannot_be_explained_are_refused(wrn: StagedNetwork, images:
         Explainer("grad_cam", layer, target=constant)(wrn, images)
     with pytest.raises(ValueError, match="does not depend"):
         Explainer("grad_cam", layer, target=constant, gradients="autograd")(wrn, images)
+
+
+@pytest.mark.parametrize("one", [np.int64(3), torch.tensor(3)])
+def test_a_class_may_be_a_number_of_any_kind(one: Any) -> None:
+    score = choose_score(one, torch.zeros(2, 5), None)
+    assert isinstance(score, Tensor)
+    assert score.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("wrong", [1.5, [0.5], None])
+def test_what_is_no_class_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="`target` must be classes from 0 to 4"):
+        choose_score(wrong, torch.zeros(2, 5), None)
+
+
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+def test_a_graph_is_not_promised_where_gradients_are_off(
+    wrn: StagedNetwork, images: Tensor, guard: type[torch.no_grad]
+) -> None:
+    with guard(), pytest.raises(ValueError, match="`create_graph=True` needs gradients"):
+        Explainer(target="predicted")(wrn, images, create_graph=True)
+
+
+@pytest.mark.parametrize("layer", ["final", "group2"])
+def test_without_create_graph_nothing_holds_a_graph(wrn: StagedNetwork, images: Tensor, layer: str) -> None:
+    output = wrn.run(images, [layer])
+    classes = torch.zeros(len(images), dtype=torch.int64)
+    found = score_gradients(output.heads[layer], output.activations[layer], classes, create_graph=False)
+    assert not found.requires_grad
+    assert score_gradients(output.heads[layer], output.activations[layer], classes, create_graph=True).requires_grad
+
+
+def test_the_softmax_score_belongs_to_the_statistics_of_the_head(wrn: StagedNetwork, images: Tensor) -> None:
+    """In training with running statistics, the probabilities are those of the head with running statistics too."""
+    wrn.train()
+    output = wrn.run(images, ["group2"])
+    head = output.heads["group2"].with_running_statistics()
+    classes = torch.zeros(len(images), dtype=torch.int64)
+    activations = output.activations["group2"]
+    found = Explainer("grad_cam_pp_softmax", "group2", statistics="running").from_output(output, classes)
+    each = [
+        score_gradients(head, activations, torch.full_like(classes, c), create_graph=False)
+        for c in range(output.logits.shape[1])
+    ]
+    own = grad_cam_pp_softmax(activations, torch.stack(each, 1), head(activations), classes)
+    other = grad_cam_pp_softmax(activations, torch.stack(each, 1), output.logits, classes)
+    torch.testing.assert_close(found, own)
+    assert float((own - other).abs().amax()) > 1e-6 * float(own.abs().amax())
