@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,8 +18,13 @@ class Outcome(NamedTuple):
     action: Literal["new", "resume", "done"]
 
 
-def train(config: Config, *, overwrite: bool = False) -> Outcome:
+def train(config: Config, *, overwrite: bool = False, say: Callable[[str], None] | None = None) -> Outcome:
     """Train what a configuration says, or go on with it, or find it done.
+
+    Args:
+        config: The run.
+        overwrite: Whether another run of the same name may be replaced.
+        say: Told what a user may want to know before the first step.
 
     Raises:
         InputError: if something in it does not fit, or its directory holds another run; nothing was touched then.
@@ -29,6 +35,8 @@ def train(config: Config, *, overwrite: bool = False) -> Outcome:
     if directory.state(identity, overwrite=overwrite) == "done":
         return Outcome(directory.path, "done")
     run = build(config)
+    if run.cache is not None and say is not None:
+        say(f"teacher's cache: {run.cache}")
     action = directory.open(config, identity, overwrite=overwrite)
     fit(run.module, run.data, config)
     return Outcome(directory.path, action)

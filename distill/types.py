@@ -10,6 +10,17 @@ from jaxtyping import Float, Int, Num, UInt8
 from torch import Tensor, nn
 
 
+class Stored(NamedTuple):
+    """Rows about a batch that were known before it was computed, of one or more kinds, and which samples have none.
+
+    Convention:
+        - What is not known is zero; ``missing`` holds positions in the batch.
+    """
+
+    rows: tuple[Float[Tensor, "n width"], ...]
+    missing: Int[Tensor, " m"]
+
+
 class Batch(NamedTuple):
     """Images with what is known about them.
 
@@ -19,6 +30,7 @@ class Batch(NamedTuple):
           background and i for the i-th instance. Both belong to the untouched image, not to a view of it.
         - ``index`` is the position in the data set and ``view`` the number of the view that was taken: together
           they say which pixels a network saw, so its outputs can be stored.
+        - ``stored`` is what the teacher is known to say of these views, where a cache is in use.
     """
 
     images: Num[Tensor, "n c h w"]
@@ -27,6 +39,7 @@ class Batch(NamedTuple):
     view: Int[Tensor, " n"]
     boxes: Int[Tensor, "n m 4"] | None = None
     masks: UInt8[Tensor, "n h w"] | None = None
+    stored: Stored | None = None
 
 
 class Head(Protocol):

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 
+from distill.build.caching import add_cache, cache_folder
 from distill.build.checks import check_monitor, check_trainer_keys, try_step
 from distill.build.networks import build_student, build_teacher
 from distill.build.terms import build_module
+from distill.cache import Need
 from distill.config import Config, DataSection, load
 from distill.config import identity as identity_of
 from distill.data import DistillDataModule, ImageSet, Views, load_split
@@ -20,10 +22,13 @@ from distill.training import DistillationModule, check_trainer
 
 __all__ = [
     "Run",
+    "add_cache",
     "build",
     "build_module",
     "build_student",
     "build_teacher",
+    "build_views",
+    "cache_folder",
     "load_config",
     "load_images",
     "run_identity",
@@ -37,6 +42,7 @@ class Run(NamedTuple):
     identity: str
     module: DistillationModule
     data: DistillDataModule
+    cache: Need | None = None
 
 
 def load_config(paths: Iterable[Path | str], overrides: Iterable[str] = ()) -> Config:
@@ -54,7 +60,7 @@ def build(config: Config) -> Run:
     teacher = build_teacher(config, train)
     pl.seed_everything(config.seed, verbose=False)
     student = build_student(config, train)
-    views = Views(**config.data.augment.model_dump())
+    views = build_views(config.data)
     module = build_module(config, student, teacher, data=train, views=views)
     data = DistillDataModule(
         train,
@@ -70,13 +76,20 @@ def build(config: Config) -> Run:
     data.train_dataloader()  # refuses a batch that is larger than the set
     data.views.apply(train.images[:2], data.views.draw(2, seed=0, epoch=0))
     try_step(module, train)
-    return Run(config, run_identity(config), module, data)
+    cache = add_cache(config, module, train, validation, views)
+    return Run(config, run_identity(config), module, data, cache)
 
 
 def run_identity(config: Config) -> str:
     """Hash what a run computes, the teacher's weights included."""
     teacher = config.teacher
     return identity_of(config, teacher_hash=file_hash(_existing(teacher.checkpoint)) if teacher else None)
+
+
+def build_views(section: DataSection) -> Views:
+    """Make the views that training sees of an image."""
+    augment = section.augment
+    return Views(augment.pad, augment.flip, augment.padding, augment.views)
 
 
 def load_images(section: DataSection, split: str, **changes: Any) -> ImageSet:

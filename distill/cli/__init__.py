@@ -71,6 +71,17 @@ def evaluate(
     run(runs, reference=reference, on=on or [], layer=layer, method=method, limit=limit, output=output, title=title)
 
 
+@app.command()
+def cache(arguments: ConfigAndPairs) -> None:
+    """Compute the teacher's answers for every view that training will meet, ahead of the runs that share them.
+
+    Sets teacher.cache=disk; runs use it with the same setting.
+    """
+    from distill.cli.cache import run
+
+    run(arguments)
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar="models|datasets|terms|methods|metrics", help="What to list.")],

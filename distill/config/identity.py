@@ -8,7 +8,18 @@ import json
 from distill.config.sections import Config
 
 #: Keys that do not change what a run computes, only where it lies and how it is shown.
-NOT_IDENTITY = ("name", "output_dir", "loggers", "checkpoint", "data.root", "data.download", "teacher.checkpoint")
+NOT_IDENTITY = (
+    "name",
+    "output_dir",
+    "loggers",
+    "checkpoint",
+    "data.root",
+    "data.download",
+    "teacher.checkpoint",
+    "teacher.cache",
+    "teacher.cache_dir",
+    "teacher.compile",
+)
 NOT_IDENTITY_TRAINER = (
     "accelerator",
     "devices",

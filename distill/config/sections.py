@@ -46,6 +46,8 @@ class AugmentSection(Section):
     """Whether half of the views are mirrored."""
     padding: Literal["zero", "reflect"] = "zero"
     """What the added pixels are."""
+    views: Annotated[int, Field(ge=1)] | None = None
+    """How many of the views each image takes, chosen by data.seed; all of them if left out."""
 
 
 class DataSection(OpenSection):
@@ -81,6 +83,17 @@ class TeacherSection(OpenSection):
     """Architecture; needed for a plain state dict, checked otherwise."""
     normalisation: Normalisation | None = None
     """Input scaling; needed for a plain state dict."""
+    cache: Literal["off", "memory", "disk"] = "off"
+    """Whether the teacher's logits and maps are kept by image and view, for this run or for all that share the disk."""
+    cache_dir: str | None = None
+    """Folder of a cache on disk; `teacher_cache` in output_dir if left out."""
+    compile: bool = False
+    """Whether the teacher's forward pass goes through torch.compile."""
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, cache: Any) -> Any:
+        return "off" if cache is False else cache  # which YAML takes `off` for
 
 
 class Term(Section):

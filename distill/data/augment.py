@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, Num
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.data.counted import Purpose, below, stream
 from distill.errors import InputError, unknown
 
 Padding = Literal["zero", "reflect"]
+_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,10 @@ class Views:
         pad: Pixels added on every side, 0 or more.
         flip: Whether mirrored views are among them.
         padding: ``zero`` pads with black, ``reflect`` with the image mirrored at its outermost pixels.
+        limit: How many of the views an image takes; which ones is a function of the seed and the image. All if None.
 
     Raises:
-        InputError: if ``pad`` is negative or ``padding`` unknown.
+        InputError: if ``pad`` is negative, ``padding`` unknown, or ``limit`` not from 1 to all views.
 
     Example:
         >>> views = Views(pad=1)
@@ -42,12 +47,15 @@ class Views:
     pad: int = 4
     flip: bool = True
     padding: Padding = "zero"
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         if self.pad < 0:
             raise InputError(f"`pad` must be 0 or more pixels, got {self.pad}.")
         if self.padding not in get_args(Padding):
             raise InputError(unknown("padding", self.padding, get_args(Padding)))
+        if self.limit is not None and not 1 <= self.limit <= self.count:
+            raise InputError(f"`views` must be from 1 to {self.count}, all there are; got {self.limit}.")
 
     @property
     def shifts(self) -> int:
@@ -75,7 +83,11 @@ class Views:
             >>> Views().draw(3, seed=0, epoch=1).tolist() == Views().draw(9, seed=0, epoch=1).tolist()[:3]
             True
         """
-        return torch.from_numpy(below(stream(Purpose.VIEW, seed=seed, part=epoch).random_raw(n), self.count))
+        words = stream(Purpose.VIEW, seed=seed, part=epoch).random_raw(n)
+        if self.limit is None or self.limit == self.count:
+            return torch.from_numpy(below(words, self.count))
+        chosen = _choose(n, self.count, self.limit, seed)
+        return torch.from_numpy(chosen[np.arange(n), below(words, self.limit)])
 
     def decode(self, view: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
         """Split view numbers into first row, first column, and whether the crop is mirrored."""
@@ -117,6 +129,17 @@ class Views:
             view: A number from 0 to ``count`` - 1 for each of them.
         """
         return to_unit(self.crop(images, view))
+
+
+@functools.lru_cache(maxsize=2)
+def _choose(n: int, count: int, limit: int, seed: int) -> NDArray[np.int64]:
+    """Choose for each image so many of its views, (n, limit); the first images are the same for every ``n``."""
+    source = stream(Purpose.VIEW_CHOICE, seed=seed)
+    parts = [
+        np.argsort(source.random_raw(rows * count).reshape(rows, count), axis=1, kind="stable")[:, :limit]
+        for rows in (min(_ROWS, n - start) for start in range(0, n, _ROWS))
+    ]
+    return np.concatenate(parts).astype(np.int64)
 
 
 def to_unit(images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

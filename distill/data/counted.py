@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     PARTITION = 3
     SCENE_LAYOUT = 4
     SCENE_TEXTURE = 5
+    VIEW_CHOICE = 6
 
 
 def stream(purpose: Purpose, *, seed: int, part: int = 0) -> np.random.Philox:

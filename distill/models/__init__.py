@@ -2,6 +2,7 @@
 
 from distill.models.anymodel import AnyModel, as_staged
 from distill.models.catalogue import FAMILIES, Family, create_model
+from distill.models.fold import fold_batch_norm
 from distill.models.head import StagedHead
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.models.weights import describe, file_hash, load_model, load_network, save_model
@@ -19,6 +20,7 @@ __all__ = [
     "create_model",
     "describe",
     "file_hash",
+    "fold_batch_norm",
     "load_model",
     "load_network",
     "save_model",

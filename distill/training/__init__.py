@@ -1,9 +1,17 @@
 """Training: one module, one run, one directory."""
 
 from distill.training.directory import RunDirectory
-from distill.training.fit import check_trainer, fit
+from distill.training.fit import check_trainer, fit, make_trainer_for_inference
 from distill.training.module import DistillationModule
 from distill.training.optim import Optimisation
 from distill.training.teacher import FrozenTeacher
 
-__all__ = ["DistillationModule", "FrozenTeacher", "Optimisation", "RunDirectory", "check_trainer", "fit"]
+__all__ = [
+    "DistillationModule",
+    "FrozenTeacher",
+    "Optimisation",
+    "RunDirectory",
+    "check_trainer",
+    "fit",
+    "make_trainer_for_inference",
+]

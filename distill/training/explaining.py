@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill.explain import PairExplainer
 from distill.training.frozen_maps import FrozenMaps
+from distill.training.teacher_cache import MapKind
 from distill.types import Batch, MapPair, StagedOutput
 
 Explainers = Mapping[str, Mapping[str, PairExplainer]]
@@ -20,6 +21,7 @@ def explain(
     teacher: StagedOutput | None,
     batch: Batch,
     frozen: Mapping[str, FrozenMaps] | None = None,
+    stored: Mapping[MapKind, Tensor] | None = None,
 ) -> dict[str, dict[str, MapPair]]:
     """Give the raw maps that each term asked for, by its name and the student's layer.
 
@@ -29,15 +31,22 @@ def explain(
         teacher: Its forward pass; None where only frozen maps are asked for.
         batch: What both saw.
         frozen: Terms whose teacher's maps were made before.
+        stored: The teacher's maps of this batch, where they are known.
     """
-    frozen = frozen or {}
+    frozen, stored = frozen or {}, stored or {}
+
+    def pair_of(name: str, layer: str, pair: PairExplainer) -> MapPair:
+        if name in frozen:
+            return _frozen_pair(pair, frozen[name], layer, student, batch)
+        output = _there(teacher, name)
+        if MapKind.of(pair) not in stored:
+            return pair.from_outputs(student, output, batch.labels, create_graph=torch.is_grad_enabled())
+        target = pair.choose(student, output, batch.labels)
+        maps = pair.student.from_output(student, target, create_graph=torch.is_grad_enabled())
+        return MapPair(maps, stored[MapKind.of(pair)])
+
     return {
-        name: {
-            layer: _frozen_pair(pair, frozen[name], layer, student, batch)
-            if name in frozen
-            else pair.from_outputs(student, _there(teacher, name), batch.labels, create_graph=torch.is_grad_enabled())
-            for layer, pair in by_layer.items()
-        }
+        name: {layer: pair_of(name, layer, pair) for layer, pair in by_layer.items()}
         for name, by_layer in explainers.items()
     }
 

@@ -30,6 +30,7 @@ _QUIET = (
     "You defined a `validation_step` but",
     "The number of training batches",
     "exists and is not empty",
+    "You have overridden `on_before_batch_transfer`",
 )
 
 
@@ -62,7 +63,12 @@ def check_trainer(config: Config) -> None:
     Raises:
         InputError: if it does not.
     """
-    _trainer(config, logger=False, enable_checkpointing=False)
+    make_trainer_for_inference(config)
+
+
+def make_trainer_for_inference(config: Config) -> pl.Trainer:
+    """Build a Trainer for its device and precision alone; it writes nothing."""
+    return _trainer(config, logger=False, enable_checkpointing=False)
 
 
 def make_trainer(config: Config, directory: RunDirectory, *, first_step: int = 0) -> pl.Trainer:

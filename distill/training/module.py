@@ -19,9 +19,11 @@ from distill.training.explaining import Explainers, explain, share_of_empty
 from distill.training.frozen_maps import FrozenMaps
 from distill.training.optim import Optimisation
 from distill.training.teacher import FrozenTeacher
+from distill.training.teacher_cache import Answers, TeacherCache
 from distill.types import Batch, MapPair, StagedOutput
 
 _NEVER = -1
+CACHE_HITS = "train/teacher_cache_hits"
 
 
 class DistillationModule(pl.LightningModule):
@@ -36,6 +38,8 @@ class DistillationModule(pl.LightningModule):
             objective is never explained.
         frozen: By name of the term whose teacher's maps are made once, before training.
         schedules: When terms count, by name; always if left out.
+        cache: The teacher's answers to the views of training.
+        validation_cache: Its answers to the validation images.
     """
 
     first_bad_step: Tensor
@@ -50,6 +54,8 @@ class DistillationModule(pl.LightningModule):
         explainers: Explainers | None = None,
         frozen: Mapping[str, FrozenMaps] | None = None,
         schedules: Mapping[str, TermSchedule] | None = None,
+        cache: TeacherCache | None = None,
+        validation_cache: TeacherCache | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -59,6 +65,7 @@ class DistillationModule(pl.LightningModule):
         self.explainers = {k: v for k, v in (explainers or {}).items() if k in objective.names}
         self.frozen = dict(frozen or {})
         self.schedules = dict(schedules or {})
+        self.cache, self.validation_cache = cache, validation_cache
         self.validation_accuracy = MulticlassAccuracy(student.spec.num_classes, average="micro")
         self.validation_cross_entropy = MeanMetric()
         self.validation_agreement = MulticlassAccuracy(student.spec.num_classes, average="micro")
@@ -70,7 +77,8 @@ class DistillationModule(pl.LightningModule):
     def metric_names(self) -> tuple[str, ...]:
         """Names of all that is logged."""
         names = ["accuracy", "cross_entropy", *(["agreement"] if self.teacher else [])]
-        return (*self._train_names, *(f"validation/{name}" for name in names))
+        cached = [CACHE_HITS] if self.cache else []
+        return (*self._train_names, *cached, *(f"validation/{name}" for name in names))
 
     @property
     def _train_names(self) -> tuple[str, ...]:
@@ -83,9 +91,11 @@ class DistillationModule(pl.LightningModule):
         factors = self.factors(batch_idx)
         explainers = {name: by_layer for name, by_layer in self.explainers.items() if factors[name] > 0}
         taught = any(factors[name] for name in self._taught)
-        student, teacher = self.run(batch.images, explainers, taught=taught, frozen=self.frozen)
-        maps = explain(explainers, student, teacher, batch, self.frozen)
-        losses = self.objective(student, teacher, maps, batch.labels, factors)
+        cached = self.cache if taught and batch.stored else None
+        student, teacher = self.run(batch.images, explainers, taught=taught and not cached, frozen=self.frozen)
+        answers = Answers(teacher, {}) if cached is None else self._ask(cached, batch)
+        maps = explain(explainers, student, answers.output, batch, self.frozen, answers.maps)
+        losses = self.objective(student, answers.output, maps, batch.labels, factors)
         self._note(losses, maps, samples=batch.labels.shape[0])
         return losses.total
 
@@ -107,6 +117,16 @@ class DistillationModule(pl.LightningModule):
             return student, None
         return student, self.teacher(images, _unique(p.teacher.layer for name, p in pairs if name not in frozen))
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Look up what the teacher is known to say of a batch, while it is still on the CPU."""
+        cache = self.cache if self.trainer.training else self.validation_cache
+        return batch if cache is None else batch._replace(stored=cache.look_up(batch.index, batch.view))
+
+    def _ask(self, cache: TeacherCache, batch: Batch) -> Answers:
+        assert self.teacher is not None
+        assert batch.stored is not None
+        return cache.answer(self.teacher, batch.stored, batch.images, batch.labels)
+
     @property
     def _taught(self) -> tuple[str, ...]:
         terms = self.objective.terms.items()
@@ -127,6 +147,10 @@ class DistillationModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch: the total, every term as it is and weighted, and the share of empty maps."""
         self.log_dict({f"train/{name}": mean for name, mean in self.train_means.pop().items()}, sync_dist=True)
+        if self.cache:
+            self.cache.flush()
+            if (rate := self.cache.hit_rate()) is not None:
+                self.log(CACHE_HITS, rate, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
         """Measure the student on the validation split."""
@@ -138,7 +162,10 @@ class DistillationModule(pl.LightningModule):
             "validation/cross_entropy": self.validation_cross_entropy,
         }
         if self.teacher:
-            self.validation_agreement.update(logits, self.teacher(batch.images, ()).logits.argmax(1))
+            known = self.validation_cache if batch.stored else None
+            theirs = self._ask(known, batch).output if known else self.teacher(batch.images, ())
+            assert theirs is not None
+            self.validation_agreement.update(logits, theirs.logits.argmax(1))
             measured["validation/agreement"] = self.validation_agreement
         self.log_dict(measured, on_step=False, on_epoch=True, batch_size=len(logits))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from distill.build import build
 from distill.config import Config
 from distill.errors import InputError
-from distill.models import create_model, load_model
+from distill.models import create_model, fold_batch_norm, load_model
 from distill.training import FrozenTeacher, RunDirectory
 from tests.training.helpers import KD, checkpoint, rows, save_teacher, small, train
 
@@ -28,7 +28,7 @@ def config(tmp_path: Path) -> Config:
 
 def test_not_a_byte_of_it_changes(config: Config) -> None:
     assert config.teacher is not None
-    before = bytes_of(load_model(config.teacher.checkpoint))
+    before = bytes_of(fold_batch_norm(load_model(config.teacher.checkpoint)))
     run = train(config)
     teacher = run.module.teacher
     assert teacher is not None
@@ -97,7 +97,7 @@ def test_teachers_of_another_kind_train(tmp_path: Path, name: str, options: dict
         "data.count={train: 16, validation: 16}",
         "optimizer.lr=0.01",
     )
-    before = bytes_of(load_model(teacher))
+    before = bytes_of(fold_batch_norm(load_model(teacher)))
     run = train(config)
     assert run.module.teacher is not None
     assert bytes_of(run.module.teacher.network) == before
@@ -151,3 +151,19 @@ def test_a_layer_that_cannot_be_explained_is_refused(tmp_path: Path, term: str, 
     )
     with pytest.raises(InputError, match=message):
         build(config)
+
+
+def test_the_network_that_was_given_stays_as_it_is() -> None:
+    network = create_model("wrn_10_1", num_classes=4).train()
+    before = bytes_of(network)
+    FrozenTeacher(network)
+    assert bytes_of(network) == before
+    assert all(module.training for module in network.modules())
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_compiled_it_says_the_same() -> None:
+    network = create_model("wrn_10_1", num_classes=4).eval()
+    images = torch.rand(3, 3, 16, 16)
+    plain, compiled = FrozenTeacher(network), FrozenTeacher(network, compile=True)
+    torch.testing.assert_close(compiled(images, []).logits, plain(images, []).logits, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,25 @@
+"""`distill cache`."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from distill.build import load_config
+from distill.caches import fill_cache
+from distill.cli.arguments import split_files
+
+
+def run(arguments: list[str]) -> None:
+    """Fill, and say what there was."""
+    files, pairs = split_files(arguments)
+    config = load_config(files, ["teacher.cache=disk", *pairs])
+    console = Console(stderr=True)
+    columns = (TextColumn("teacher's answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("")
+        filled = fill_cache(config, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    console.print(
+        f"{filled.views:,} views met, {filled.known:,} of them known already; the cache is in {filled.folder}",
+        highlight=False,
+    )
