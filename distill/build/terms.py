@@ -48,6 +48,7 @@ def build_module(
         explainers=explainers,
         frozen=_frozen(active, explainers, data, views),
         schedules=schedules,
+        compile=config.student.compile,
     )
 
 

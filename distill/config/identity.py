@@ -19,6 +19,7 @@ NOT_IDENTITY = (
     "teacher.cache",
     "teacher.cache_dir",
     "teacher.compile",
+    "student.compile",
 )
 NOT_IDENTITY_TRAINER = (
     "accelerator",

@@ -72,6 +72,8 @@ class StudentSection(OpenSection):
     """A network of `distill list models`, or `package.module:callable`."""
     normalisation: Normalisation | None = None
     """Input scaling; the training images' own statistics if left out."""
+    compile: bool = False
+    """Whether the forward pass in training goes through torch.compile."""
 
 
 class TeacherSection(OpenSection):

@@ -24,6 +24,7 @@ from distill.training.directory import RunDirectory
 from distill.training.module import DistillationModule
 from distill.training.precision import resolve_precision
 from distill.training.progress import RunProgress
+from distill.training.resuming import ExactResume
 
 _QUIET = (
     "does not have many workers",
@@ -75,6 +76,7 @@ def make_trainer(config: Config, directory: RunDirectory, *, first_step: int = 0
     """Build Lightning's Trainer: ours in what a run needs, the user's in the rest."""
     callbacks: list[Callback] = [
         FiniteGuard(),
+        ExactResume(),
         *checkpoints(directory.last.parent, config.monitor, config.checkpoint),
         GracefulStop(directory.last),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -40,6 +40,7 @@ class DistillationModule(pl.LightningModule):
         schedules: When terms count, by name; always if left out.
         cache: The teacher's answers to the views of training.
         validation_cache: Its answers to the validation images.
+        compile: Whether the student's forward pass in training goes through torch.compile.
     """
 
     first_bad_step: Tensor
@@ -56,6 +57,7 @@ class DistillationModule(pl.LightningModule):
         schedules: Mapping[str, TermSchedule] | None = None,
         cache: TeacherCache | None = None,
         validation_cache: TeacherCache | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.student = student
@@ -66,12 +68,12 @@ class DistillationModule(pl.LightningModule):
         self.frozen = dict(frozen or {})
         self.schedules = dict(schedules or {})
         self.cache, self.validation_cache = cache, validation_cache
+        self._run_student: Callable[..., StagedOutput] = torch.compile(student.run) if compile else student.run
         self.validation_accuracy = MulticlassAccuracy(student.spec.num_classes, average="micro")
         self.validation_cross_entropy = MeanMetric()
         self.validation_agreement = MulticlassAccuracy(student.spec.num_classes, average="micro")
         self.register_buffer("first_bad_step", torch.full((len(objective.names),), _NEVER), persistent=False)
         self.train_means = EpochMeans([name.removeprefix("train/") for name in self._train_names])
-        self._resumed: dict[str, Any] | None = None
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -112,7 +114,7 @@ class DistillationModule(pl.LightningModule):
     ) -> tuple[StagedOutput, StagedOutput | None]:
         """Run the student, and the teacher if a term looks at it, and read the layers that are explained."""
         pairs = [(name, pair) for name, by_layer in explainers.items() for pair in by_layer.values()]
-        student = self.student.run(images, _unique(pair.student.layer for _, pair in pairs))
+        student = self._run_student(images, _unique(pair.student.layer for _, pair in pairs))
         if self.teacher is None or not taught:
             return student, None
         return student, self.teacher(images, _unique(p.teacher.layer for name, p in pairs if name not in frozen))
@@ -182,35 +184,14 @@ class DistillationModule(pl.LightningModule):
         return {name: step for name, step in zip(self.objective.names, steps, strict=True) if step != _NEVER}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add how the student is built, and the random state."""
+        """Add how the student is built."""
         checkpoint["student_spec"] = describe(self.student)
-        checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what Lightning does not restore until training goes on."""
-        loop = checkpoint["loops"]["fit_loop"]["state_dict"]
-        self._resumed = {"random": checkpoint["random_state"], "loaders": loop.get("combined_loader", [])}
 
     def on_fit_start(self) -> None:
         """Make the maps that stay as they are."""
         for maps in self.frozen.values():
             if self.teacher:
                 maps.make(self.teacher, self.device)
-
-    def on_train_start(self) -> None:
-        """Go on with the checkpoint's random state, and with the batch that was next.
-
-        Lightning made the loader to count its batches for the schedule, before it knew of the checkpoint.
-        """
-        if self._resumed is None:
-            return
-        loader: Any = self.trainer.train_dataloader
-        for state in self._resumed["loaders"]:
-            loader.load_state_dict(state)
-        torch.set_rng_state(self._resumed["random"]["cpu"])
-        for device, state in enumerate(self._resumed["random"]["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(state, device)
-        self._resumed = None
 
 
 def _unique(names: Any) -> tuple[str, ...]:

@@ -26,12 +26,10 @@ class Optimisation:
     def make(self, module: nn.Module, *, steps_per_epoch: int, total_steps: int) -> tuple[Optimizer, LRScheduler]:
         """Build both; the scheduler is stepped with every step, so that stopping anywhere loses nothing."""
         o = self.optimizer
-        optimizer = SGD(
-            parameter_groups(module, o.weight_decay, decay_norm_and_bias=o.decay_norm_and_bias),
-            lr=o.lr,
-            momentum=o.momentum,
-            nesterov=o.nesterov,
-        )
+        groups = parameter_groups(module, o.weight_decay, decay_norm_and_bias=o.decay_norm_and_bias)
+        # One kernel on the CPU; elsewhere torch's own choice (foreach), which gradient clipping in float16 needs.
+        on_cpu = all(p.device.type == "cpu" for p in module.parameters())
+        optimizer = SGD(groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, fused=True if on_cpu else None)
         return optimizer, self._schedule(optimizer, steps_per_epoch, total_steps)
 
     def _schedule(self, optimizer: Optimizer, steps_per_epoch: int, total_steps: int) -> LRScheduler:

@@ -22,6 +22,7 @@ OBJECTIVE = (
     "objective={cross_entropy: {weight: 0.1}, soft_targets: {weight: 0.9}, "
     "explanation: {weight: 5, layers: {final: 1.0, group2: 0.5}, target: %s}}"
 )
+HITS = "train/teacher_cache_hits"
 DISK, MEMORY, OFF = "teacher.cache=disk", "teacher.cache=memory", "teacher.cache=off"
 
 
@@ -41,8 +42,8 @@ def losses(config: Config, *, crash: int | None = None) -> list[dict[str, float]
 
 def assert_equal(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
     for mine, theirs in zip(found, expected, strict=True):
-        shared = {k for k in theirs if k != "train/teacher_cache_hits"}
-        assert shared == {k for k in mine if k != "train/teacher_cache_hits"}
+        shared = {k for k in theirs if k != HITS}
+        assert shared == {k for k in mine if k != HITS}
         for name in shared:
             assert mine[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-6), name
 
@@ -56,7 +57,7 @@ def test_losses_are_those_without_a_cache(tmp_path: Path, teacher: Path, target:
     kept = losses(run_of(tmp_path, teacher, "memory", MEMORY, target=target))
     for found in (cold, warm, kept):
         assert_equal(found, plain)
-    hits = [[row["train/teacher_cache_hits"] for row in run if "train/teacher_cache_hits" in row] for run in (cold, warm, kept)]
+    hits = [[row[HITS] for row in run if HITS in row] for run in (cold, warm, kept)]
     assert hits[1] == [1.0] * 3
     assert hits[0] == hits[2]
     assert hits[0][0] == 0
@@ -73,7 +74,7 @@ def test_another_seed_hits_fully_and_never_asks_the_teacher(tmp_path: Path, teac
     RunDirectory(config.directory).open(config, run.identity)
     fit(run.module, run.data, config)
     assert asked == []
-    assert all(float(row["train/teacher_cache_hits"]) == 1 for row in rows(config) if row["train/teacher_cache_hits"])
+    assert all(float(row[HITS]) == 1 for row in rows(config) if row[HITS])
 
 
 def test_known_and_unknown_views_mix_in_one_batch(tmp_path: Path, teacher: Path) -> None:
@@ -122,14 +123,14 @@ def test_torn_files_are_made_again(tmp_path: Path, teacher: Path) -> None:
     with pytest.warns(UserWarning, match="no whole rows"):
         found = losses(run_of(tmp_path, teacher, "second", DISK))
     assert_equal(found, expected)
-    assert 0 < min(row["train/teacher_cache_hits"] for row in found if "train/teacher_cache_hits" in row) < 1
+    assert 0 < min(row[HITS] for row in found if HITS in row) < 1
 
 
 def test_runs_that_ask_for_other_maps_share_the_logits(tmp_path: Path, teacher: Path) -> None:
     train(run_of(tmp_path, teacher, "first", DISK))
     config = run_of(tmp_path, teacher, "logits", DISK, "objective={soft_targets: {weight: 1}}")
     train(config)
-    assert all(float(row["train/teacher_cache_hits"]) == 1 for row in rows(config) if row["train/teacher_cache_hits"])
+    assert all(float(row[HITS]) == 1 for row in rows(config) if row[HITS])
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_a_cache_can_be_filled_ahead(tmp_path: Path, teacher: Path) -> None:
     assert (filled.views, seen[-1]) == (3 * 64, (3 * 64, 3 * 64))
     assert fill_cache(config).known == filled.views
     train(config)
-    assert all(float(row["train/teacher_cache_hits"]) == 1 for row in rows(config) if row["train/teacher_cache_hits"])
+    assert all(float(row[HITS]) == 1 for row in rows(config) if row[HITS])
     with pytest.raises(InputError, match="only a cache on disk can be filled ahead"):
         fill_cache(run_of(tmp_path, teacher, "memory", MEMORY))
 
