@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from distill.build import load_config, load_images
 from distill.config import DataSection
-from distill.data import ImageSet
+from distill.data import ImageSet, same_images
 from distill.errors import InputError
 from distill.evaluation import MapSettings, evaluate, make_gallery
 from distill.models import load_model
@@ -152,7 +152,7 @@ def _test_set(sections: Mapping[str, DataSection], changes: Mapping[str, Any], l
     (first, data), *others = by_section.values()
     for other, theirs in others:
         same = len(data) == len(theirs) and data.images.shape == theirs.images.shape
-        if data.classes != theirs.classes or not same or not torch.equal(data.images, theirs.images):
+        if data.classes != theirs.classes or not same or not same_images(data.images, theirs.images):
             raise InputError(
                 f"runs {first!r} and {other!r} have different test images; name the set for both with --on, such as "
                 "`--on background=unbiased`, or evaluate them apart."

@@ -15,7 +15,7 @@ from distill.build.terms import build_module
 from distill.cache import Need
 from distill.config import Config, DataSection, load
 from distill.config import identity as identity_of
-from distill.data import DistillDataModule, ImageSet, Views, load_split
+from distill.data import ColourJitter, DistillDataModule, ImageSet, Views, load_split
 from distill.errors import InputError
 from distill.models import file_hash
 from distill.training import DistillationModule, check_trainer
@@ -61,6 +61,7 @@ def build(config: Config) -> Run:
     pl.seed_everything(config.seed, verbose=False)
     student = build_student(config, train)
     views = build_views(config.data)
+    jitter = config.data.augment.colour_jitter
     module = build_module(config, student, teacher, data=train, views=views)
     data = DistillDataModule(
         train,
@@ -70,6 +71,8 @@ def build(config: Config) -> Run:
         views=views,
         seed=config.seed,
         data_seed=config.data.seed,
+        workers=config.data.workers,
+        jitter=ColourJitter(**jitter.model_dump()) if jitter else None,
     )
     check_monitor(module, config.monitor.metric)
     check_trainer(config)

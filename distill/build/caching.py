@@ -12,7 +12,7 @@ import torch
 
 from distill.cache import Need, ViewStore, need, open_journal
 from distill.config import Config
-from distill.data import ImageSet, Views
+from distill.data import DecodedImages, ImageSet, Views
 from distill.errors import InputError
 from distill.explain import PairExplainer
 from distill.models import file_hash
@@ -34,6 +34,11 @@ def add_cache(
     section, teacher = config.teacher, module.teacher
     if section is None or teacher is None or section.cache == "off":
         return None
+    if config.data.augment.colour_jitter is not None:
+        raise InputError(
+            "teacher.cache: data.augment.colour_jitter draws new colours for every image in every epoch, so what the "
+            "teacher says of a view is never asked for again; leave out one of the two."
+        )
     pairs = _kinds(module)
     images = train.images[:2].float() / 255
     with torch.no_grad():
@@ -99,5 +104,6 @@ def _precision(config: Config) -> str | int:
 
 def _checksum(data: ImageSet) -> str:
     """Tell one set of images and labels from another."""
-    images = zlib.crc32(data.images.contiguous().numpy().data)
+    held: object = data.images
+    images = held.checksum() if isinstance(held, DecodedImages) else zlib.crc32(data.images.contiguous().numpy().data)
     return f"{len(data)}-{images:08x}-{zlib.crc32(data.labels.contiguous().numpy().data):08x}"

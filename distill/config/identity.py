@@ -15,6 +15,8 @@ NOT_IDENTITY = (
     "checkpoint",
     "data.root",
     "data.download",
+    "data.workers",
+    "data.in_memory",
     "teacher.checkpoint",
     "teacher.cache",
     "teacher.cache_dir",

@@ -37,6 +37,14 @@ class Normalisation(Section):
     std: list[Positive]
 
 
+class ColourJitterSection(Section):
+    """By how much colours change at random: a factor in [1 - x, 1 + x] for every image."""
+
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
 class AugmentSection(Section):
     """Views of an image in training: a crop after padding, and a mirror image."""
 
@@ -48,6 +56,8 @@ class AugmentSection(Section):
     """What the added pixels are."""
     views: Annotated[int, Field(ge=1)] | None = None
     """How many of the views each image takes, chosen by data.seed; all of them if left out."""
+    colour_jitter: ColourJitterSection | None = None
+    """Random colours; a teacher's cache is of no use with them."""
 
 
 class DataSection(OpenSection):
@@ -61,6 +71,8 @@ class DataSection(OpenSection):
     """Images a step where nothing is trained."""
     seed: int = 0
     """Fixes scenes, splits and views; runs that share it meet the same images in the same views."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that decode images which do not lie in memory; a few if left out."""
     augment: AugmentSection = AugmentSection()
     """Views in training."""
 

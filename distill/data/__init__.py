@@ -2,8 +2,11 @@
 
 from distill.data.augment import Padding, Views, to_unit
 from distill.data.datamodule import DistillDataModule
+from distill.data.decoded import DecodedImages
+from distill.data.decoded import same as same_images
 from distill.data.fashion_scenes import FashionScenes
 from distill.data.imageset import ImageSet
+from distill.data.jitter import ColourJitter
 from distill.data.loader import BatchLoader, EpochSampler
 from distill.data.partition import partition
 from distill.data.registry import DATASETS, DatasetInfo, dataset_info, load_split
@@ -16,7 +19,9 @@ __all__ = [
     "TINTS",
     "Background",
     "BatchLoader",
+    "ColourJitter",
     "DatasetInfo",
+    "DecodedImages",
     "DistillDataModule",
     "EpochSampler",
     "FashionScenes",
@@ -28,5 +33,6 @@ __all__ = [
     "dataset_info",
     "load_split",
     "partition",
+    "same_images",
     "to_unit",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytorch_lightning as pl
 
 from distill.data.augment import Views
+from distill.data.decoded import DecodedImages
 from distill.data.imageset import ImageSet
+from distill.data.jitter import ColourJitter
 from distill.data.loader import BatchLoader
 from distill.errors import InputError
 from distill.types import Batch
@@ -34,6 +37,8 @@ class DistillDataModule(pl.LightningDataModule):
         views: What training sees of an image.
         seed: Fixes the order of each epoch.
         data_seed: Fixes the views of each epoch.
+        workers: Processes that decode images which do not lie in memory; a few if None.
+        jitter: Changes the colours of training images.
 
     Example:
         >>> from distill.data import FashionScenes
@@ -54,6 +59,8 @@ class DistillDataModule(pl.LightningDataModule):
         views: Views,
         seed: int = 0,
         data_seed: int = 0,
+        workers: int | None = None,
+        jitter: ColourJitter | None = None,
     ) -> None:
         super().__init__()
         # With more processes than evaluation images, some have none.
@@ -61,6 +68,7 @@ class DistillDataModule(pl.LightningDataModule):
         self._sources: dict[str, Source] = {"train": train, "validation": validation, "test": test}
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.views, self.seed, self.data_seed = views, seed, data_seed
+        self.workers, self.jitter = workers, jitter
 
     def split(self, name: str) -> ImageSet:
         """Give one of the three sets, making it at the first call.
@@ -111,9 +119,19 @@ class DistillDataModule(pl.LightningDataModule):
             data_seed=self.data_seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
+            workers=self._workers(name),
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
 
+    def _workers(self, name: str) -> int:
+        held: object = self.split(name).images
+        if not isinstance(held, DecodedImages):
+            return 0
+        return min(os.cpu_count() or 1, 4) if self.workers is None else self.workers
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Take the view that the batch names, on the device."""
-        return batch._replace(images=self.views.apply(batch.images, batch.view))
+        images = self.views.apply(batch.images, batch.view)
+        if self.jitter is not None and self.trainer is not None and self.trainer.training:
+            images = self.jitter(images)
+        return batch._replace(images=images)

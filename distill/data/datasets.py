@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from distill.data.decoded import DecodedImages
 from distill.data.fashion_scenes import FashionScenes
-from distill.data.folders import list_images, read_images
+from distill.data.folders import free_memory, list_images, read_images
 from distill.data.idx import find_idx, read_pair
 from distill.data.imageset import ImageSet
 from distill.data.items import CLASSES as FASHION_CLASSES
@@ -102,11 +103,14 @@ def image_folder(
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    in_memory: bool | None = None,
 ) -> ImageSet:
     """Your own images: one folder a class, resized and centre-cropped to ``size``.
 
     ``root`` has the class folders in it, or ``train/`` that has them, and perhaps ``validation/`` (or ``val/``) and
     ``test/``. A split without a folder of its own is a fraction of the training images: ``validation``, ``test``.
+    With ``in_memory`` all are decoded once, without it whenever they are met; if not said, what takes less than half
+    of the free memory is decoded once.
     """
     root = Path(root)
     if size < 1:
@@ -127,7 +131,11 @@ def image_folder(
         chosen = partition(torch.tensor(labels), seed=seed, **fractions)[split].tolist()
         files, labels = [files[i] for i in chosen], [labels[i] for i in chosen]
     _not_empty(len(files), split)
-    return ImageSet(read_images(files, size), torch.tensor(labels), classes)
+    if in_memory is None:
+        free = free_memory()
+        in_memory = free is None or 2 * len(files) * 3 * size * size < free
+    images = read_images(files, size) if in_memory else DecodedImages(files, size).as_tensor()
+    return ImageSet(images, torch.tensor(labels), classes)
 
 
 def _cifar(name: str, split: Split, root: str | Path, download: bool, validation: float, seed: int) -> ImageSet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,11 +51,11 @@ def read_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size siz
         InputError: if they do not fit into free memory, or one cannot be decoded; it is named.
     """
     needed = len(files) * 3 * size * size
-    free = _free_memory()
+    free = free_memory()
     if free is not None and needed > free:
         raise InputError(
             f"{len(files)} images of {size} x {size} need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are "
-            "free; take a smaller `size` or fewer images."
+            "free; set `in_memory: false`, or take a smaller `size` or fewer images."
         )
     _logger.info("decoding %d images into %.2f GB of memory", len(files), needed / 1e9)
     images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
@@ -64,7 +63,7 @@ def read_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size siz
     def decode(position: int) -> None:
         images[position] = torch.from_numpy(_read_image(files[position], size)).permute(2, 0, 1)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for _ in pool.map(decode, range(len(files))):  # raises what a thread raised, and cancels the rest
             pass
     return images
@@ -80,7 +79,7 @@ def _read_image(path: Path, size: int) -> UInt8[np.ndarray, "size size 3"]:
         raise InputError(f"cannot decode {path}: {error}; repair or remove it.") from error
 
 
-def _free_memory() -> int | None:
+def free_memory() -> int | None:
     """Bytes that can be had without swapping; None where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

@@ -18,6 +18,7 @@ class ImageSet:
 
     Convention:
         - ``boxes`` are (x0, y0, x1, y1) in pixels, half open, one row an instance.
+        - ``images`` lie in memory, or are the stand-in of :class:`~distill.data.DecodedImages`, which is indexed alike.
         - ``masks`` hold 0 for background and i for the i-th instance, counted from 1 as the rows of ``boxes``.
 
     Raises:

@@ -11,6 +11,7 @@ from torch import Tensor
 from distill.data.augment import Views
 from distill.data.counted import Purpose, permutation
 from distill.data.imageset import ImageSet
+from distill.data.prefetch import Prefetcher
 from distill.errors import InputError
 from distill.types import Batch
 
@@ -85,6 +86,7 @@ class BatchLoader:
         rank: Which process this is, from 0.
         world_size: Over how many processes the set is shared out. Those that train (``shuffle`` or ``drop_last``) get
             equally many batches; in evaluation no image is counted twice.
+        workers: Processes that fetch batches ahead; for images that are decoded when they are asked for.
         pin_memory: Whether to hand out pinned tensors, which reach a CUDA device without a wait.
 
     Attributes:
@@ -113,6 +115,7 @@ class BatchLoader:
         data_seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         training = shuffle or drop_last
@@ -129,6 +132,7 @@ class BatchLoader:
         self.sampler = EpochSampler(
             len(data), shuffle=shuffle, even=training, seed=seed, rank=rank, world_size=world_size
         )
+        self._prefetcher = Prefetcher(data, workers=workers, pin_memory=pin_memory) if workers else None
         self._position = 0
         self._position_epoch = 0
         self._resumed = False
@@ -143,10 +147,12 @@ class BatchLoader:
         start = self._position if self._resumed and self._position_epoch == epoch else 0
         self._resumed, self._position_epoch = False, epoch
         order, view = self.sampler.order(), self._views_of(epoch)
-        for position in range(start, len(self)):
-            index = order[position * self.batch_size : (position + 1) * self.batch_size]
+        batches = order.split(self.batch_size)[start : len(self)]
+        places = [(index, view[index]) for index in batches]
+        fetched = self._prefetcher(places) if self._prefetcher else (self._fetch(*place) for place in places)
+        for position, batch in enumerate(fetched, start):
             self._position = position + 1
-            yield self._fetch(index, view[index])
+            yield batch
 
     def _views_of(self, epoch: int) -> Int64[Tensor, " n"]:
         if isinstance(self.views, int):

@@ -212,7 +212,7 @@ def test_image_folder_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     write_images(tmp_path / "deep" / "test", 1, classes=("ants", "wasps"))
     with pytest.raises(InputError, match=r"has the classes ants, wasps; .* has ants, bees"):
         load("test", root=tmp_path / "deep")
-    monkeypatch.setattr("distill.data.folders._free_memory", lambda: 1_000)
+    monkeypatch.setattr("distill.data.folders.free_memory", lambda: 1_000)
     with pytest.raises(InputError, match=r"images of 100 x 100 need 0.0 GB of memory, 0.0 GB are free"):
         load(root=tmp_path / "deep", size=100)
 
@@ -254,6 +254,7 @@ def test_every_data_set_describes_itself() -> None:
         "validation": "0.1",
         "test": "0.1",
         "seed": "0",
+        "in_memory": "None",
     }
 
 

@@ -208,3 +208,10 @@ def test_defaults_are_off() -> None:
     config = load_config([], ["teacher.checkpoint=x"])
     assert config.teacher is not None
     assert config.teacher.cache == "off"
+
+
+def test_random_colours_cannot_be_kept(tmp_path: Path, teacher: Path) -> None:
+    pair = "data.augment.colour_jitter={brightness: 0.2}"
+    with pytest.raises(InputError, match=r"teacher.cache: data.augment.colour_jitter draws new colours"):
+        build(run_of(tmp_path, teacher, "colours", DISK, pair))
+    assert float(losses(run_of(tmp_path, teacher, "plain", OFF, pair))[-1]["train/loss"]) > 0
