@@ -41,7 +41,10 @@ def open_journal(root: Path, key: Mapping[str, Any], *, width: int) -> Journal:
             part.replace(path)
         there = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"teacher.cache_dir: {path} cannot be used ({error}); delete the folder {folder}.") from error
+        raise InputError(
+            f"teacher.cache_dir: {path} cannot be used ({error}); delete the folder {folder}, or "
+            "name another teacher.cache_dir."
+        ) from error
     if there != json.loads(text):
         differing = sorted(k for k in {*there, *full} if there.get(k) != json.loads(text).get(k))
         raise InputError(

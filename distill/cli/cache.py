@@ -8,11 +8,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from distill.build import load_config
 from distill.caches import fill_cache
 from distill.cli.arguments import split_files
+from distill.errors import InputError
 
 
 def run(arguments: list[str]) -> None:
     """Fill, and say what there was."""
     files, pairs = split_files(arguments)
+    if load_config(files, pairs).teacher is None:
+        raise InputError("the configuration has no teacher, so there is nothing to keep; give teacher.checkpoint.")
     config = load_config(files, ["teacher.cache=disk", *pairs])
     console = Console(stderr=True)
     columns = (TextColumn("teacher's answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -22,4 +25,5 @@ def run(arguments: list[str]) -> None:
     console.print(
         f"{filled.views:,} views met, {filled.known:,} of them known already; the cache is in {filled.folder}",
         highlight=False,
+        soft_wrap=True,
     )

@@ -17,6 +17,6 @@ def run(arguments: list[str], *, overwrite: bool, dry_run: bool) -> None:
     if dry_run:
         print(OmegaConf.to_yaml(config.model_dump(mode="json")), end="")
         return
-    outcome = train(config, overwrite=overwrite, say=lambda text: console.print(text, highlight=False))
+    outcome = train(config, overwrite=overwrite, say=lambda text: console.print(text, highlight=False, soft_wrap=True))
     said = {"new": "trained", "resume": "resumed and trained", "done": "already done"}[outcome.action]
     console.print(f"{config.name}: {said}; the student is in {outcome.directory}", highlight=False)
