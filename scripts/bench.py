@@ -1,187 +1,174 @@
-"""What the explanation term costs: step time and peak memory against the same step without it.
+"""What training costs: steps, whole epochs, data path, memory, growth, two processes, start.
 
-    python scripts/bench.py [--quick] [--json FILE]
+    python scripts/bench.py [--quick] [--only steps,epochs,...] [--json FILE] [--markdown docs/performance.md]
 
-Steps of all variants alternate, after a warm-up; a ratio is the median over rounds of a variant's step to the
-reference's step in the same round, with the quartiles beside it. Peak memory is that of a process of its own.
+What is compared alternates, after a warm-up; a ratio is the median over rounds of one to the other in the same round,
+with the quartiles beside it. Each section prints a table and goes into one JSON file, where it replaces that of an
+earlier run and leaves the others. All of it takes about a quarter of an hour on two quiet cores.
+
+    steps    optimiser steps on a resident batch, float32 and bf16
+    epochs   whole epochs of real runs, with and without teacher, term and cache
+    loader   the data path against PIL, and its share of a step
+    memory   peaks, each of a process of its own
+    growth   the term against batch, image size, classes and width
+    ddp      one process and two
+    start    from the command to the first step
+    profile  the operators of one step (also --profile, alone)
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
-import statistics
-import subprocess
+import os
+import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks import worker
+from benchmarks.cold_start import measure_start
+from benchmarks.data_path import measure_loader
+from benchmarks.figures import key_figures, worst_term
+from benchmarks.growth import measure_growth
+from benchmarks.memory import measure_memory
+from benchmarks.operators import measure_profile
+from benchmarks.page import fill_page
+from benchmarks.parallel import measure_ddp
+from benchmarks.setting import LIGHTNING_PRECISION, Row, Setting, computed_precisions
+from benchmarks.steps import measure_steps
+from benchmarks.tables import rich_table
+from benchmarks.whole_epochs import measure_epochs
 from rich.console import Console
-from rich.table import Table
 
-from distill.build import build_module
-from distill.config import load
-from distill.models import create_model
-from distill.training import FrozenTeacher
 from distill.training.environment import describe_machine
-from distill.training.precision import resolve_precision
-from distill.types import Batch
 
-KD = ["objective.soft_targets.weight=0.9", "teacher.checkpoint=unused"]
-TERM = [*KD, "objective.explanation.weight=5"]
-VARIANTS = {
-    "CE": [],
-    "CE+KD": KD,
-    "CE+KD+Grad-CAM++ final": [*TERM],
-    "CE+KD+Grad-CAM++ final, autograd": [*TERM, "objective.explanation.gradients=autograd"],
-    "CE+KD+Grad-CAM++ group2": [*TERM, "objective.explanation.layer=group2"],
-    "CE+KD+Grad-CAM++ group1": [*TERM, "objective.explanation.layer=group1"],
+SECTIONS: dict[str, Callable[[Setting], list[Row]]] = {
+    "start": measure_start,
+    "steps": measure_steps,
+    "epochs": measure_epochs,
+    "loader": measure_loader,
+    "memory": measure_memory,
+    "growth": measure_growth,
+    "ddp": measure_ddp,
+    "profile": measure_profile,
 }
-REFERENCE = "CE+KD"
-TERM_AT_FINAL = "CE+KD+Grad-CAM++ final"
+QUICK = ("steps", "epochs")
 
 
-def make_step(variant: str, *, bf16: bool, batch: int, teacher: str, student: str) -> Callable[[], None]:
-    """Build the optimiser step of a variant on a batch that lies ready."""
-    torch.manual_seed(0)
-    config = load([], VARIANTS[variant])
-    networks = [create_model(n, num_classes=10).to(memory_format=torch.channels_last) for n in (student, teacher)]
-    frozen = FrozenTeacher(networks[1]) if config.teacher else None
-    module = build_module(config, networks[0], frozen)
-    optimizer, _ = module.optimisation.make(module, steps_per_epoch=100, total_steps=100)
-    images = torch.rand(batch, 3, 32, 32).to(memory_format=torch.channels_last)
-    numbers = torch.arange(batch)
-    data = Batch(images, torch.randint(10, (batch,)), numbers, numbers)
-
-    def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext():
-            loss = module.training_step(data)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
-
-
-def time_steps(steps: dict[str, Callable[[], None]], rounds: int, warm_up: int) -> dict[str, list[float]]:
-    """Time one step of every variant in turn, round after round."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for i in range(warm_up + rounds):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if i >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def peak_memory(arguments: argparse.Namespace, variant: str, *, bf16: bool) -> float:
-    """Measure the peak of a process that makes four steps, in MiB."""
-    command = [sys.executable, __file__, "--peak", variant, "--batch", str(arguments.batch)]
-    command += ["--threads", str(arguments.threads), *(["--bf16"] if bf16 else [])]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
-def own_peak() -> float:
-    """Read this process's peak, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # the peak that getrusage tells is inherited from the parent there
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure every variant in every precision that this machine computes in."""
-    names = ["CE+KD", TERM_AT_FINAL] if arguments.quick else list(VARIANTS)
-    sizes = {"batch": arguments.batch, "teacher": "wrn_40_2", "student": "wrn_16_2"}
-    rows = []
-    for bf16 in [False, True] if resolve_precision("auto", "cpu") == "bf16-mixed" else [False]:
-        steps = {name: make_step(name, bf16=bf16, **sizes) for name in names}
-        seconds = time_steps(steps, arguments.rounds, warm_up=2)
-        peaks = {} if arguments.quick else {name: peak_memory(arguments, name, bf16=bf16) for name in names}
-        for name in names:
-            ratios = [a / b for a, b in zip(seconds[name], seconds[REFERENCE], strict=True)]
-            low, middle, high = statistics.quantiles(ratios, n=4)
-            rows.append(
-                {
-                    "precision": "bf16" if bf16 else "float32",
-                    "variant": name,
-                    "seconds": statistics.median(seconds[name]),
-                    "images_per_second": arguments.batch / statistics.median(seconds[name]),
-                    "ratio": middle,
-                    "ratio_quartiles": [low, high],
-                    "peak_mib": peaks.get(name),
-                    "peak_ratio": peaks[name] / peaks[REFERENCE] if peaks else None,
-                }
-            )
-    return rows
-
-
-def show(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Print the table."""
-    table = Table(title=f"WRN-40-2 to WRN-16-2, 3 x 32 x 32, batch {arguments.batch}, {arguments.threads} threads")
-    for column in (
-        "precision",
-        "step",
-        "seconds",
-        "images/s",
-        f"ratio to {REFERENCE}",
-        "quartiles",
-        "peak MiB",
-        "ratio",
-    ):
-        table.add_column(column, justify="left" if column in ("precision", "step") else "right")
-    for row in rows:
-        low, high = row["ratio_quartiles"]
-        peak = ("", "") if row["peak_mib"] is None else (f"{row['peak_mib']:.0f}", f"{row['peak_ratio']:.3f}")
-        table.add_row(
-            row["precision"],
-            row["variant"],
-            f"{row['seconds']:.3f}",
-            f"{row['images_per_second']:.0f}",
-            f"{row['ratio']:.3f}",
-            f"{low:.3f}-{high:.3f}",
-            *peak,
-        )
-    Console(width=140).print(table)
-
-
-def main() -> int:
-    """Parse, measure, print; exit 1 if the term at `final` is above the bound that was given."""
+def parse(given: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only the term at final, fewer rounds, no memory")
+    parser.add_argument("--quick", action="store_true", help="the term at final and one epoch, in less than a minute")
+    parser.add_argument("--only", metavar="NAMES", help=f"sections, with commas: {','.join(SECTIONS)}")
+    parser.add_argument("--profile", action="store_true", help="only the operators of one step")
+    parser.add_argument("--no-run", action="store_true", help="measure nothing: show and render what --json holds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures with versions and processor")
-    parser.add_argument("--rounds", type=int, help="rounds of alternating steps (default 15, quick 7)")
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the tables between the marks of a page")
+    parser.add_argument("--rounds", type=int, help="rounds of every section (each has its own number)")
+    parser.add_argument("--batch", type=int, nargs="+", help="batches; where one will do, the last (default 64 128)")
+    parser.add_argument("--precision", nargs="+", choices=list(LIGHTNING_PRECISION), help="likewise; what is fast here")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--steps", type=int, help="steps of an epoch (default 20)")
+    parser.add_argument("--teacher", default=Setting.teacher)
+    parser.add_argument("--student", default=Setting.student)
+    parser.add_argument("--scenes", type=int, help="training images of the start (default: as the demo)")
     parser.add_argument("--bound", type=float, help="fail if the ratio of the term at final is above this")
-    parser.add_argument("--peak", choices=list(VARIANTS), help=argparse.SUPPRESS)
-    parser.add_argument("--bf16", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    arguments.rounds = arguments.rounds or (7 if arguments.quick else 15)
-    torch.set_num_threads(arguments.threads)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(given)
+    arguments.sections = _sections(arguments)
+    for name in arguments.sections:
+        if name not in SECTIONS:
+            parser.error(f"--only: there is no section {name!r}; choose from {', '.join(SECTIONS)}")
+    if arguments.no_run and not (arguments.json and arguments.json.exists()):
+        parser.error("--no-run needs a --json FILE that is there")
+    if arguments.markdown:
+        try:
+            fill_page(arguments.markdown.read_text(), {"sections": {}})
+        except (OSError, ValueError) as error:
+            parser.error(f"--markdown: {error}")
+    if min(arguments.rounds or 1, arguments.steps or 1, arguments.threads, *(arguments.batch or [1])) < 1:
+        parser.error("--rounds, --steps, --threads and --batch must be 1 or more")
+    if arguments.bound is not None and "steps" not in arguments.sections:
+        parser.error("--bound is about the section steps, which is not measured")
+    return arguments
+
+
+def _sections(arguments: argparse.Namespace) -> list[str]:
+    if arguments.no_run:
+        return []
+    if arguments.only:
+        return [name.strip() for name in arguments.only.split(",")]
+    if arguments.profile:
+        return ["profile"]
+    return list(QUICK if arguments.quick else SECTIONS)
+
+
+def setting_of(arguments: argparse.Namespace) -> Setting:
+    """Turn the command line into a setting."""
+    quick = arguments.quick
+    return Setting(
+        teacher=arguments.teacher,
+        student=arguments.student,
+        precisions=tuple(arguments.precision or computed_precisions()),
+        batches=tuple(arguments.batch or ((64,) if quick else Setting.batches)),
+        threads=arguments.threads,
+        rounds=arguments.rounds,
+        steps=arguments.steps or (8 if quick else Setting.steps),
+        scenes=arguments.scenes,
+        quick=quick,
+    )
+
+
+def measure(name: str, setting: Setting) -> dict[str, Any]:
+    """Measure a section, and write down what its figures must be quoted with."""
+    if setting.quick and name == "epochs" and setting.rounds is None:
+        setting = replace(setting, rounds=2)
+    load, start = os.getloadavg()[0], time.perf_counter()
+    rows = SECTIONS[name](setting)
+    return {
+        "rows": rows,
+        "seconds": time.perf_counter() - start,
+        "load": load,
+        "command": shlex.join(["python", "scripts/bench.py", *sys.argv[1:]]),
+        "teacher": setting.teacher,
+        "student": setting.student,
+        "machine": describe_machine(),
+    }
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print, write; exit 1 if the term at `final` is above the bound that was given."""
+    arguments = parse(given)
+    worker.set_threads(arguments.threads)
     warnings.filterwarnings("ignore", message=".*self.trainer.* reference is not registered.*")
-    if arguments.peak:
-        sizes = {"batch": arguments.batch, "teacher": "wrn_40_2", "student": "wrn_16_2"}
-        step = make_step(arguments.peak, bf16=arguments.bf16, **sizes)
-        for _ in range(4):
-            step()
-        print(own_peak())
+    if arguments.worker:
+        answer = worker.serve(json.loads(arguments.worker))
+        if worker.is_first():
+            print(json.dumps(answer))
         return 0
-    rows = measure(arguments)
-    show(rows, arguments)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=2) + "\n")
-    worst = max(row["ratio"] for row in rows if row["variant"] == TERM_AT_FINAL)
-    if arguments.bound and worst > arguments.bound:
+    setting, console = setting_of(arguments), Console(width=200)
+    file: Path | None = arguments.json
+    known = json.loads(file.read_text()).get("sections", {}) if file and file.exists() else {}
+    for name in arguments.sections:
+        known[name] = measure(name, setting)
+        console.print(rich_table(name, known[name]["rows"]))
+        if file:
+            file.write_text(json.dumps({"machine": describe_machine(), "sections": known}, indent=2) + "\n")
+    figures = key_figures({name: section["rows"] for name, section in known.items()})
+    console.print(rich_table("figures", figures))
+    if arguments.markdown:
+        page: Path = arguments.markdown
+        page.write_text(fill_page(page.read_text(), {"sections": known}))
+    if arguments.bound is None:
+        return 0
+    worst = worst_term(known["steps"]["rows"])
+    if worst > arguments.bound:
         print(f"the term at final costs {worst:.3f} of the step without it, above {arguments.bound}", file=sys.stderr)
         return 1
     return 0

@@ -1,0 +1,91 @@
+"""The figures that have a bound, found in what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .pairs import Spread
+from .recipes import WARM
+from .setting import TERM_AT_FINAL, WITHOUT_TEACHER, Row
+
+TERM_BOUNDS = {"float32": 1.05, "bf16": 1.10}
+AT_LEAST_OF_BARE, WARM_TO_CE, OVERHEAD, MEMORY, START_SECONDS = 0.95, 1.08, 1.03, 1.05, 8.0
+#: The batch that the bound on the overhead is for.
+OVERHEAD_BATCH = 128
+
+
+def key_figures(sections: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """Read the figures with their bounds out of the sections that are there."""
+    return [
+        *_steps(sections.get("steps", ())),
+        *_epochs(sections.get("epochs", ())),
+        *_memory(sections.get("memory", ())),
+        *_start(sections.get("start", ())),
+        *_loader(sections.get("loader", ())),
+    ]
+
+
+def worst_term(rows: Sequence[Row]) -> float:
+    """Give the largest ratio of the term at final to CE+KD alone.
+
+    Raises:
+        ValueError: if no row has it.
+    """
+    return max(float(row["ratio"]["median"]) for row in rows if row["variant"] == TERM_AT_FINAL)
+
+
+def _figure(
+    name: str, row: Row, value: Spread | float, *, most: float | None = None, least: float | None = None
+) -> Row:
+    middle: Any = value["median"] if isinstance(value, dict) else value
+    bound, holds = "", None
+    if most is not None:
+        bound, holds = f"<= {most:g}", middle <= most
+    if least is not None:
+        bound, holds = f">= {least:g}", middle >= least
+    place = {key: row.get(key) for key in ("precision", "batch")}
+    return {"figure": name, **place, "value": value, "bound": bound, "holds": holds}
+
+
+def _steps(rows: Sequence[Row]) -> Iterator[Row]:
+    for row in rows:
+        if row["variant"] == TERM_AT_FINAL:
+            most = TERM_BOUNDS[row["precision"]]
+            yield _figure("step with the term at final / CE+KD alone", row, row["ratio"], most=most)
+
+
+def _epochs(rows: Sequence[Row]) -> Iterator[Row]:
+    by_name = {row["variant"]: row for row in rows}
+    for name, said in ((TERM_AT_FINAL, "with live teacher and term"), (WITHOUT_TEACHER, "without teacher")):
+        row = by_name.get(name)
+        if row is None:
+            continue
+        live = name == TERM_AT_FINAL
+        least = AT_LEAST_OF_BARE if live else None
+        yield _figure(f"images/s of an epoch {said} / of bare steps", row, row["of_bare"], least=least)
+        yield _figure(f"the same, validation counted, {said}", row, row["of_bare_validated"])
+        most = OVERHEAD if row["batch"] == OVERHEAD_BATCH else None
+        yield _figure(f"step inside a run {said} / bare step, loader included", row, row["overhead"], most=most)
+    warm = by_name.get(WARM)
+    if warm is not None and "to_ce" in warm:
+        yield _figure("epoch with warm cache / epoch without any teacher", warm, warm["to_ce"], most=WARM_TO_CE)
+        yield _figure("the same, validation counted, with warm cache", warm, warm["to_ce_validated"])
+        yield _figure("share of views that the warm cache knew", warm, warm["teacher_cache_hits"], least=1.0)
+
+
+def _memory(rows: Sequence[Row]) -> Iterator[Row]:
+    for row in rows:
+        if row["variant"] == TERM_AT_FINAL:
+            yield _figure(f"peak of one {row['what']} with the term / CE+KD alone", row, row["ratio"], most=MEMORY)
+
+
+def _start(rows: Sequence[Row]) -> Iterator[Row]:
+    for i, row in enumerate(rows):
+        yield _figure(f"seconds: {row['what']}", row, row["seconds"], most=START_SECONDS if i == 0 else None)
+
+
+def _loader(rows: Sequence[Row]) -> Iterator[Row]:
+    for row in rows[:1]:
+        yield _figure("data path / step without teacher", row, row["of_ce_step"])
+        yield _figure("data path / step with the term", row, row["of_term_step"])

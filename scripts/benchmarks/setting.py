@@ -1,0 +1,69 @@
+"""What is measured: networks, batches, precisions, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from distill.training.precision import resolve_precision
+
+Row: TypeAlias = dict[str, Any]
+
+KD = ["objective.cross_entropy.weight=0.1", "objective.soft_targets.weight=0.9"]
+TERM = [*KD, "objective.explanation.weight=5"]
+#: What each variant adds to a configuration; with a teacher, its checkpoint comes on top.
+VARIANTS: Mapping[str, list[str]] = {
+    "CE": [],
+    "CE+KD": KD,
+    "CE+KD+Grad-CAM++ final": TERM,
+    "CE+KD+Grad-CAM++ final, autograd": [*TERM, "objective.explanation.gradients=autograd"],
+    "CE+KD+Grad-CAM++ group2": [*TERM, "objective.explanation.layer=group2"],
+    "CE+KD+Grad-CAM++ group1": [*TERM, "objective.explanation.layer=group1"],
+}
+WITHOUT_TEACHER, REFERENCE, TERM_AT_FINAL = list(VARIANTS)[:3]
+#: Forward, cross-entropy, backward and optimiser, with nothing of ours but the network.
+FLOOR = "student alone"
+LIGHTNING_PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The setting of a whole run.
+
+    Args:
+        precisions: Those that are measured; sections that measure one take the last.
+        batches: Likewise.
+        rounds: Rounds of every section; each has its own number if None.
+        steps: Steps of an epoch.
+        scenes: Training images of the cold start; those of the demo if None.
+    """
+
+    teacher: str = "wrn_40_2"
+    student: str = "wrn_16_2"
+    precisions: tuple[str, ...] = ("float32",)
+    batches: tuple[int, ...] = (64, 128)
+    threads: int = 2
+    rounds: int | None = None
+    steps: int = 20
+    scenes: int | None = None
+    quick: bool = False
+
+    @property
+    def precision(self) -> str:
+        """The last of the precisions."""
+        return self.precisions[-1]
+
+    @property
+    def batch(self) -> int:
+        """The last of the batches."""
+        return self.batches[-1]
+
+    def rounds_or(self, default: int) -> int:
+        """Give the rounds that were asked for, or a section's own number."""
+        return default if self.rounds is None else self.rounds
+
+
+def computed_precisions() -> tuple[str, ...]:
+    """Name the precisions that this processor computes in; bfloat16 that is emulated is not worth a figure."""
+    return ("float32", "bf16") if resolve_precision("auto", "cpu") == "bf16-mixed" else ("float32",)

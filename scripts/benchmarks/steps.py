@@ -1,0 +1,110 @@
+"""One optimiser step on a batch that lies ready, with what each term adds to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+
+from distill.build import build_module
+from distill.config import Config, ExplanationTerm, load
+from distill.models import create_model
+from distill.training import DistillationModule, FrozenTeacher, Optimisation
+from distill.types import Batch
+
+from .pairs import alternate, pair_ratios, spread
+from .setting import FLOOR, REFERENCE, TERM_AT_FINAL, VARIANTS, Row, Setting
+
+Step = Callable[[], None]
+#: Steps in a schedule that is as long as any measurement.
+SCHEDULED = 10_000
+
+
+def autocast(precision: str) -> AbstractContextManager[object]:
+    """Compute as training in this precision does."""
+    return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def make_step(
+    variant: str, precision: str, *, batch: int, teacher: str, student: str, size: int = 32, classes: int = 10
+) -> Step:
+    """Build the optimiser step of a variant, networks and batch included."""
+    torch.manual_seed(0)
+    pairs = VARIANTS[TERM_AT_FINAL if variant == FLOOR else variant]
+    config = load([], [*pairs, *(["teacher.checkpoint=random"] if pairs else [])])
+    pupil = create_model(student, num_classes=classes).to(memory_format=torch.channels_last)
+    images = torch.rand(batch, 3, size, size).to(memory_format=torch.channels_last)
+    numbers = torch.arange(batch)
+    data = Batch(images, torch.randint(classes, (batch,)), numbers, numbers)
+    if variant == FLOOR:
+        return floor_step(pupil, data, precision, Optimisation(config.optimizer, config.schedule))
+    frozen = None
+    if config.teacher is not None:
+        frozen = FrozenTeacher(create_model(teacher, num_classes=classes), layers=_layers(config))
+    return module_step(build_module(config, pupil, frozen), data, precision)
+
+
+def floor_step(student: torch.nn.Module, data: Batch, precision: str, optimisation: Optimisation) -> Step:
+    """Train a network on the labels of a batch, and nothing else."""
+    optimizer, schedule = optimisation.make(student, steps_per_epoch=SCHEDULED, total_steps=SCHEDULED)
+    student.train()
+
+    def step() -> None:
+        with autocast(precision):
+            loss = F.cross_entropy(student(data.images), data.labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+
+    return step
+
+
+def module_step(module: DistillationModule, data: Batch, precision: str) -> Step:
+    """Train a module on a batch without a Trainer around it."""
+    optimizer, schedule = module.optimisation.make(module, steps_per_epoch=SCHEDULED, total_steps=SCHEDULED)
+    module.train()
+
+    def step() -> None:
+        with autocast(precision):
+            loss = module.training_step(data)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+
+    return step
+
+
+def measure_steps(setting: Setting) -> list[Row]:
+    """Time the step of every variant, for each precision and batch."""
+    names = [REFERENCE, TERM_AT_FINAL] if setting.quick else [FLOOR, *VARIANTS]
+    rows: list[Row] = []
+    for precision in setting.precisions:
+        for batch in setting.batches:
+            steps = {
+                name: make_step(name, precision, batch=batch, teacher=setting.teacher, student=setting.student)
+                for name in names
+            }
+            seconds = alternate(steps, rounds=setting.rounds_or(7), warm_up=2)
+            for name in names:
+                median = spread(seconds[name])["median"]
+                rows.append(
+                    {
+                        "precision": precision,
+                        "batch": batch,
+                        "variant": name,
+                        "seconds": median,
+                        "images_per_second": batch / median,
+                        "ratio": pair_ratios(seconds[name], seconds[REFERENCE]),
+                        "to_floor": pair_ratios(seconds[name], seconds[FLOOR]) if FLOOR in seconds else None,
+                    }
+                )
+    return rows
+
+
+def _layers(config: Config) -> set[str]:
+    terms = [term for term in config.objective.values() if isinstance(term, ExplanationTerm)]
+    return {term.layer_of_teacher(layer) for term in terms for layer in term.layers}
