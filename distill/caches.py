@@ -56,9 +56,18 @@ def fill_cache(config: Config, *, progress: Callable[[int, int], None] | None = 
 
 def _views(run: Run, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     config, data = run.config, run.data.split("train")
-    loader = BatchLoader(data, batch_size=config.data.eval_batch_size, views=run.data.views, data_seed=config.data.seed)
-    for epoch in range(config.max_epochs):
-        loader.sampler.set_epoch(epoch)
-        for batch in loader:
-            images = run.data.views.apply(batch.images.to(device), batch.view.to(device))
-            yield images, batch.labels.to(device), batch.index, batch.view
+    loader = BatchLoader(
+        data,
+        batch_size=config.data.eval_batch_size,
+        views=run.data.views,
+        data_seed=config.data.seed,
+        workers=run.data.workers_for("train"),
+    )
+    try:
+        for epoch in range(config.max_epochs):
+            loader.sampler.set_epoch(epoch)
+            for batch in loader:
+                images = run.data.views.apply(batch.images.to(device), batch.view.to(device))
+                yield images, batch.labels.to(device), batch.index, batch.view
+    finally:
+        loader.close()

@@ -69,6 +69,7 @@ class DistillDataModule(pl.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.views, self.seed, self.data_seed = views, seed, data_seed
         self.workers, self.jitter = workers, jitter
+        self._loaders: list[BatchLoader] = []
 
     def split(self, name: str) -> ImageSet:
         """Give one of the three sets, making it at the first call.
@@ -88,6 +89,12 @@ class DistillDataModule(pl.LightningDataModule):
         for name in _SPLITS[stage]:
             if self._sources[name] is not None:
                 self.split(name)
+
+    def teardown(self, stage: str) -> None:
+        """End the workers of all loaders that were handed out."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled batches in the views drawn for the epoch."""
@@ -109,7 +116,7 @@ class DistillDataModule(pl.LightningDataModule):
 
     def _loader(self, name: str, batch_size: int, *, training: bool = False) -> BatchLoader:
         trainer = self.trainer
-        return BatchLoader(
+        loader = BatchLoader(
             self.split(name),
             batch_size=batch_size,
             views=self.views if training else self.views.identity,
@@ -119,11 +126,14 @@ class DistillDataModule(pl.LightningDataModule):
             data_seed=self.data_seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
-            workers=self._workers(name),
+            workers=self.workers_for(name),
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
+        self._loaders.append(loader)
+        return loader
 
-    def _workers(self, name: str) -> int:
+    def workers_for(self, name: str) -> int:
+        """Say how many processes are to decode a set: none where it lies in memory."""
         held: object = self.split(name).images
         if not isinstance(held, DecodedImages):
             return 0

@@ -101,14 +101,15 @@ def image_folder(
     root: str | Path,
     size: int,
     validation: float = 0.1,
-    test: float = 0.1,
+    test: float | None = None,
     seed: int = 0,
     in_memory: bool | None = None,
 ) -> ImageSet:
     """Your own images: one folder a class, resized and centre-cropped to ``size``.
 
     ``root`` has the class folders in it, or ``train/`` that has them, and perhaps ``validation/`` (or ``val/``) and
-    ``test/``. A split without a folder of its own is a fraction of the training images: ``validation``, ``test``.
+    ``test/``. A split without a folder of its own is a fraction of the training images: ``validation``, ``test``. The
+    latter is 0.1 unless given, but 0 where validation has a folder: then there is no test split.
     With ``in_memory`` all are decoded once, without it whenever they are met; if not said, what takes less than half
     of the free memory is decoded once.
     """
@@ -127,6 +128,13 @@ def image_folder(
         if found != classes:
             raise InputError(f"{own[split]} has the classes {', '.join(found)}; {train} has {', '.join(classes)}.")
     else:
+        if test is None:
+            test = 0.0 if "validation" in own else 0.1
+        if split == "test" and test == 0:
+            raise InputError(
+                f"{root} has no test split: add a folder {root / 'test'}, or train with `test`, the fraction of the "
+                "training images that is kept for it."
+            )
         fractions = {"validation": validation, "test": test} | dict.fromkeys(own, 0.0)
         chosen = partition(torch.tensor(labels), seed=seed, **fractions)[split].tolist()
         files, labels = [files[i] for i in chosen], [labels[i] for i in chosen]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from distill.data.folders import read_images
+from distill.data.folders import decode_images
 
 
 class DecodedImages:
@@ -19,7 +19,7 @@ class DecodedImages:
 
     Args:
         files: The image files.
-        size: Height and width that they are given, see :func:`distill.data.folders.read_images`.
+        size: Height and width that they are given, see :func:`distill.data.folders.decode_images`.
 
     Example:
         >>> DecodedImages([Path("a.png"), Path("b.png")], 32).shape
@@ -50,17 +50,13 @@ class DecodedImages:
             InputError: if one cannot be decoded; it is named.
         """
         if isinstance(index, int):
-            return read_images([self.files[index]], self.size)[0]
+            return decode_images([self.files[index]], self.size)[0]
         files = self.files[index] if isinstance(index, slice) else [self.files[i] for i in index.tolist()]
-        return read_images(files, self.size)
+        return decode_images(files, self.size)
 
     def split(self, size: int) -> Iterator[UInt8[Tensor, "m 3 s s"]]:
         """Decode all, so many at a time."""
         return (self[start : start + size] for start in range(0, len(self), size))
-
-    def sample(self, count: int) -> UInt8[Tensor, "m 3 s s"]:
-        """Decode so many, evenly spread over the set."""
-        return self[torch.linspace(0, len(self) - 1, min(count, len(self))).long()]
 
     def checksum(self) -> int:
         """Tell one set of files from another, by their paths, sizes and times; nothing is decoded."""

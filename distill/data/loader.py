@@ -154,6 +154,11 @@ class BatchLoader:
             self._position = position + 1
             yield batch
 
+    def close(self) -> None:
+        """End the workers, if there are any; another epoch starts new ones."""
+        if self._prefetcher:
+            self._prefetcher.close()
+
     def _views_of(self, epoch: int) -> Int64[Tensor, " n"]:
         if isinstance(self.views, int):
             return torch.full((len(self.data),), self.views)

@@ -148,15 +148,27 @@ def test_image_folder_divides_class_folders_into_three(tmp_path: Path) -> None:
     assert reds(load_split("image_folder", "test", **{**options, "seed": 4})) != reds(parts["test"])
 
 
+def sizes(root: Path, *splits: str, **options: Any) -> list[int]:
+    return [len(load_split("image_folder", split, root=root, size=4, **options)) for split in splits]
+
+
 @pytest.mark.parametrize("held", ["validation", "val"])
 def test_image_folder_takes_splits_that_have_folders(tmp_path: Path, held: str) -> None:
     write_images(tmp_path / "train", 10)
     write_images(tmp_path / held, 2)
-    sizes = {s: len(load_split("image_folder", s, root=tmp_path, size=4)) for s in ("train", "validation", "test")}
-    assert sizes == {"train": 18, "validation": 4, "test": 2}
+    assert sizes(tmp_path, "train", "validation") == [20, 4]
+    with pytest.raises(InputError, match=r"has no test split: add a folder .*test, or train with `test`, the fraction"):
+        load_split("image_folder", "test", root=tmp_path, size=4)
+    assert sizes(tmp_path, "train", "validation", "test", test=0.1) == [18, 4, 2]
     write_images(tmp_path / "test", 3)
-    sizes = {s: len(load_split("image_folder", s, root=tmp_path, size=4)) for s in ("train", "validation", "test")}
-    assert sizes == {"train": 20, "validation": 4, "test": 6}
+    assert sizes(tmp_path, "train", "validation", "test") == [20, 4, 6]
+
+
+def test_image_folder_with_a_test_folder_alone_keeps_a_part_for_validation(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", 10)
+    assert sizes(tmp_path, "train", "validation", "test") == [16, 2, 2]
+    write_images(tmp_path / "test", 3)
+    assert sizes(tmp_path, "train", "validation", "test") == [18, 2, 6]
 
 
 def test_images_are_turned_upright_resized_and_cut_in_the_middle(tmp_path: Path) -> None:
@@ -175,6 +187,17 @@ def test_images_are_turned_upright_resized_and_cut_in_the_middle(tmp_path: Path)
     assert (images[1, :, :5] == torch.tensor(BLUE).view(3, 1, 1)).all()
     assert (images[1, :, 5:] == torch.tensor(GREEN).view(3, 1, 1)).all()
     assert (images[2] == 77).all()
+
+
+@pytest.mark.parametrize("size", [9, 24, 40])
+def test_images_are_resized_as_by_pil(tmp_path: Path, size: int) -> None:
+    random = np.random.default_rng(0)
+    picture = Image.fromarray(random.integers(256, size=(24, 36, 3), dtype=np.uint8))
+    picture.save(tmp_path / "noise.png")
+    expected = np.array(picture.crop((6, 0, 30, 24)).resize((size, size), Image.Resampling.BICUBIC))
+    ours = read_images([tmp_path / "noise.png"], size)[0].permute(1, 2, 0).numpy()
+    assert np.abs(ours.astype(int) - expected).max() <= 1
+    assert ours.std() > 20
 
 
 def test_damaged_images_are_named(tmp_path: Path) -> None:
@@ -252,7 +275,7 @@ def test_every_data_set_describes_itself() -> None:
         "root": "required",
         "size": "required",
         "validation": "0.1",
-        "test": "0.1",
+        "test": "None",
         "seed": "0",
         "in_memory": "None",
     }

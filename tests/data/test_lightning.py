@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import nn
 
-from distill.data import DistillDataModule, FashionScenes, Views
+from distill.data import DecodedImages, DistillDataModule, FashionScenes, ImageSet, Views
 from distill.types import Batch
 
 Seen = tuple[int, tuple[int, ...], tuple[int, ...]]
@@ -60,7 +62,7 @@ def scenes() -> FashionScenes:
     return FashionScenes("train", count=44)
 
 
-def run(scenes: FashionScenes, *, resume: Path | None = None, **options: Any) -> Recorder:
+def run(scenes: ImageSet, *, resume: Path | None = None, **options: Any) -> Recorder:
     torch.manual_seed(0)
     quiet: dict[str, Any] = dict.fromkeys(
         ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
@@ -117,6 +119,31 @@ def test_a_checkpoint_written_by_a_validation_within_the_epoch_resumes_there(
     run(scenes, callbacks=[keeper], enable_checkpointing=True, **every_two)
     resumed = run(scenes, resume=tmp_path / f"step={steps}.ckpt", **every_two)
     assert resumed.seen == straight.seen[steps:]
+
+
+def test_a_run_whose_images_are_decoded_by_workers_is_the_run_in_memory(scenes: FashionScenes, tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(len(scenes))]
+    for file, image in zip(files, scenes.images, strict=True):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(file)
+    streamed = ImageSet(DecodedImages(files, scenes.images.shape[2]).as_tensor(), scenes.labels, scenes.classes)
+    held = run(scenes)
+    straight = run(streamed)
+    assert straight.seen == held.seen
+    assert torch.equal(straight.layer.weight, held.layer.weight)
+    path, after = tmp_path / "stop.ckpt", STEPS + 2
+    run(streamed, callbacks=[Stop(after, path)])
+    resumed = run(streamed, resume=path)
+    assert resumed.seen == held.seen[after:]
+    assert torch.equal(resumed.layer.weight, held.layer.weight)
+
+
+def test_workers_end_with_the_stage(scenes: FashionScenes, tmp_path: Path) -> None:
+    file = tmp_path / "one.png"
+    Image.new("RGB", (32, 32)).save(file)
+    images = DecodedImages([file] * len(scenes), 32).as_tensor()
+    before = {child.pid for child in active_children()}
+    run(ImageSet(images, scenes.labels, scenes.classes), max_epochs=1)
+    assert {child.pid for child in active_children()} <= before
 
 
 def test_epochs_have_orders_and_views_of_their_own_and_evaluation_sees_each_image_once(scenes: FashionScenes) -> None:
