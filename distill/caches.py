@@ -26,7 +26,7 @@ class Filled(NamedTuple):
 
 
 def fill_cache(config: Config, *, progress: Callable[[int, int], None] | None = None) -> Filled:
-    """Compute what a teacher says of every view that a run will meet, and keep it on disk.
+    """Compute what a teacher says of every view that a run will meet, in validation too, and keep it on disk.
 
     Args:
         config: The run; its ``teacher.cache`` must be ``disk``.
@@ -44,30 +44,34 @@ def fill_cache(config: Config, *, progress: Callable[[int, int], None] | None = 
     assert module.teacher is not None
     trainer = make_trainer_for_inference(config)
     device = trainer.strategy.root_device
-    images = len(run.data.split("train"))
-    total, done = images * config.max_epochs, 0
+    assert module.validation_cache is not None
+    validation = len(run.data.split("validation"))
+    total, done = len(run.data.split("train")) * config.max_epochs + validation, 0
+    splits = {"train": (cache, config.max_epochs), "validation": (module.validation_cache, 1)}
     with torch.no_grad(), trainer.precision_plugin.forward_context():
-        for count in fill(cache, module.teacher, _views(run, device)):
-            done += count
-            if progress is not None:
-                progress(done, total)
-    return Filled(folder, cache.looked_up, cache.hits)
+        for split, (into, epochs) in splits.items():
+            for count in fill(into, module.teacher, _views(run, split, epochs, device)):
+                done += count
+                if progress is not None:
+                    progress(done, total)
+    known = cache.hits + module.validation_cache.hits
+    return Filled(folder, total, known)
 
 
-def _views(run: Run, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    config, data = run.config, run.data.split("train")
+def _views(run: Run, split: str, epochs: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    config, views = run.config, run.data.views
     loader = BatchLoader(
-        data,
+        run.data.split(split),
         batch_size=config.data.eval_batch_size,
-        views=run.data.views,
+        views=views if split == "train" else views.identity,
         data_seed=config.data.seed,
-        workers=run.data.workers_for("train"),
+        workers=run.data.workers_for(split),
     )
     try:
-        for epoch in range(config.max_epochs):
+        for epoch in range(epochs):
             loader.sampler.set_epoch(epoch)
             for batch in loader:
-                images = run.data.views.apply(batch.images.to(device), batch.view.to(device))
+                images = views.apply(batch.images.to(device), batch.view.to(device))
                 yield images, batch.labels.to(device), batch.index, batch.view
     finally:
         loader.close()

@@ -171,6 +171,11 @@ class DistillationModule(pl.LightningModule):
             measured["validation/agreement"] = self.validation_agreement
         self.log_dict(measured, on_step=False, on_epoch=True, batch_size=len(logits))
 
+    def on_validation_epoch_end(self) -> None:
+        """Keep what the teacher said of the last batch."""
+        if self.validation_cache:
+            self.validation_cache.flush()
+
     def configure_optimizers(self) -> Any:
         """Build optimiser and schedule for the length of this run."""
         total = int(self.trainer.estimated_stepping_batches)

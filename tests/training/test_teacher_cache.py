@@ -64,13 +64,21 @@ def test_losses_are_those_without_a_cache(tmp_path: Path, teacher: Path, target:
     assert max(hits[0]) < 0.2  # few views are met twice in three epochs
 
 
-def test_another_seed_hits_fully_and_never_asks_the_teacher(tmp_path: Path, teacher: Path) -> None:
-    train(run_of(tmp_path, teacher, "first", DISK))
-    run = build(run_of(tmp_path, teacher, "second", DISK, "seed=5"))
+@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize("length", ["trainer.max_epochs=1", "trainer.max_epochs=3"])
+def test_another_seed_hits_fully_and_never_asks_the_teacher(
+    tmp_path: Path, teacher: Path, length: str, ahead: bool
+) -> None:
+    first = run_of(tmp_path, teacher, "first", DISK, length)
+    if ahead:
+        fill_cache(first)
+    else:
+        train(first)
+    run = build(run_of(tmp_path, teacher, "second", DISK, "seed=5", length))
     asked: list[int] = []
     assert run.module.teacher is not None
     run.module.teacher._run = lambda images, layers: asked.append(len(images))  # type: ignore[assignment,return-value]
-    config = run_of(tmp_path, teacher, "second", DISK, "seed=5")
+    config = run_of(tmp_path, teacher, "second", DISK, "seed=5", length)
     RunDirectory(config.directory).open(config, run.identity)
     fit(run.module, run.data, config)
     assert asked == []
@@ -163,7 +171,7 @@ def test_a_cache_can_be_filled_ahead(tmp_path: Path, teacher: Path) -> None:
     config = run_of(tmp_path, teacher, "ahead", DISK)
     seen: list[tuple[int, int]] = []
     filled = fill_cache(config, progress=lambda done, total: seen.append((done, total)))
-    assert (filled.views, seen[-1]) == (3 * 64, (3 * 64, 3 * 64))
+    assert (filled.views, seen[-1]) == (3 * 64 + 37, (3 * 64 + 37, 3 * 64 + 37))
     assert fill_cache(config).known == filled.views
     train(config)
     assert all(float(row[HITS]) == 1 for row in rows(config) if row[HITS])
