@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 from torchmetrics.functional import pairwise_cosine_similarity
 
 from distill.metrics import (
@@ -22,20 +21,7 @@ from distill.metrics import (
     top_one_agreement,
 )
 from tests.metrics import oracle
-
-NAN = float("nan")
-
-
-def random(*shape: int, seed: int = 3) -> Tensor:
-    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def as_tensor(scores: list[float | None] | list[float]) -> Tensor:
-    return torch.tensor([NAN if score is None else score for score in scores], dtype=torch.float64)
-
-
-def close(got: Tensor, expected: Tensor, atol: float = 1e-12) -> None:
-    torch.testing.assert_close(got, expected, rtol=0, atol=atol, equal_nan=True, check_dtype=False)
+from tests.metrics.inputs import NAN, as_tensor, close, random
 
 
 def test_agreement_matches_the_oracle() -> None:
@@ -168,5 +154,5 @@ def test_many_small_scores_are_not_lost() -> None:
 
 
 def test_an_unknown_measure_is_named() -> None:
-    with pytest.raises(ValueError, match="`measure` must be one of cosine, pearson, .*, got 'cosin'"):
+    with pytest.raises(ValueError, match=r"`measure` must be one of cosine, pearson, .*, got 'cosin'"):
         MapAgreement(measure="cosin")
