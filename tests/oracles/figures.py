@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tests.oracles.cam import Array, sites
 from tests.oracles.maps import resize
@@ -124,7 +125,7 @@ def hit(heat: Array, instances: Array, delta: float) -> Score:
     return len(touched) / len(known)
 
 
-def numbered(boxes: Array, height: int, width: int) -> Array:
+def numbered(boxes: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
     """Paint the boxes with their numbers from the largest to the smallest, of equal ones the first last."""
     found = np.zeros((len(boxes), height, width), dtype=np.int64)
     for n, instances in enumerate(boxes):
