@@ -126,6 +126,7 @@ def test_pearson_does_not_see_a_shift() -> None:
 
 
 @pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.usefixtures("unchecked")
 def test_maps_of_other_sizes_are_refused(measure: str) -> None:
     with pytest.raises(ValueError, match=r"same size, got \(2, 8, 8\) and \(2, 4, 4\)"):
         MEASURES[measure](torch.ones(2, 8, 8), torch.ones(2, 4, 4))

@@ -88,6 +88,7 @@ def test_calibration_of_nothing_is_not_a_number() -> None:
     assert math.isnan(float(metric.compute().value))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_input_to_calibration_is_named() -> None:
     with pytest.raises(ValueError, match="`bins` must be at least 1, got 0"):
         ExpectedCalibrationError(bins=0)

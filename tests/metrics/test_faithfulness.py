@@ -151,11 +151,13 @@ def test_adcc_of_the_best_and_of_all_that_is_worst() -> None:
     assert adcc(zero, one, one).item() == 0.0
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_baseline_that_does_not_exist_is_named() -> None:
     with pytest.raises(ValueError, match="`baseline` must be one of zero, blur, got 'mean'"):
         mask_images(torch.ones(1, 1, 2, 2), torch.ones(1, 2, 2), baseline="mean")  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_maps_of_other_images_are_refused() -> None:
     with pytest.raises(ValueError, match="one map an image, got 1 maps for 2 images"):
         mask_images(torch.ones(2, 1, 2, 2), torch.ones(1, 2, 2))

@@ -23,7 +23,7 @@ def scenes() -> tuple[Tensor, Tensor]:
     return maps, instances
 
 
-@pytest.mark.parametrize("tolerance", [0, 1, 1.5, 3])
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, 1.5, 3.0])
 def test_pointing_matches_the_oracle(tolerance: float) -> None:
     maps, masks = scenes()
     masks[:, :, :8] = 0
@@ -44,7 +44,7 @@ def test_a_tolerance_is_a_disc() -> None:
     maps, masks = torch.zeros(1, 7, 7), torch.zeros(1, 7, 7)
     maps[0, 3, 3] = 1
     masks[0, 5, 5] = 1
-    assert pointing_game(maps, masks, tolerance=2).tolist() == [0.0]
+    assert pointing_game(maps, masks, tolerance=2.0).tolist() == [0.0]
     assert pointing_game(maps, masks, tolerance=2.83).tolist() == [1.0]
 
 
@@ -109,7 +109,7 @@ def test_localisation_does_not_see_scale(exponent: float) -> None:
 def test_an_empty_mask_is_never_a_hit() -> None:
     maps, nothing = random(3, 4, 4), torch.zeros(3, 8, 8, dtype=torch.uint8)
     for score in (
-        pointing_game(maps, nothing, tolerance=100),
+        pointing_game(maps, nothing, tolerance=100.0),
         box_localization(maps, nothing, delta=0.0),
         instances_hit(maps, nothing),
     ):
@@ -119,7 +119,7 @@ def test_an_empty_mask_is_never_a_hit() -> None:
 def test_numbers_out_of_range_are_refused() -> None:
     maps, masks = torch.ones(1, 2, 2), torch.ones(1, 2, 2)
     with pytest.raises(ValueError, match="`tolerance` must not be negative, got -1"):
-        pointing_game(maps, masks, tolerance=-1)
+        pointing_game(maps, masks, tolerance=-1.0)
     with pytest.raises(ValueError, match=r"`delta` must be from 0 to below 1, got 1\.0"):
         box_localization(maps, masks, delta=1.0)
     with pytest.raises(ValueError, match=r"`delta` must be above 0 and at most 1, got 0\.0"):

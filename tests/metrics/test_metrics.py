@@ -42,6 +42,7 @@ def test_logits_that_are_not_numbers_agree_with_nothing() -> None:
     assert [float(part) for part in metric.compute()] == [1.0, 1.0, 1.0]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_agreement_refuses_other_classes() -> None:
     with pytest.raises(ValueError, match=r"same classes, got logits \(2, 3\) and \(2, 4\)"):
         top_one_agreement(torch.zeros(2, 3), torch.zeros(2, 4))
@@ -64,6 +65,7 @@ def test_cosine_is_pinned() -> None:
     assert map_cosine(maps, other).tolist() == pytest.approx([0.96, 0.0, math.sqrt(0.5)], abs=1e-7)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_cosine_refuses_maps_of_different_sizes() -> None:
     with pytest.raises(ValueError, match=r"same size, got \(2, 8, 8\) and \(2, 4, 4\)"):
         map_cosine(torch.ones(2, 8, 8), torch.ones(2, 4, 4))

@@ -133,6 +133,7 @@ def test_an_area_is_over_the_true_fractions() -> None:
         ({"maps": torch.ones(1, 2, 2)}, "one map an image, got 1 maps for 2 images"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_arguments_are_named(wrong: dict[str, object], message: str) -> None:
     arguments: dict[str, object] = {"images": torch.ones(2, 3, 6, 5), "maps": torch.ones(2, 2, 2), "mode": "deletion"}
     with pytest.raises(ValueError, match=message):
