@@ -112,6 +112,28 @@ def explain(
 
 
 @app.command()
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory of the student.")],
+    format: Annotated[str, typer.Option(metavar="onnx|pt2", help="ONNX, or a program of torch.export.")] = "onnx",
+    maps: Annotated[bool, typer.Option("--maps", help="Let the file give Grad-CAM++ maps beside the logits.")] = False,
+    layer: Annotated[str | None, typer.Option(help="Layer of the maps; `final` if not said.")] = None,
+    opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file; RUN/student.onnx or RUN/student.pt2 if not.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Check on so many test images only.")] = None,
+) -> None:
+    """Write the student alone to a file, and check it against the student on the test split.
+
+    The file takes images in [0, 1] and is kept only if it gives the same logits, first choices and maps.
+    """
+    from distill.cli.export import run as export_file
+
+    export_file(
+        run, format=format, maps=maps, layer=layer, opset=opset, output=output, overwrite=overwrite, limit=limit
+    )
+
+
+@app.command()
 def cache(arguments: ConfigAndPairs) -> None:
     """Compute the teacher's answers for every view that training will meet, ahead of the runs that share them.
 
