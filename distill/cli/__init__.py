@@ -72,6 +72,68 @@ def evaluate(
 
 
 @app.command()
+def explain(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory of the student.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, of any size.")],
+    reference: Annotated[
+        str | None, typer.Option(metavar="RUN", help="The teacher, if it is not the run's own.")
+    ] = None,
+    no_reference: Annotated[bool, typer.Option("--no-reference", help="Show the student alone.")] = False,
+    method: Annotated[str, typer.Option(help="How maps are made, see `distill list methods`.")] = "grad_cam_pp",
+    layer: Annotated[str, typer.Option(help="Layer that is explained.")] = "final",
+    target: Annotated[
+        str | None,
+        typer.Option("--class", metavar="NAME_OR_NUMBER", help="Class to explain; the student's first choice if not."),
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="So many classes are printed for each image.")] = 5,
+    size: Annotated[int | None, typer.Option(min=1, help="Pixels the network is given; as in training if not.")] = None,
+    crop: Annotated[bool, typer.Option("--crop", help="Look at the square in the middle only.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder of the pictures; RUN/explained if not.")] = None,
+) -> None:
+    """Show what a run and its teacher make of image files, and where they look.
+
+    Writes a PNG for every image: the image, the teacher's map and the student's, of the same class.
+    """
+    from distill.cli.explain import run as explain_files
+
+    explain_files(
+        run,
+        images,
+        reference=reference,
+        no_reference=no_reference,
+        method=method,
+        layer=layer,
+        target=target,
+        top_k=top_k,
+        size=size,
+        crop=crop,
+        output=output,
+    )
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory of the student.")],
+    format: Annotated[str, typer.Option(metavar="onnx|pt2", help="ONNX, or a program of torch.export.")] = "onnx",
+    maps: Annotated[bool, typer.Option("--maps", help="Let the file give Grad-CAM++ maps beside the logits.")] = False,
+    layer: Annotated[str | None, typer.Option(help="Layer of the maps; `final` if not said.")] = None,
+    opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file; RUN/student.onnx or RUN/student.pt2 if not.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Check on so many test images only.")] = None,
+) -> None:
+    """Write the student alone to a file, and check it against the student on the test split.
+
+    The file takes images in [0, 1] and is kept only if it gives the same logits, first choices and maps.
+    """
+    from distill.cli.export import run as export_file
+
+    export_file(
+        run, format=format, maps=maps, layer=layer, opset=opset, output=output, overwrite=overwrite, limit=limit
+    )
+
+
+@app.command()
 def cache(arguments: ConfigAndPairs) -> None:
     """Compute the teacher's answers for every view that training will meet, ahead of the runs that share them.
 

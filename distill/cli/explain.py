@@ -1,0 +1,71 @@
+"""`distill explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from distill.errors import InputError
+from distill.explanations import ImageExplanation, explain_images, output_paths, save_explanations
+
+FOLDER = "explained"
+
+
+def run(
+    run: str,
+    images: list[str],
+    *,
+    reference: str | None,
+    no_reference: bool,
+    method: str,
+    layer: str,
+    target: str | None,
+    top_k: int,
+    size: int | None,
+    crop: bool,
+    output: Path | None,
+) -> None:
+    """Explain, draw, print the classes, and say where the pictures are."""
+    if reference is not None and no_reference:
+        raise InputError("give --reference RUN or --no-reference, not both.")
+    folder = output or Path(run) / FOLDER
+    paths = output_paths(images, folder)
+    console = Console(stderr=True, soft_wrap=True)
+    teacher: str | Literal[False] | None = False if no_reference else reference
+    explanations = explain_images(
+        run,
+        list(images),
+        reference=teacher,
+        method=method,
+        layer=layer,
+        target=target,
+        size=size,
+        crop=crop,
+        say=lambda text: console.print(escape(text), highlight=False),
+    )
+    save_explanations(explanations, paths)
+    Console().print(_table(explanations, top_k))
+    for path in paths:
+        console.print(escape(str(path)), highlight=False)
+
+
+def _table(explanations: Sequence[ImageExplanation], top_k: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("image", "class"):
+        table.add_column(column)
+    roles = [view.role for view in reversed(explanations[0].views)]
+    for role in roles:
+        table.add_column(role, justify="right")
+    for explanation in explanations:
+        other = dict(explanation.top(len(explanation.classes), of=roles[-1]))
+        for rank, (name, probability) in enumerate(explanation.top(top_k)):
+            cells = [f"{100 * p:.1f} %" for p in (probability, other[name])[: len(roles)]]
+            table.add_row("" if rank else escape(explanation.name), escape(name), *cells)
+        table.add_section()
+    return table

@@ -1,0 +1,153 @@
+"""`distill explain`: pictures of image files, or one message and nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.e2e.helpers import Command
+from tests.export.helpers import CLASSES, finished_run
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished_run(tmp_path_factory.mktemp("runs") / "teacher", name="wrn_16_1")
+
+
+@pytest.fixture
+def run(tmp_path: Path, teacher: Path) -> Path:
+    return finished_run(tmp_path / "runs" / "student", f"teacher.checkpoint={teacher}")
+
+
+def photo(path: Path, seed: int = 0, size: tuple[int, int] = (30, 20)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def header(out: str) -> list[str]:
+    return next(line.split() for line in out.splitlines() if line.strip())
+
+
+def test_a_picture_and_a_table_for_every_image(distill: Command, run: Path, tmp_path: Path) -> None:
+    images = [photo(tmp_path / "a" / "boot.png"), photo(tmp_path / "b" / "boot.jpg", 1), photo(tmp_path / "bag.png", 2)]
+    said = distill("explain", run, *images, "--top-k", 3, "--layer", "group2", "--method", "layer_cam")
+    assert said.code == 0, said.err
+    written = [run / "explained" / name for name in ("boot_explained.png", "boot_explained_2.png", "bag_explained.png")]
+    assert said.err.splitlines() == [str(path) for path in written]
+    rows = [line.split() for line in said.out.splitlines() if "%" in line]
+    assert header(said.out) == ["image", "class", "student", "teacher"]
+    assert len(rows) == 9
+    assert [row[0] for row in rows[::3]] == [str(image) for image in images]
+    assert all(row[-1] == row[-3] == "%" and row[-5] in CLASSES for row in rows)
+    shares = [float(row[-4]) for row in rows]
+    assert all(shares[i] >= shares[i + 1] for i in (0, 1, 3, 4, 6, 7))
+    widths = set()
+    for path in written:
+        with Image.open(path) as picture:
+            widths.add(picture.size)
+    assert len(widths) == 1
+    assert written[0].read_bytes() != written[1].read_bytes()
+
+
+def test_the_teacher_can_be_left_out_or_be_another(distill: Command, run: Path, teacher: Path, tmp_path: Path) -> None:
+    image = photo(tmp_path / "bag.png")
+    outs: list[tuple[str, bytes]] = []
+    for given in (("--no-reference",), ("--reference", teacher), ("--class", "bag"), ("--class", 8)):
+        out = tmp_path / f"out{len(outs)}"
+        said = distill("explain", run, image, "--output", out, *given)
+        assert said.code == 0, said.err
+        outs.append((said.out, (out / "bag_explained.png").read_bytes()))
+    assert "teacher" not in header(outs[0][0])
+    assert "teacher" in header(outs[1][0])
+    assert outs[2] == outs[3]
+    assert outs[1][1] != outs[2][1]
+
+
+def test_a_teacher_that_is_gone_is_left_out(distill: Command, tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "student", f"teacher.checkpoint={tmp_path / 'gone'}")
+    said = distill("explain", run, photo(tmp_path / "bag.png"))
+    assert said.code == 0
+    assert "the student is shown without its teacher: no checkpoint at " in said.message
+    assert "teacher" not in header(said.out)
+
+
+def test_a_picture_of_ours_is_replaced_and_nothing_else(distill: Command, run: Path, tmp_path: Path) -> None:
+    image, out = photo(tmp_path / "bag.png"), tmp_path / "out"
+    for _ in range(2):
+        assert distill("explain", run, image, "--output", out).code == 0
+        assert files(out) == ["bag_explained.png"]
+    holiday = photo(out / "bag_explained.png", 3)
+    before = holiday.read_bytes()
+    said = distill("explain", run, photo(tmp_path / "other.png"), image, "--output", out)
+    assert said.code == 2
+    assert said.message == (
+        f"distill: {holiday} is there already and is no picture of `distill explain`, or one of the images; choose "
+        "another folder."
+    )
+    assert files(out) == ["bag_explained.png"]
+    assert holiday.read_bytes() == before
+
+
+def test_a_picture_of_ours_that_is_to_be_explained_is_not_replaced(distill: Command, run: Path, tmp_path: Path) -> None:
+    image = photo(tmp_path / "bag.png")
+    assert distill("explain", run, image, "--output", tmp_path).code == 0
+    ours = tmp_path / "bag_explained.png"
+    before = ours.read_bytes()
+    assert distill("explain", run, ours, image, "--output", tmp_path).code == 2
+    assert ours.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("{ok}", "{dir}/none.png"), "there is no image {dir}/none.png."),
+        (("{ok}", "{dir}"), "{dir} is a folder; give the image files in it, such as {dir}/*.png."),
+        (("{ok}", "{dir}/notes.png"), "{dir}/notes.png is not an image that can be read, or only its beginning;"),
+        (("{ok}", "{dir}/cut.png", "{ok}"), "cannot decode {dir}/cut.png: "),
+        (("{ok}", "--class", "sneeker"), "unknown class 'sneeker'; the nearest are 'sneaker'"),
+        (("{ok}", "--class", "10"), "unknown class '10'; there are top, trouser, "),
+        (("{ok}", "--class", "-1"), "unknown class '-1'; "),
+        (("{ok}", "--layer", "group7"), "student: `layer` must be one of group1, group2, final, "),
+        (("{ok}", "--layer", "group2_sum"), "Raw sums (taps) cannot be explained."),
+        (("{ok}", "--layer", "group2", "--method", "cam"), "images of (3, 16, 16) cannot be explained: "),
+        (("{ok}", "--method", "grad_camp"), "`method` must be one of cam, grad_cam, "),
+        (("{ok}", "--reference", "{dir}/nowhere"), "no checkpoint at {dir}/nowhere; give a run directory"),
+        (("{ok}", "--reference", "{dir}", "--no-reference"), "give --reference RUN or --no-reference, not both."),
+        (("{ok}", "--output", "{ok}"), "{ok} is a file; give a folder for the pictures."),
+    ],
+)
+def test_wrong_input_is_one_message_and_nothing_is_written(
+    distill: Command, run: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    folder = tmp_path / "images"
+    names = {"ok": photo(folder / "ok.png"), "dir": folder}
+    (folder / "notes.png").write_text("no image")
+    cut = photo(folder / "cut.png", size=(60, 60))
+    cut.write_bytes(cut.read_bytes()[:5000])
+    before = files(tmp_path)
+    said = distill("explain", run, *(part.format(**names) for part in arguments))
+    assert said.code == 2, said.err
+    assert message.format(**names) in said.message
+    assert files(tmp_path) == before
+
+
+def test_a_run_that_still_trains_and_one_that_is_none(distill: Command, run: Path, tmp_path: Path) -> None:
+    image = photo(tmp_path / "bag.png")
+    (run / "student.safetensors").unlink()
+    for folder, message in (
+        (run, f"{run} holds no student.safetensors: not a run directory, or a run that has not finished yet."),
+        (tmp_path, f"{tmp_path} is not a run directory: it has no config.yaml."),
+        (tmp_path / "none", f"there is no run directory {tmp_path / 'none'}."),
+    ):
+        said = distill("explain", folder, image)
+        assert (said.code, said.message) == (2, f"distill: {message}")
+    assert not list(tmp_path.rglob("explained"))
