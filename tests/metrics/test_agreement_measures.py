@@ -88,6 +88,15 @@ def test_the_highest_of_equal_pixels_are_the_first() -> None:
     assert map_top_iou(one, other, share=0.01).item() == 0.0  # one pixel at least: 0 and 4
 
 
+@pytest.mark.parametrize(("pixels", "count"), [(7, 1), (8, 2), (12, 2), (13, 3), (1024, 205)])
+def test_the_number_of_highest_pixels_is_rounded_to_the_nearest(pixels: int, count: int) -> None:
+    """The highest of both have a single pixel in common, so the score tells their number."""
+    one = torch.arange(1.0, pixels + 1)
+    other = torch.arange(float(pixels), 0, -1)
+    other[-1] = 2.0 * pixels
+    assert map_top_iou(one[None], other[None]).item() == pytest.approx(1 / (2 * count - 1))
+
+
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01])
 def test_a_share_out_of_range_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="`share` must be above 0 and at most 1, got"):
