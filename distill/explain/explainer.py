@@ -143,7 +143,7 @@ class Explainer:
         if self.layer not in output.heads:
             raise ValueError(
                 f"`layer` {self.layer!r} was not read as a cut in this forward pass; cuts read: {list(output.heads)}. "
-                "Raw sums (taps) have no head; of the methods only 'activation_attention' explains them."
+                "Raw sums (taps) have no head and cannot be explained, except by method 'activation_attention'."
             )
         _check_grad(create_graph)
         activations, head = output.activations[self.layer], output.heads[self.layer]
