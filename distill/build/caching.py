@@ -89,7 +89,7 @@ def views_met(views: Views, images: int, *, seed: int, epochs: int) -> int:
 def _kinds(module: DistillationModule) -> Mapping[MapKind, PairExplainer]:
     live = {name: by_layer for name, by_layer in module.explainers.items() if name not in module.frozen}
     for name, by_layer in live.items():
-        if any(pair.policy == "student" for pair in by_layer.values()):
+        if any(MapKind.of(pair).policy == "student" for pair in by_layer.values()):
             raise InputError(
                 f"teacher.cache: objective.{name}.target is student, and which class the student puts first changes "
                 "with every step, so the teacher's map of it cannot be kept; choose label or teacher, or cache=off."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from distill.config import Config, ExplanationTerm, load
+from distill.config import Config, LayeredTerm, load
 from distill.data import ImageSet, channel_statistics
 from distill.errors import InputError
 from distill.models import StagedNetwork, create_model, load_network
@@ -52,7 +52,7 @@ def build_teacher(config: Config, train: ImageSet) -> FrozenTeacher | None:
             f"the teacher takes {network.spec.in_channels} channels, but {config.data.name} has {channels}."
         )
     _keep_validation_unseen(config, Path(section.checkpoint))
-    terms = [t for t in config.objective.values() if isinstance(t, ExplanationTerm)]
+    terms = [t for t in config.objective.values() if isinstance(t, LayeredTerm)]
     layers = {term.layer_of_teacher(layer) for term in terms for layer in term.layers}
     return FrozenTeacher(network, layers=layers, compile=section.compile)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from distill.config import AnyTerm, Config, ExplanationTerm
+from distill.config import AnyTerm, AttentionTransferTerm, Config, ExplanationTerm, LayeredTerm
 from distill.data import ImageSet, Views
 from distill.errors import InputError
 from distill.explain import Explainer, PairExplainer
@@ -32,7 +32,7 @@ def build_module(
 ) -> DistillationModule:
     """Put student, teacher and objective together; data and views are needed where maps are frozen."""
     active = {name: term for name, term in config.objective.items() if term.weight > 0}
-    explainers = {name: _pairs(term) for name, term in active.items() if isinstance(term, ExplanationTerm)}
+    explainers = {name: _pairs(term) for name, term in active.items() if isinstance(term, LayeredTerm)}
     for pair in (pair for by_layer in explainers.values() for pair in by_layer.values()):
         _check_layer(student, pair.student.layer, "student")
         if teacher is not None:
@@ -66,14 +66,20 @@ def _term(section: AnyTerm) -> torch.nn.Module:
     return TERMS[section.term](**settings)
 
 
-def _pairs(section: ExplanationTerm) -> dict[str, PairExplainer]:
-    def explainer(layer: str) -> Explainer:
-        return Explainer(section.method, layer, gradients=section.gradients, statistics=section.statistics)
-
+def _pairs(section: LayeredTerm) -> dict[str, PairExplainer]:
+    policy = section.target if isinstance(section, ExplanationTerm) else "label"
     return {
-        layer: PairExplainer(explainer(layer), explainer(section.layer_of_teacher(layer)), section.target)
+        layer: PairExplainer(_explainer(section, layer), _explainer(section, section.layer_of_teacher(layer)), policy)
         for layer in section.layers
     }
+
+
+def _explainer(section: LayeredTerm, layer: str) -> Explainer:
+    if isinstance(section, ExplanationTerm):
+        return Explainer(section.method, layer, gradients=section.gradients, statistics=section.statistics)
+    if isinstance(section, AttentionTransferTerm):
+        return Explainer("activation_attention", layer)
+    raise TypeError(f"nobody said how the maps of a {type(section).__name__} are made.")
 
 
 def _check_layer(network: StagedNetwork, layer: str, role: str) -> None:

@@ -4,12 +4,14 @@ from distill.config.identity import identity
 from distill.config.loading import load, merge
 from distill.config.sections import (
     AnyTerm,
+    AttentionTransferTerm,
     AugmentSection,
     CheckpointSection,
     Config,
     CrossEntropyTerm,
     DataSection,
     ExplanationTerm,
+    LayeredTerm,
     LoggersSection,
     MonitorSection,
     Normalisation,
@@ -22,12 +24,14 @@ from distill.config.sections import (
 
 __all__ = [
     "AnyTerm",
+    "AttentionTransferTerm",
     "AugmentSection",
     "CheckpointSection",
     "Config",
     "CrossEntropyTerm",
     "DataSection",
     "ExplanationTerm",
+    "LayeredTerm",
     "LoggersSection",
     "MonitorSection",
     "Normalisation",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing_extensions import Self
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -140,7 +141,41 @@ class SoftTargetsTerm(Term):
     """T; the term is scaled by its square."""
 
 
-class ExplanationTerm(Term):
+class LayeredTerm(Term):
+    """What every term has that compares layers."""
+
+    layers: Annotated[dict[Layer, Positive], Field(min_length=1)]
+    """Layers of the student, with weights, or a list of them; `layer: final` is short for one."""
+    teacher_layer: Layer | dict[Layer, Layer] | None = None
+    """Layer of the teacher, or one for each of the student's; the same name if left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layers_have_short_forms(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        if "layer" in values:
+            if "layers" in values:
+                raise ValueError("give `layer` or `layers`, not both")
+            others = {key: value for key, value in values.items() if key != "layer"}
+            return {**others, "layers": {values["layer"]: 1.0}}
+        layers = values.get("layers")
+        return {**values, "layers": dict.fromkeys(layers, 1.0)} if isinstance(layers, list) else values
+
+    @model_validator(mode="after")
+    def _teachers_layers_belong_to_students(self) -> Self:
+        if isinstance(self.teacher_layer, dict) and not self.teacher_layer.keys() <= self.layers.keys():
+            raise ValueError(f"teacher_layer names layers of the student that are not in {list(self.layers)}")
+        return self
+
+    def layer_of_teacher(self, layer: str) -> str:
+        """Give the teacher's layer for one of the student's."""
+        if isinstance(self.teacher_layer, dict):
+            return self.teacher_layer.get(layer, layer)
+        return self.teacher_layer or layer
+
+
+class ExplanationTerm(LayeredTerm):
     """The teacher's maps."""
 
     term: Literal["explanation"]
@@ -158,9 +193,7 @@ class ExplanationTerm(Term):
     ] = "grad_cam_pp"
     """How maps are made, see `distill list methods`."""
     layers: Annotated[dict[Layer, Positive], Field(min_length=1)] = {"final": 1.0}
-    """Layers of the student that are explained, with weights; `layer: final` is short for one."""
-    teacher_layer: Layer | dict[Layer, Layer] | None = None
-    """Layer of the teacher, or one for each of the student's; the same name if left out."""
+    """Layers of the student that are explained, with weights, or a list of them; `layer: final` is short for one."""
     target: Literal["label", "teacher", "student"] = "label"
     """Which class is explained: the label, or the first choice of one of the two."""
     normalize: Literal["l2", "max", "sum", "min_max", "none"] = "l2"
@@ -171,36 +204,41 @@ class ExplanationTerm(Term):
     """How gradients are found; `auto` takes the first of the others that is exact."""
     statistics: Literal["batch", "running"] = "batch"
     """What batch normalisation above the layer uses as constants while the student trains."""
-
     frozen: bool = False
     """Whether the teacher's maps are made once, of whole images, and moved along with the views."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_layer_is_short_for_many(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or "layer" not in values:
-            return values
-        if "layers" in values:
-            raise ValueError("give `layer` or `layers`, not both")
-        others = {key: value for key, value in values.items() if key != "layer"}
-        return {**others, "layers": {values["layer"]: 1.0}}
-
     @model_validator(mode="after")
-    def _teachers_layers_belong_to_students(self) -> ExplanationTerm:
-        if isinstance(self.teacher_layer, dict) and not self.teacher_layer.keys() <= self.layers.keys():
-            raise ValueError(f"teacher_layer names layers of the student that are not in {list(self.layers)}")
+    def _frozen_maps_have_one_class(self) -> Self:
         if self.frozen and self.target == "student":
             raise ValueError("frozen maps cannot follow the student's choice; set target to label or teacher")
         return self
 
-    def layer_of_teacher(self, layer: str) -> str:
-        """Give the teacher's layer for one of the student's."""
-        if isinstance(self.teacher_layer, dict):
-            return self.teacher_layer.get(layer, layer)
-        return self.teacher_layer or layer
+
+class AttentionTransferTerm(LayeredTerm):
+    """Where the teacher's layers are active."""
+
+    term: Literal["attention_transfer"]
+    weight: NotNegative = 1000.0
+    """What the term counts for; `form: paper` has no default."""
+    layers: Annotated[dict[Layer, Positive], Field(min_length=1)] = {
+        "group1_sum": 1.0,
+        "group2_sum": 1.0,
+        "group3_sum": 1.0,
+    }
+    """Layers of the student, with weights, or a list of them; `layer: final` is short for one."""
+    form: Literal["reference", "paper"] = "reference"
+    """Squared difference, mean over the sites, as the authors' code has it; or its norm, as their paper has it."""
+
+    @model_validator(mode="after")
+    def _the_papers_form_is_of_another_size(self) -> Self:
+        if self.form == "paper" and "weight" not in self.model_fields_set:
+            raise ValueError("form=paper needs a weight: its values are hundreds of times those of form=reference")
+        return self
 
 
-AnyTerm = Annotated[CrossEntropyTerm | SoftTargetsTerm | ExplanationTerm, Field(discriminator="term")]
+AnyTerm = Annotated[
+    CrossEntropyTerm | SoftTargetsTerm | ExplanationTerm | AttentionTransferTerm, Field(discriminator="term")
+]
 
 
 class OptimizerSection(Section):

@@ -130,26 +130,26 @@ class Explainer:
         """Explain a forward pass that was already made; the maps are raw.
 
         Args:
-            output: The pass, with the layer read.
+            output: The pass, with the layer read; a method that takes activations alone explains taps as well.
             target: Classes (N,), weights of the logits (N, classes), or a function of the logits to (N,).
             create_graph: Whether the maps must be differentiable.
 
         Raises:
             ValueError: if the layer was not read or has no head, or a graph is asked for where gradients are off.
         """
+        function, needs, *_ = METHODS[self.method]
+        if needs == "activations":
+            return self._active(output, create_graph=create_graph)
         if self.layer not in output.heads:
             raise ValueError(
                 f"`layer` {self.layer!r} was not read as a cut in this forward pass; cuts read: {list(output.heads)}. "
-                "Raw sums (taps) cannot be explained."
+                "Raw sums (taps) have no head and cannot be explained, except by method 'activation_attention'."
             )
         _check_grad(create_graph)
         activations, head = output.activations[self.layer], output.heads[self.layer]
         if self.statistics == "running":
             head = head.with_running_statistics()
-        function, needs, *_ = METHODS[self.method]
         with torch.set_grad_enabled(create_graph):
-            if needs == "activations":
-                return function(activations)
             if needs == "class_weights":
                 return function(activations, _class_weights(head, target, self.layer))
             find = functools.partial(score_gradients, head, activations, create_graph=create_graph, how=self.gradients)
@@ -160,6 +160,13 @@ class Explainer:
             # The logits of this head: those of the pass, unless batch statistics are other constants or must be some.
             same = head.opaque(activations) is None and not create_graph
             return function(activations, torch.stack(every, 1), head.logits if same else head(activations), classes)
+
+    def _active(self, output: StagedOutput, *, create_graph: bool) -> Float[Tensor, "n *s"]:
+        if self.layer not in output.activations:
+            raise ValueError(f"`layer` {self.layer!r} was not read in this pass; read: {list(output.activations)}.")
+        _check_grad(create_graph)
+        with torch.set_grad_enabled(create_graph):
+            return METHODS[self.method].function(output.activations[self.layer])
 
 
 def warn_if_signed(explainer: Explainer, output: StagedOutput) -> None:

@@ -1,5 +1,6 @@
 """Losses: from tensors to one number. They never call a model."""
 
+from distill.losses.attention_transfer import AttentionTransfer, attention_transfer_loss
 from distill.losses.cross_entropy import CrossEntropy
 from distill.losses.explanation import DISTANCES, ExplanationMatching, explanation_loss
 from distill.losses.inputs import TermInputs
@@ -10,6 +11,7 @@ from distill.losses.soft_targets import SoftTargets, soft_target_loss
 __all__ = [
     "DISTANCES",
     "TERMS",
+    "AttentionTransfer",
     "CrossEntropy",
     "ExplanationMatching",
     "Losses",
@@ -18,6 +20,7 @@ __all__ = [
     "TermInputs",
     "TermSchedule",
     "WeightedTerm",
+    "attention_transfer_loss",
     "explanation_loss",
     "soft_target_loss",
 ]

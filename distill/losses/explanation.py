@@ -10,6 +10,7 @@ formula as printed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import get_args
 
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distill.losses.inputs import TermInputs
+from distill.losses.inputs import TermInputs, sum_over_layers
 from distill.maps import Normalization, normalize_maps, resize_maps
 
 
@@ -87,16 +88,8 @@ class ExplanationMatching(nn.Module):
 
     def forward(self, inputs: TermInputs) -> Float[Tensor, ""]:
         """Compare the maps of both."""
-        maps = inputs.maps or {}
-        layers = dict.fromkeys(maps, 1.0) if self.layers is None else self.layers
-        if not maps or maps.keys() != layers.keys():
-            wanted = ", ".join(layers) or "a layer"
-            raise ValueError(f"term 'explanation' needs maps of student and teacher at {wanted}, got {list(maps)}.")
-        losses = [
-            weight * explanation_loss(*maps[layer], normalize=self.normalize, distance=self.distance)
-            for layer, weight in layers.items()
-        ]
-        return torch.stack(losses).sum()
+        compare = functools.partial(explanation_loss, normalize=self.normalize, distance=self.distance)
+        return sum_over_layers(inputs, compare, layers=self.layers, term="explanation")
 
 
 def _check(normalize: str, distance: str) -> None:

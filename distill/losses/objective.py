@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from distill.losses.attention_transfer import AttentionTransfer
 from distill.losses.cross_entropy import CrossEntropy
 from distill.losses.explanation import ExplanationMatching
 from distill.losses.inputs import TermInputs
@@ -21,6 +22,7 @@ TERMS: Mapping[str, Callable[..., nn.Module]] = {
     "cross_entropy": CrossEntropy,
     "soft_targets": SoftTargets,
     "explanation": ExplanationMatching,
+    "attention_transfer": AttentionTransfer,
 }
 
 

@@ -28,7 +28,7 @@ def fold_batch_norm(network: StagedNetwork, *, keep: Iterable[str] = ()) -> Stag
 
     Args:
         network: Is left as it is.
-        keep: Layers that are explained; a convolution among them keeps its own output.
+        keep: Layers that are explained; a convolution that is one of them, or the last of one, keeps its own output.
 
     Raises:
         ValueError: if the network trains.
@@ -45,7 +45,8 @@ def fold_batch_norm(network: StagedNetwork, *, keep: Iterable[str] = ()) -> Stag
     folded = copy.deepcopy(network)
     graph = NetworkGraph(folded.network)
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
-    kept = {(folded.cuts | folded.taps).get(layer, layer) for layer in keep}
+    paths = {(folded.cuts | folded.taps).get(layer, layer) for layer in keep}
+    kept = {graph.node(path) for path in paths.intersection(graph.paths())}
     for node in list(graph.graph.nodes):
         norm = graph.module(node)
         before = node.all_input_nodes[0] if node.all_input_nodes else None
@@ -53,7 +54,7 @@ def fold_batch_norm(network: StagedNetwork, *, keep: Iterable[str] = ()) -> Stag
             continue
         convolution = graph.module(before)
         once = calls[node.target] == 1 == calls[before.target] and len(before.users) == 1
-        if isinstance(convolution, _CONVOLUTIONS) and once and str(before.target) not in kept:
+        if isinstance(convolution, _CONVOLUTIONS) and once and before not in kept:
             dtype = convolution.weight.dtype
             with torch.no_grad():
                 fused = fuse_conv_bn_eval(copy.deepcopy(convolution).double(), copy.deepcopy(norm).double())

@@ -10,13 +10,16 @@ from jaxtyping import Int
 from torch import Tensor
 
 from distill.cache import ViewStore
-from distill.explain import PairExplainer
+from distill.explain import METHODS, PairExplainer
 from distill.training.teacher import FrozenTeacher
 from distill.types import StagedOutput, Stored
 
+#: Policy of maps that are the same for every class.
+NO_CLASS = "none"
+
 
 class MapKind(NamedTuple):
-    """What a stored map is: how the teacher was explained, at which layer, and whose class it was."""
+    """What a stored map is: how the teacher was explained, at which layer, and whose class it was, if of any."""
 
     method: str
     layer: str
@@ -25,7 +28,8 @@ class MapKind(NamedTuple):
     @classmethod
     def of(cls, pair: PairExplainer) -> MapKind:
         """Tell what kind of map a pair asks of the teacher."""
-        return cls(pair.teacher.method, pair.teacher.layer, pair.policy)
+        specific = METHODS[pair.teacher.method].class_specific
+        return cls(pair.teacher.method, pair.teacher.layer, pair.policy if specific else NO_CLASS)
 
 
 class Answers(NamedTuple):

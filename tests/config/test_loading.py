@@ -39,7 +39,7 @@ def test_every_mistake_is_told_at_once_with_what_may_have_been_meant() -> None:
         "11 mistakes in the configuration:\n"
         "  data.augment.padd: unknown key; did you mean 'pad'?\n"
         "  objective.cross_entropyy: unknown term 'cross_entropyy'; did you mean 'cross_entropy'? "
-        "(known: cross_entropy, soft_targets, explanation; or give it a `term:`)\n"
+        "(known: cross_entropy, soft_targets, explanation, attention_transfer; or give it a `term:`)\n"
         "  objective.explanation.method: input should be 'cam', 'grad_cam', 'positive_grad_cam', 'grad_cam_pp', "
         "'grad_cam_pp_signed', 'grad_cam_pp_softmax', 'xgrad_cam', 'hires_cam', 'layer_cam' or "
         "'activation_attention', got 'grad_cam_p'; did you mean 'grad_cam_pp'?\n"
@@ -62,7 +62,10 @@ def test_every_mistake_is_told_at_once_with_what_may_have_been_meant() -> None:
         (["optimizer.momentum=1"], "optimizer.momentum: input should be less than 1, got 1"),
         (["seed=1.5"], "seed: input should be a valid integer, got a number with a fractional part, got 1.5"),
         (["objective=3"], "objective: input should be a valid dictionary, got 3"),
-        (["objective.a.weight=1"], "objective.a: unknown term 'a' (known: cross_entropy, soft_targets, explanation; "),
+        (
+            ["objective.a.weight=1"],
+            "objective.a: unknown term 'a' (known: cross_entropy, soft_targets, explanation, attention_transfer; ",
+        ),
         (["objective.a={term: cross_entropy, weght: 1}"], "objective.a.weght: unknown key; did you mean 'weight'?"),
         (["objective.cross_entropy.weight=0"], "objective needs at least one term with a weight above 0"),
         (

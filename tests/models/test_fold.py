@@ -8,6 +8,7 @@ from torch import nn
 
 from distill.explain import Explainer
 from distill.models import StagedNetwork, create_model, fold_batch_norm
+from distill.models.staged import ModelSpec
 
 
 def trained(name: str) -> StagedNetwork:
@@ -50,6 +51,29 @@ def test_a_convolution_that_is_explained_keeps_its_output() -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
     lost = fold_batch_norm(network).run(images, [layer]).activations[layer]
     assert float((lost - theirs).abs().amax()) > 1e-2
+
+
+class ConvolutionInAStem(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3))
+        self.norm = nn.BatchNorm2d(4)
+        self.classifier = nn.Linear(4, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.norm(self.stem(images)).relu().mean((2, 3)))
+
+
+def test_a_convolution_that_ends_an_explained_module_keeps_its_output() -> None:
+    network = StagedNetwork(ConvolutionInAStem(), ModelSpec("own", 2), cuts={}).eval()
+    norm = network.network.get_submodule("norm")
+    assert isinstance(norm.running_mean, torch.Tensor)
+    norm.running_mean.fill_(3.0)
+    images = torch.rand(2, 3, 5, 5)
+    folded = fold_batch_norm(network, keep=["stem"])
+    ours, theirs = (net.run(images, ["stem"]).activations["stem"] for net in (folded, network))
+    torch.testing.assert_close(ours, theirs)
+    assert norms(fold_batch_norm(network)) == 0
 
 
 def test_only_in_evaluation() -> None:

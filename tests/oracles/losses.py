@@ -72,3 +72,19 @@ def soft_targets(student: Array, teacher: Array, temperature: float) -> float:
 def cross_entropy(logits: Array, labels: Sequence[int]) -> float:
     """-log softmax(z)_y, mean over samples."""
     return -math.fsum(log_softmax(z)[y] for z, y in zip(logits.tolist(), labels, strict=True)) / len(labels)
+
+
+def attention(activations: Array) -> list[float]:
+    """Of one sample (K, *S): sum_k A_k^2 at every site, over the norm of them all; nothing where all are 0."""
+    sites = [math.fsum(a * a for a in column) for column in activations.reshape(len(activations), -1).T.tolist()]
+    norm = math.sqrt(math.fsum(value * value for value in sites))
+    return [value / norm if norm else 0.0 for value in sites]
+
+
+def attention_transfer(student: Array, teacher: Array, form: str) -> float:
+    """Zagoruyko & Komodakis 2017: |q_s - q_t|_2 of a layer (eq. 2), or the mean of (q_s - q_t)^2 (their code)."""
+    each = []
+    for mine, theirs in zip(student, teacher, strict=True):
+        squares = [(a - b) ** 2 for a, b in zip(attention(mine), attention(theirs), strict=True)]
+        each.append(math.sqrt(math.fsum(squares)) if form == "paper" else math.fsum(squares) / len(squares))
+    return math.fsum(each) / len(each)
