@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 # The shapes that stand in the signatures are checked in tests only. The hook must come before what it looks at,
 # so that tests/conftest.py imports none of it at its head; and beartype wants a protocol that can be asked.
 runtime_checkable(Head)
-CHECKED = ("distill.explain.cam", "distill.explain.gradients", "distill.losses", "distill.maps")
+CHECKED = (
+    "distill.explain.attribution",
+    "distill.explain.cam",
+    "distill.explain.gradients",
+    "distill.losses",
+    "distill.maps",
+)
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 torch.set_num_threads(1)
