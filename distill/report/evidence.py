@@ -147,7 +147,7 @@ def _cascade(
             for i, part in enumerate(longest)
             if i % every == 0
         }
-        title = f"Maps after drawing weights at random: {words} (n = {max(counts):,})"
+        title = f"Maps after random weights: {words} (n = {max(counts):,})"
         x_label = "drawn from the logits down to this part" if same else "number of parts drawn, from the logits down"
         told = ", ".join(f"{one.run} {one.points[0][1]:.2f} to {one.points[-1][1]:.2f}" for one in series)
         summary = f"{title}. From the first part to the last: {told}"

@@ -110,7 +110,7 @@ def test_filters(visit: Open, name: str, label: str, keep: Callable[[int, Any], 
     assert shown(page) == wanted
     assert count(page) == f"{len(wanted)} of 17 pictures"
     page.click("button[type=reset]")
-    page.wait_for_function("document.getElementById('shown').textContent.startsWith('17 ')")
+    page.get_by_text("17 of 17 pictures").wait_for()
     assert shown(page) == expected(lambda *_: True)
 
 

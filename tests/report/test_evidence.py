@@ -37,7 +37,7 @@ def test_perturbation_curves_span_nought_to_one() -> None:
 
 
 def test_the_cascade_names_its_parts() -> None:
-    cascade = chart("Maps after drawing weights at random: rank correlation")
+    cascade = chart("Maps after random weights: rank correlation")
     assert [tick.text for tick in cascade.x_ticks] == ["linear", "group3", "group2", "group1"]
     assert cascade.summary.endswith("teacher 0.90 to 0.23, CE 0.60 to 0.15, KD 0.80 to 0.20")
 

@@ -15,6 +15,7 @@
     strata: JSON.parse(element.dataset.strata),
     scores: JSON.parse(element.dataset.scores),
   }));
+  let sortedBy = ",,1";
   const chosen = (name) => form.elements.namedItem(name)?.value ?? "";
   const words = (name) => form.elements.namedItem(name).selectedOptions[0].textContent;
 
@@ -30,6 +31,9 @@
 
   function sort() {
     const score = chosen("score");
+    const wanted = [score, score && chosen("of"), score === "" ? 1 : chosen("order")].join();
+    if (wanted === sortedBy) return;
+    sortedBy = wanted;
     const order = Number(chosen("order"));
     const of = (picture) => (score === "" ? picture.place : picture.scores[chosen("of")][score]);
     const compare = (first, second) => {
