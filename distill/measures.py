@@ -89,7 +89,10 @@ MEASURES: Mapping[str, Measure] = {
         "localisation", "Pointing game", "share of images whose map has its maximum on the object", "percent"
     ),
     "box_localization_0": Measure(
-        "localisation", "Loc(0)", "where the map is above 0: area in the box, over the box and what lies outside", "percent"
+        "localisation",
+        "Loc(0)",
+        "where the map is above 0: area in the box, over the box and what lies outside",
+        "percent",
     ),
     "box_localization_25": Measure("localisation", "Loc(0.25)", "the same above a quarter of the range", "percent"),
     "box_localization_50": Measure("localisation", "Loc(0.5)", "the same above half of the range", "percent"),
@@ -110,7 +113,10 @@ MEASURES: Mapping[str, Measure] = {
         "faithfulness", "Increase", "share of images on which the probability rises when only that is left", "percent"
     ),
     "win_rate": Measure(
-        "faithfulness", "Win rate", "share of images on which its probability drops less than the reference's", "percent"
+        "faithfulness",
+        "Win rate",
+        "share of images on which its probability drops less than the reference's",
+        "percent",
     ),
     "deletion_auc": Measure(
         "faithfulness", "Deletion", "mean probability as pixels are taken away, the brightest first", better="lower"
