@@ -1,4 +1,4 @@
-"""What is measured of a network, by name: the words and the direction of every figure, shared by metrics and reports."""
+"""What is measured of a network, by name: words and direction of every figure, shared by metrics and reports."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ MEASURES: Mapping[str, Measure] = {
     "map_cosine_floor": Measure(
         "agreement",
         "Cosine floor",
-        "the same with the reference's map of another image: what is only a common bias, towards the centre for example",
+        "the same with the reference's map of another image: what is only a common bias, as to the centre",
         better="neither",
     ),
     "map_pearson": Measure("agreement", "Map Pearson", "correlation of its map and the reference's"),
@@ -105,7 +105,7 @@ MEASURES: Mapping[str, Measure] = {
     "average_drop": Measure(
         "faithfulness",
         "Average drop",
-        "how much of the class's probability is lost when only what the map shows is left; an all-bright map loses none",
+        "how much of the class's probability is lost when only what the map shows is left; an even map loses none",
         "percent",
         "lower",
     ),

@@ -71,8 +71,8 @@ def score_images(subject: Subject, *, masked: bool, seed: int) -> SetScores:
     """Score every image of a test set under every network, in one pass, or two where images are masked.
 
     Convention:
-        - Images are dealt into blocks of at most 1,024. Raw maps are held for one block, and the floor of the map cosine
-          takes the other image out of it. No score depends on the batch size.
+        - Images are dealt into blocks of at most 1,024. Raw maps are held for one block, and the floor of the map
+          cosine takes the other image out of it. No score depends on the batch size.
 
     Args:
         subject: Networks and test set.
