@@ -18,7 +18,6 @@ from distill.evaluation.subject import Subject
 from distill.maps import resize_maps
 from distill.metrics import map_spearman, map_ssim
 from distill.models import StagedNetwork
-from distill.models.randomise import cascade
 
 
 class PartScores(NamedTuple):
@@ -40,6 +39,8 @@ def randomise(subject: Subject, positions: Sequence[int], *, seed: int) -> dict[
         positions: The images that were drawn; they and their maps are held.
         seed: Of the random weights.
     """
+    from distill.models.randomise import cascade
+
     side, pieces = subject.side, list(subject.pieces(positions))
     targets = [side.target(piece.images, piece.labels) for piece in pieces]
     found: dict[str, list[PartScores]] = {}

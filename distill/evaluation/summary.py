@@ -89,8 +89,13 @@ def measure_all(columns: Mapping[str, Column], extent: Extent) -> dict[str, Meas
 
 
 def plain(number: float) -> float | None:
-    """Give a number as JSON knows it: None for NaN."""
-    return None if math.isnan(number) else float(number)
+    """Give the end of an interval as JSON knows it: None for NaN, and without what rounding adds to a share of 0.
+
+    Example:
+        >>> plain(float("nan")), plain(-1e-17), plain(0.25)
+        (None, 0.0, 0.25)
+    """
+    return None if math.isnan(number) else round(float(number), 12) + 0.0
 
 
 def _values(column: Column) -> Float[np.ndarray, " n"]:
@@ -117,7 +122,7 @@ def _strata(scores: ImageScores, means: Mapping[str, Measured]) -> dict[Stratum,
 def _histogram(scores: ImageScores) -> HistogramRecord | None:
     if "map_cosine" not in scores.columns:
         return None
-    cosine = scores.columns["map_cosine"].values
+    cosine = scores.columns["map_cosine"].values.astype(np.float64)
     counts, edges = np.histogram(cosine[~np.isnan(cosine)], bins=BINS, range=(0.0, 1.0))
     return {"edges": edges.tolist(), "counts": counts.tolist()}
 

@@ -53,7 +53,7 @@ def _measured(
     low = high = None
     if extent.resamples and n > 1:
         drawn = figure(resampled_means(columns, resamples=extent.resamples, seed=extent.seed))
-        low, high = (float(end) for end in np.nanquantile(drawn, [0.025, 0.975]))
+        low, high = (round(float(end), 12) for end in np.nanquantile(drawn, [0.025, 0.975]))
     return Measured(value=value if n else None, low=low, high=high, n=n, excluded=len(columns) - n)
 
 
