@@ -18,9 +18,6 @@ from distill.explain import Explainer
 from distill.maps import resize_maps
 from distill.metrics import energy_in_mask, map_cosine, map_spearman
 
-#: The figures of :class:`distill.report.record.HeldOutRecord`.
-FIGURES = ("map_cosine", "map_cosine_floor", "map_spearman", "energy_in_object")
-
 
 def make_explainers(side: SideBySide, methods: Sequence[str]) -> dict[str, dict[str, Explainer]]:
     """Make the explainer of every method and network.

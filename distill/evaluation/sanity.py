@@ -18,6 +18,7 @@ from distill.evaluation.subject import Subject
 from distill.maps import resize_maps
 from distill.metrics import map_spearman, map_ssim
 from distill.models import StagedNetwork
+from distill.models.randomise import cascade
 
 
 class PartScores(NamedTuple):
@@ -39,8 +40,6 @@ def randomise(subject: Subject, positions: Sequence[int], *, seed: int) -> dict[
         positions: The images that were drawn; they and their maps are held.
         seed: Of the random weights.
     """
-    from distill.models.randomise import cascade
-
     side, pieces = subject.side, list(subject.pieces(positions))
     targets = [side.target(piece.images, piece.labels) for piece in pieces]
     found: dict[str, list[PartScores]] = {}
@@ -48,14 +47,14 @@ def randomise(subject: Subject, positions: Sequence[int], *, seed: int) -> dict[
 
         def explain(some: StagedNetwork, network: str = network) -> Tensor:
             explainer = side.explainer(network)
-            with naming(network):
-                maps = [explainer(some, p.images, target).maps for p, target in zip(pieces, targets, strict=True)]
+            maps = [explainer(some, p.images, target).maps for p, target in zip(pieces, targets, strict=True)]
             return resize_maps(torch.cat(maps), subject.size)
 
-        own = explain(net)
         found[network] = []
-        for part, changed in cascade(net, seed=seed):
-            maps = explain(changed.eval().to(subject.device))
-            found[network].append(PartScores(part, map_spearman(own, maps).cpu(), map_ssim(own, maps).cpu()))
+        with naming(network):
+            own = explain(net)
+            for part, changed in cascade(net, seed=seed):
+                maps = explain(changed)
+                found[network].append(PartScores(part, map_spearman(own, maps).cpu(), map_ssim(own, maps).cpu()))
         subject.tell("random weights", len(found) * len(positions), len(side.networks) * len(positions))
     return found

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float
 
 from distill.evaluation.extent import Extent
-from distill.evaluation.held_out import FIGURES
 from distill.evaluation.perturbed import Perturbed
 from distill.evaluation.sanity import PartScores
 from distill.evaluation.scores import STRATA, Column, ImageScores
@@ -55,7 +54,7 @@ def summarise(
         "histogram": _histogram(scores),
         "curves": None if perturbed is None else perturbed.curves,
         "sanity": None if sanity is None else [_part(part, extent) for part in sanity],
-        "held_out": _held_out(means),
+        "held_out": _held_out(means, extent.held_out if extent.perturbed else ()),
     }
 
 
@@ -133,8 +132,13 @@ def _part(part: PartScores, extent: Extent) -> SanityRecord:
     return {"part": part.part, "spearman": means["spearman"], "ssim": means["ssim"]}
 
 
-def _held_out(means: Mapping[str, Measured]) -> dict[str, HeldOutRecord]:
-    methods = dict.fromkeys(name.partition("/")[0] for name in means if "/" in name and not name.startswith("stratum/"))
+def _held_out(means: Mapping[str, Measured], methods: Sequence[str]) -> dict[str, HeldOutRecord]:
     return {
-        method: HeldOutRecord(**{figure: means.get(f"{method}/{figure}") for figure in FIGURES}) for method in methods
-    }  # type: ignore[typeddict-item]  # FIGURES are its keys
+        method: {
+            "map_cosine": means.get(f"{method}/map_cosine"),
+            "map_cosine_floor": means.get(f"{method}/map_cosine_floor"),
+            "map_spearman": means.get(f"{method}/map_spearman"),
+            "energy_in_object": means.get(f"{method}/energy_in_object"),
+        }
+        for method in methods
+    }
