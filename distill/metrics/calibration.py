@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Num, Shaped
 from torch import Tensor
 from torchmetrics import Metric
 
+from distill.metrics.inputs import wide
 from distill.metrics.mean_score import Measurement
 
 
@@ -49,6 +50,7 @@ def calibration_bins(
             f"`confidence` and `correct` must be of the same images, got {tuple(confidence.shape)} "
             f"and {tuple(correct.shape)}."
         )
+    confidence = wide(confidence)
     sure, hit = confidence.double(), correct.double()
     known = ~(sure.isnan() | hit.isnan())
     edges = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=confidence.device)[1:-1]

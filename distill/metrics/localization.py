@@ -72,7 +72,7 @@ def pointing_game(
     Example:
         >>> maps = torch.tensor([[[1.0, 3.0, 0.0]], [[1.0, 3.0, 0.0]], [[1.0, 3.0, 0.0]]])
         >>> masks = torch.tensor([[[0, 2, 0]], [[1, 0, 0]], [[0, 0, 0]]])
-        >>> pointing_game(maps, masks), pointing_game(maps, masks, tolerance=1)
+        >>> pointing_game(maps, masks), pointing_game(maps, masks, tolerance=1.0)
         (tensor([1., 0., nan]), tensor([1., 1., nan]))
     """
     if not tolerance >= 0:
@@ -114,7 +114,7 @@ class PointingGame(MeanScore):
         kwargs: What every torchmetrics metric takes.
     """
 
-    def __init__(self, *, tolerance: float = 0, **kwargs: Any) -> None:
+    def __init__(self, *, tolerance: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tolerance = tolerance
 

@@ -35,7 +35,7 @@ def gini(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
     """
     ordered = normalize_maps(maps.relu(), "max").flatten(1).sort(1).values
     pixels = ordered.shape[1]
-    weights = torch.arange(1 - pixels, pixels, 2, device=maps.device) / pixels
+    weights = torch.arange(1 - pixels, pixels, 2, dtype=ordered.dtype, device=maps.device) / pixels
     total = ordered.sum(1)
     index = (ordered * weights).sum(1) / torch.where(total == 0, 1.0, total)
     return torch.where(total == 0, torch.nan, index)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 from torchmetrics.functional import pairwise_cosine_similarity
 
 from distill.metrics import (
@@ -22,20 +21,7 @@ from distill.metrics import (
     top_one_agreement,
 )
 from tests.metrics import oracle
-
-NAN = float("nan")
-
-
-def random(*shape: int, seed: int = 3) -> Tensor:
-    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def as_tensor(scores: list[float | None] | list[float]) -> Tensor:
-    return torch.tensor([NAN if score is None else score for score in scores], dtype=torch.float64)
-
-
-def close(got: Tensor, expected: Tensor, atol: float = 1e-12) -> None:
-    torch.testing.assert_close(got, expected, rtol=0, atol=atol, equal_nan=True, check_dtype=False)
+from tests.metrics.inputs import NAN, as_tensor, close, random
 
 
 def test_agreement_matches_the_oracle() -> None:
@@ -56,6 +42,7 @@ def test_logits_that_are_not_numbers_agree_with_nothing() -> None:
     assert [float(part) for part in metric.compute()] == [1.0, 1.0, 1.0]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_agreement_refuses_other_classes() -> None:
     with pytest.raises(ValueError, match=r"same classes, got logits \(2, 3\) and \(2, 4\)"):
         top_one_agreement(torch.zeros(2, 3), torch.zeros(2, 4))
@@ -78,6 +65,7 @@ def test_cosine_is_pinned() -> None:
     assert map_cosine(maps, other).tolist() == pytest.approx([0.96, 0.0, math.sqrt(0.5)], abs=1e-7)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_cosine_refuses_maps_of_different_sizes() -> None:
     with pytest.raises(ValueError, match=r"same size, got \(2, 8, 8\) and \(2, 4, 4\)"):
         map_cosine(torch.ones(2, 8, 8), torch.ones(2, 4, 4))
@@ -168,5 +156,5 @@ def test_many_small_scores_are_not_lost() -> None:
 
 
 def test_an_unknown_measure_is_named() -> None:
-    with pytest.raises(ValueError, match="`measure` must be one of cosine, pearson, .*, got 'cosin'"):
+    with pytest.raises(ValueError, match=r"`measure` must be one of cosine, pearson, .*, got 'cosin'"):
         MapAgreement(measure="cosin")

@@ -1,0 +1,112 @@
+"""What holds for all metrics: order and cut of the batches, other precisions, merging, what is left out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from distill.measures import MEASURES as FIGURES
+from distill.metrics import METRICS
+from tests.metrics.cases import IMAGES, NAMES, arguments, as_floats, make, measured, rows
+
+#: Figures whose metric has a score for every map.
+RATES = ("zero_maps", "nan_maps", "constant_maps")
+
+#: One of every kind of state, and some more; a process costs seconds, a metric a fraction of one.
+APART = ("map_spearman", "energy_in_object", "deletion_auc", "calibration_error", "adcc")
+
+
+def test_every_figure_has_a_metric_and_its_words() -> None:
+    assert list(METRICS) == [name for name in FIGURES if name in METRICS]
+    assert set(FIGURES) - set(METRICS) == {"accuracy"}
+    assert all(about == FIGURES[name].about for name, (_, about) in METRICS.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_direction_is_that_of_the_figure(name: str) -> None:
+    direction = FIGURES[name].better
+    if direction != "neither":
+        assert make(name).higher_is_better == (direction == "higher")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_image_is_either_scored_or_counted_as_left_out(name: str) -> None:
+    value, n, excluded = measured(name, [arguments(name)])
+    assert n + excluded == IMAGES
+    assert (excluded == 0) == (name in RATES)
+    assert 0 <= value <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_of_the_images_does_not_matter(name: str) -> None:
+    given = arguments(name)
+    order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    assert measured(name, [rows(given, order)]) == pytest.approx(measured(name, [given]), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_uneven_cut_and_a_merge_equal_one_update(name: str) -> None:
+    given = arguments(name)
+    expected = measured(name, [given])
+    left, right = rows(given, torch.arange(5)), rows(given, torch.arange(5, IMAGES))
+    assert measured(name, [left, right]) == pytest.approx(expected, abs=1e-12)
+    one, other = make(name), make(name)
+    one.update(*left)
+    other.update(*right)
+    one.merge_state(other)
+    assert as_floats(one) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reset_forgets(name: str) -> None:
+    given = arguments(name)
+    metric = make(name)
+    metric.update(*rows(given, torch.tensor([0, 5])))
+    metric.reset()
+    metric.update(*given)
+    assert as_floats(metric) == pytest.approx(measured(name, [given]), abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", NAMES)
+def test_other_precisions_are_measured_in_full(name: str, dtype: torch.dtype) -> None:
+    """Rounded input costs nothing but the rounding: all that follows is done in float32 or wider."""
+    rounded = [part.to(dtype) if part.is_floating_point() else part for part in arguments(name)]
+    widened = [part.double() if part.is_floating_point() else part for part in rounded]
+    assert measured(name, [rounded]) == pytest.approx(measured(name, [widened]), abs=2e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_read_on_the_host(name: str) -> None:
+    metric = make(name)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        metric.update(*(mode.from_tensor(part) for part in arguments(name)))
+    assert metric.update_count == 1
+
+
+def one_rank(rank: int, folder: str) -> None:
+    """Measure an uneven part of the images, and leave what all processes together found."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    parts = [torch.arange(5), torch.arange(5, IMAGES)]
+    found = {name: measured(name, [rows(arguments(name), parts[rank])]) for name in APART}
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_with_uneven_parts_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
+    processes: Any = mp
+    processes.spawn(one_rank, args=(str(tmp_path),), nprocs=2, join=True)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        for name in APART:
+            assert found[name] == pytest.approx(measured(name, [arguments(name)]), abs=1e-12)
