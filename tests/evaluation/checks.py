@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from distill.data.imageset import ImageSet
+from distill.evaluation import ONE_PASS, evaluate
 from distill.models import StagedNetwork, create_model
+from distill.report import EvaluationRecord
 from tests.conftest import randomize_statistics
 
 CLASSES = ("bag", "boot", "coat")
@@ -35,3 +40,19 @@ def network(
     net = create_model(name, num_classes=num_classes, classes=classes)
     randomize_statistics(net)
     return net
+
+
+def record_of(
+    networks: Mapping[str, StagedNetwork], data: ImageSet, *, reference: str | None = "teacher", **settings: Any
+) -> EvaluationRecord:
+    """The record on one test set called `plain`; one pass unless it is said otherwise."""
+    settings = {"extent": ONE_PASS, **settings}
+    return evaluate(networks, reference=reference, sets={"plain": data}, **settings).record
+
+
+def figures_of(
+    networks: Mapping[str, StagedNetwork], data: ImageSet, *, of: str = "student", **settings: Any
+) -> dict[str, Any]:
+    """The figures of one network."""
+    figures: dict[str, Any] = record_of(networks, data, **settings)["sets"]["plain"]["networks"][of]["figures"]
+    return figures

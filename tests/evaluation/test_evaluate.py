@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from distill.data import FashionScenes, ImageSet
 from distill.errors import InputError
-from distill.evaluation import MapSettings, evaluate
+from distill.evaluation import ONE_PASS, Extent, MapSettings, evaluate
 from distill.explain import Explainer
+from distill.measures import MEASURES
 from distill.models import StagedNetwork
-from distill.report import load_record, save_record
-from tests.evaluation.checks import CLASSES, image_set, network
+from distill.report import EvaluationRecord, load_record, save_record
+from distill.report.record import Measured
+from tests.evaluation.checks import CLASSES, figures_of, image_set, network, record_of
 from tests.metrics import oracle
 from tests.oracles.maps import resize
 
@@ -26,23 +29,20 @@ def pair() -> dict[str, StagedNetwork]:
     return {"teacher": network(1), "student": network(2)}
 
 
-def mean(scores: list[float | None]) -> dict[str, float | int]:
+def mean(scores: list[float | None]) -> dict[str, float | int | None]:
     kept = [score for score in scores if score is not None]
-    return {"value": math.fsum(kept) / len(kept), "n": len(kept), "excluded": len(scores) - len(kept)}
+    return {**known(math.fsum(kept) / len(kept)), "n": len(kept), "excluded": len(scores) - len(kept)}
+
+
+def known(value: float | None, n: int = 10, excluded: int = 0) -> dict[str, float | int | None]:
+    return {"value": value, "low": None, "high": None, "n": n, "excluded": excluded}
 
 
 @pytest.mark.parametrize("batch_size", [3, 64])
 @pytest.mark.parametrize(("method", "layer"), [("grad_cam_pp", "final"), ("grad_cam", "group2")])
 def test_figures_match_a_slow_loop(pair: dict[str, StagedNetwork], batch_size: int, method: str, layer: str) -> None:
     data = image_set()
-    record = evaluate(
-        pair,
-        reference="teacher",
-        sets={"plain": data},
-        maps=MapSettings(method=method, layer=layer),
-        batch_size=batch_size,
-    )
-    got = record["sets"]["plain"]["networks"]["student"]
+    got = figures_of(pair, data, maps=MapSettings(method=method, layer=layer), batch_size=batch_size)
     logits, maps = {}, {}
     for name, net in pair.items():
         explained = Explainer(method, layer)(net.eval(), data.images.float() / 255, data.labels)
@@ -56,40 +56,69 @@ def test_figures_match_a_slow_loop(pair: dict[str, StagedNetwork], batch_size: i
         ("map_cosine", oracle.cosine(maps["student"], maps["teacher"])),
         ("energy_in_object", oracle.energy(maps["student"], data.masks.numpy())),
     ):
-        assert got[key] == pytest.approx(mean(scores), abs=1e-5)  # type: ignore[literal-required]  # a key of the loop
+        assert got[key] == pytest.approx(mean(scores), abs=1e-5)
     zero = sum(not heat.any() for heat in maps["student"]) / len(data)
-    assert got["zero_maps"] == {"value": zero, "n": 10, "excluded": 0}
+    assert got["zero_maps"] == known(zero)
+
+
+def test_every_figure_is_measured_or_said_not_to_be(pair: dict[str, StagedNetwork]) -> None:
+    extent = Extent(perturbed=4, held_out=(), sanity=0, resamples=50)
+    networks = record_of(pair, image_set(), extent=extent)["sets"]["plain"]["networks"]
+    assert list(networks["student"]["figures"]) == list(networks["teacher"]["figures"]) == list(MEASURES)
+    assert [name for name, entry in networks["student"]["figures"].items() if entry is None] == []
+    alone = {name for name, entry in networks["teacher"]["figures"].items() if entry is None}
+    assert alone == {name for name, m in MEASURES.items() if m.group == "agreement"} | {
+        "agreement",
+        "output_kl",
+        "win_rate",
+    }
+    one_pass = figures_of(pair, image_set())
+    assert {name for name, entry in one_pass.items() if entry is None} == {
+        "average_drop",
+        "increase_in_confidence",
+        "win_rate",
+        "coherency",
+        "adcc",
+        "deletion_auc",
+        "insertion_auc",
+    }
 
 
 def test_an_image_without_an_object_is_left_out_and_counted(pair: dict[str, StagedNetwork]) -> None:
-    record = evaluate(pair, reference="teacher", sets={"plain": image_set()})
-    energy = record["sets"]["plain"]["networks"]["teacher"]["energy_in_object"]
-    assert energy is not None
-    assert energy["n"] + energy["excluded"] == 10
-    assert energy["excluded"] >= 1
+    figures = figures_of(pair, image_set(), of="teacher")
+    for name in ("energy_in_object", "pointing_game", "box_localization_50", "instances_hit"):
+        assert figures[name]["n"] + figures[name]["excluded"] == 10
+        assert figures[name]["excluded"] >= 1
 
 
 def test_a_network_agrees_with_itself() -> None:
     net = network(1)
-    record = evaluate({"a": net, "b": net}, reference="a", sets={"plain": image_set()})
-    scores = record["sets"]["plain"]["networks"]
-    assert scores["b"]["agreement"] == {"value": 1.0, "n": 10, "excluded": 0}
-    assert scores["b"]["map_cosine"] is not None
-    assert scores["b"]["map_cosine"]["value"] == pytest.approx(1.0, abs=1e-6)
-    assert scores["a"]["agreement"] is None
-    assert scores["a"]["map_cosine"] is None
-    assert scores["a"]["accuracy"] == scores["b"]["accuracy"]
-    assert scores["a"]["energy_in_object"] == scores["b"]["energy_in_object"]
+    scores = record_of({"a": net, "b": net}, image_set(), reference="a")["sets"]["plain"]["networks"]
+    own, other = scores["a"]["figures"], scores["b"]["figures"]
+    assert other["agreement"] == known(1.0)
+    for name in ("map_cosine", "map_pearson", "map_spearman", "map_ssim", "map_top_iou"):
+        assert value(other[name]) == pytest.approx(1.0, abs=1e-5)
+    assert value(other["output_kl"]) == pytest.approx(0.0, abs=1e-6)
+    assert value(other["map_jensen_shannon"]) == pytest.approx(0.0, abs=1e-5)
+    assert value(other["map_cosine_floor"]) < 1
+    assert own["agreement"] is None
+    assert own["map_cosine"] is None
+    assert own["accuracy"] == other["accuracy"]
+    assert own["energy_in_object"] == other["energy_in_object"]
+
+
+def value(entry: Measured | None) -> float:
+    assert entry is not None
+    assert entry["value"] is not None
+    return entry["value"]
 
 
 def test_the_order_of_images_does_not_matter(pair: dict[str, StagedNetwork]) -> None:
     data = image_set()
     turned = data.subset(list(reversed(range(len(data)))))
-    one = evaluate(pair, reference="teacher", sets={"plain": data}, batch_size=4)
-    other = evaluate(pair, reference="teacher", sets={"plain": turned}, batch_size=4)
-    for key in ("accuracy", "agreement", "map_cosine", "energy_in_object"):
-        figures = [r["sets"]["plain"]["networks"]["student"][key] for r in (one, other)]
-        assert figures[0] == pytest.approx(figures[1], abs=1e-6)
+    one, other = (figures_of(pair, some, batch_size=4) for some in (data, turned))
+    for key in ("accuracy", "agreement", "map_cosine", "energy_in_object", "calibration_error", "gini"):
+        assert one[key] == pytest.approx(other[key], abs=1e-6)
 
 
 def test_without_masks_boxes_are_taken_and_without_both_nothing_is_measured(pair: dict[str, StagedNetwork]) -> None:
@@ -98,12 +127,14 @@ def test_without_masks_boxes_are_taken_and_without_both_nothing_is_measured(pair
         "boxes": image_set(masks=False),
         "neither": image_set(masks=False, boxes=False),
     }
-    record = evaluate(pair, reference="teacher", sets=sets)
+    record = evaluate(pair, reference="teacher", sets=sets, extent=ONE_PASS).record
     assert [record["sets"][name]["localisation"] for name in sets] == ["masks", "boxes", None]
     assert [record["sets"][name]["object_share"] for name in sets] == [0.25, 0.25, None]  # 8 x 8 of 16 x 16
-    energy = [record["sets"][name]["networks"]["student"]["energy_in_object"] for name in sets]
-    assert energy[0] == energy[1]  # the objects are squares: their boxes are their masks
-    assert energy[2] is None
+    for figure in (name for name, measure in MEASURES.items() if measure.group == "localisation"):
+        found = [record["sets"][name]["networks"]["student"]["figures"][figure] for name in sets]
+        assert found[0] == found[1]  # the objects are squares: their boxes are their masks
+        assert found[0] is not None
+        assert found[2] is None
 
 
 def test_an_empty_map_is_counted_and_has_no_score(pair: dict[str, StagedNetwork]) -> None:
@@ -111,18 +142,28 @@ def test_an_empty_map_is_counted_and_has_no_score(pair: dict[str, StagedNetwork]
         classifier = pair["student"].network.get_submodule("fc")
         assert isinstance(classifier, torch.nn.Linear)
         classifier.weight.copy_(-classifier.weight.abs())
-    scores = evaluate(pair, reference="teacher", sets={"plain": image_set()})["sets"]["plain"]["networks"]["student"]
-    assert scores["zero_maps"] == {"value": 1.0, "n": 10, "excluded": 0}
-    assert scores["map_cosine"] == {"value": None, "n": 0, "excluded": 10}
-    assert scores["energy_in_object"] == {"value": None, "n": 0, "excluded": 10}
+    figures = figures_of(pair, image_set())
+    assert figures["zero_maps"] == known(1.0)
+    for name in ("map_cosine", "map_cosine_floor", "energy_in_object", "pointing_game", "complexity"):
+        assert figures[name] == known(None, 0, 10)
 
 
 def test_a_network_of_nans_is_never_right(pair: dict[str, StagedNetwork]) -> None:
     with torch.no_grad():
         next(pair["student"].network.parameters()).fill_(float("nan"))
-    scores = evaluate(pair, reference="teacher", sets={"plain": image_set()})["sets"]["plain"]["networks"]["student"]
-    assert scores["accuracy"]["value"] == 0.0
-    assert scores["agreement"] == {"value": None, "n": 0, "excluded": 10}
+    record = record_of(pair, image_set(), extent=Extent(perturbed=4, held_out=(), sanity=0, resamples=20))
+    scores = record["sets"]["plain"]["networks"]["student"]
+    assert value(scores["figures"]["accuracy"]) == 0.0
+    assert scores["figures"]["nan_maps"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 10, "excluded": 0}
+    for name in ("agreement", "output_kl", "map_cosine", "average_drop", "calibration_error", "adcc"):
+        assert scores["figures"][name] == known(None, 0, 10)
+    assert scores["figures"]["deletion_auc"] == known(None, 0, 4)
+    assert scores["curves"] is None
+    assert load_as_json(record) == record
+
+
+def load_as_json(record: EvaluationRecord) -> Any:
+    return json.loads(json.dumps(record, allow_nan=False))
 
 
 def test_looking_changes_nothing(pair: dict[str, StagedNetwork]) -> None:
@@ -132,7 +173,10 @@ def test_looking_changes_nothing(pair: dict[str, StagedNetwork]) -> None:
     pair["teacher"].eval()
     before = {name: {key: value.clone() for key, value in net.state_dict().items()} for name, net in pair.items()}
     modes = {name: [module.training for module in net.modules()] for name, net in pair.items()}
-    evaluate(pair, reference="teacher", sets={"plain": image_set()}, maps=MapSettings(layer="group2"))
+    state = torch.get_rng_state()
+    extent = Extent(perturbed=4, held_out=("hires_cam",), sanity=4, resamples=20)
+    record_of(pair, image_set(), maps=MapSettings(layer="group2"), extent=extent)
+    assert torch.equal(torch.get_rng_state(), state)
     assert {name: [module.training for module in net.modules()] for name, net in pair.items()} == modes
     assert pair["student"].training
     assert not frozen.training
@@ -148,11 +192,13 @@ def test_modes_come_back_after_a_failure(pair: dict[str, StagedNetwork]) -> None
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(pair, reference="teacher", sets={"plain": image_set()}, progress=stop)
+        record_of(pair, image_set(), progress=stop)
     assert all(module.training for module in pair["student"].modules())
 
 
-def test_one_forward_pass_a_network_and_batch(pair: dict[str, StagedNetwork]) -> None:
+def test_one_forward_pass_a_network_and_batch_and_one_more_if_images_are_masked(
+    pair: dict[str, StagedNetwork],
+) -> None:
     calls = dict.fromkeys(pair, 0)
     for name, net in pair.items():
 
@@ -161,27 +207,34 @@ def test_one_forward_pass_a_network_and_batch(pair: dict[str, StagedNetwork]) ->
 
         net.normalise.register_forward_hook(count)
     steps: list[tuple[str, int, int]] = []
-    evaluate(
-        pair,
-        reference="teacher",
-        sets={"plain": image_set()},
-        batch_size=4,
-        progress=lambda *step: steps.append(step),
-    )
+    record_of(pair, image_set(), batch_size=4, progress=lambda *step: steps.append(step))
     assert calls == {"teacher": 3, "student": 3}
     assert steps == [("plain", 4, 10), ("plain", 8, 10), ("plain", 10, 10)]
+    record_of(pair, image_set(), batch_size=4, extent=Extent(perturbed=0, held_out=(), sanity=0, resamples=0))
+    assert calls == {"teacher": 9, "student": 9}
 
 
 def test_the_record_is_plain_and_states_how_it_was_made(pair: dict[str, StagedNetwork], tmp_path: Path) -> None:
     settings = MapSettings(layers={"student": "group2"}, target="teacher")
-    record = evaluate(pair, reference="teacher", sets={"plain": image_set()}, maps=settings)
-    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    extent = Extent(perturbed=4, steps=5, held_out=(), sanity=2, resamples=20, seed=3)
+    record = record_of(pair, image_set(), maps=settings, extent=extent, split="validation")
+    assert load_as_json(record) == record
     assert load_record(save_record(record, tmp_path / "evaluation.json")) == record
-    assert record["format"] == 1
+    assert record["format"] == 2
+    assert record["split"] == "validation"
     assert record["classes"] == list(CLASSES)
     assert record["maps"]["method"] == "grad_cam_pp"
     assert "the class that the reference chooses" in record["maps"]["class_policy"]
-    assert record["networks"]["student"] == {"architecture": "wrn_10_1", "parameters": 77395, "layer": "group2"}
+    assert "in 5 steps" in record["maps"]["perturbation"]
+    assert "on 4 images drawn by seed 3" in record["maps"]["perturbation"]
+    assert record["networks"]["student"] == {
+        "architecture": "wrn_10_1",
+        "parameters": 77395,
+        "layer": "group2",
+        "run": None,
+        "seed": None,
+        "weights": None,
+    }
     assert record["networks"]["teacher"]["layer"] == "final"
 
 
@@ -191,27 +244,47 @@ def test_the_teachers_choice_is_explained_in_both(pair: dict[str, StagedNetwork]
         choice = pair["teacher"].eval()(data.images.float() / 255).argmax(1)
     assert not torch.equal(choice, data.labels)
     relabelled = ImageSet(data.images, choice, data.classes, data.boxes, data.masks)
-    by_teacher = evaluate(pair, reference="teacher", sets={"s": data}, maps=MapSettings(target="teacher"))
-    by_label = evaluate(pair, reference="teacher", sets={"s": relabelled})
-    other = evaluate(pair, reference="teacher", sets={"s": data})
-    figures = [r["sets"]["s"]["networks"]["student"]["map_cosine"] for r in (by_teacher, by_label, other)]
-    assert figures[0] == figures[1]
-    assert figures[0] != figures[2]
+    extent = Extent(perturbed=4, held_out=("hires_cam",), sanity=4, resamples=0)
+    by_teacher = record_of(pair, data, maps=MapSettings(target="teacher"), extent=extent)
+    by_label, other = record_of(pair, relabelled, extent=extent), record_of(pair, data, extent=extent)
+    found = [r["sets"]["plain"]["networks"]["student"] for r in (by_teacher, by_label, other)]
+    for figure in ("map_cosine", "average_drop", "deletion_auc"):
+        assert found[0]["figures"][figure] == found[1]["figures"][figure] != found[2]["figures"][figure]
+    assert found[0]["held_out"] == found[1]["held_out"] != found[2]["held_out"]
+    assert found[0]["sanity"] == found[1]["sanity"] != found[2]["sanity"]
 
 
-def test_without_a_reference_nothing_is_compared(pair: dict[str, StagedNetwork]) -> None:
-    scores = evaluate(pair, reference=None, sets={"plain": image_set()})["sets"]["plain"]["networks"]
-    assert [scores[name]["agreement"] for name in scores] == [None, None]
-    assert [scores[name]["map_cosine"] for name in scores] == [None, None]
+def test_without_a_reference_nothing_is_compared_with_it(pair: dict[str, StagedNetwork]) -> None:
+    record = record_of(
+        pair, image_set(), reference=None, extent=Extent(masked=False, perturbed=0, held_out=(), sanity=0)
+    )
+    for scores in record["sets"]["plain"]["networks"].values():
+        assert scores["figures"]["agreement"] is None
+        assert scores["figures"]["map_cosine"] is None
+        assert scores["strata"] is None
+        assert scores["histogram"] is None
+    compared = {entry["figure"] for entry in record["sets"]["plain"]["comparisons"]}
+    assert compared == {"accuracy", "energy_in_object"}
 
 
 def test_fashion_scenes_are_measured(pair: dict[str, StagedNetwork]) -> None:
     scenes = {name: FashionScenes("test", count=6, background=name) for name in ("unbiased", "conflicting")}
     classes = scenes["unbiased"].classes
     nets = {name: network(i, classes=classes, num_classes=10) for i, name in enumerate(("teacher", "student"))}
-    record = evaluate(nets, reference="teacher", sets=scenes)
+    record = evaluate(nets, reference="teacher", sets=scenes, extent=ONE_PASS).record
     assert {name: entry["n"] for name, entry in record["sets"].items()} == {"unbiased": 6, "conflicting": 6}
     assert {entry["localisation"] for entry in record["sets"].values()} == {"masks"}
+
+
+def test_several_instances_are_hit_one_by_one() -> None:
+    scenes = FashionScenes("test", count=8, objects=3, size=48)
+    nets = {"net": network(1, classes=scenes.classes, num_classes=10)}
+    maps = MapSettings("hires_cam", "group1")
+    hit = figures_of(nets, scenes, of="net", reference=None, maps=maps)["instances_hit"]
+    assert hit["value"] is not None
+    assert hit["n"] == 8
+    assert (hit["value"] * 24) == pytest.approx(round(hit["value"] * 24), abs=1e-4)  # of three instances each
+    assert 0 < hit["value"] < 1
 
 
 @pytest.mark.parametrize(
@@ -219,31 +292,30 @@ def test_fashion_scenes_are_measured(pair: dict[str, StagedNetwork]) -> None:
     [
         ({}, "give at least one network"),
         (
-            {"teacher": network(1), "b": network(2, classes=("bag", "boot", "cat"))},
-            "networks 'teacher' and 'b' have different classes .*: class 2 is 'coat' and 'cat'",
-        ),
-        (
-            {"teacher": network(1), "b": network(2, classes=(), num_classes=4)},
-            "networks 'teacher' and 'b' have different classes .*: 3 and 4",
+            {
+                "teacher": network(1),
+                "b": network(2, classes=("bag", "boot", "cat")),
+                "c": network(2, classes=(), num_classes=4),
+            },
+            "networks 'teacher' and 'b' have different classes .*: class 2 is 'coat' and 'cat'.\n"
+            "networks 'teacher' and 'c' have different classes .*: 3 and 4",
         ),
         ({"student": network(1)}, "unknown reference 'teacher'"),
     ],
 )
 def test_networks_that_cannot_be_compared_are_refused(networks: dict[str, StagedNetwork], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        evaluate(networks, reference="teacher", sets={"plain": image_set()})
+        record_of(networks, image_set())
 
 
 def test_a_network_without_names_of_classes_goes_with_one_that_has_them() -> None:
-    record = evaluate(
-        {"foreign": network(1, classes=()), "own": network(2)}, reference="foreign", sets={"plain": image_set()}
-    )
-    assert record["classes"] == list(CLASSES)
+    nets = {"foreign": network(1, classes=()), "own": network(2)}
+    assert record_of(nets, image_set(), reference="foreign")["classes"] == list(CLASSES)
 
 
 def test_sets_of_other_classes_are_refused(pair: dict[str, StagedNetwork]) -> None:
-    with pytest.raises(InputError, match="test set 'pets' has other classes than network 'teacher': class 0 is 'cat'"):
-        evaluate(pair, reference="teacher", sets={"pets": image_set(classes=("cat", "dog", "cow"))})
+    with pytest.raises(InputError, match="test set 'plain' has other classes than network 'teacher': class 0 is 'cat'"):
+        record_of(pair, image_set(classes=("cat", "dog", "cow")))
 
 
 @pytest.mark.parametrize(
@@ -259,15 +331,28 @@ def test_settings_that_do_not_exist_are_named(
     pair: dict[str, StagedNetwork], settings: dict[str, str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        evaluate(pair, reference="teacher", sets={"plain": image_set()}, maps=MapSettings(**settings))  # type: ignore[arg-type]
+        record_of(pair, image_set(), maps=MapSettings(**settings))  # type: ignore[arg-type]
 
 
-def test_empty_input_is_refused(pair: dict[str, StagedNetwork]) -> None:
-    with pytest.raises(InputError, match="give at least one test set"):
-        evaluate(pair, reference="teacher", sets={})
-    with pytest.raises(InputError, match="'none' holds no images"):
-        evaluate(pair, reference="teacher", sets={"none": image_set().subset([])})
-    with pytest.raises(InputError, match="policy 'teacher' needs a reference"):
-        evaluate(pair, reference=None, sets={"plain": image_set()}, maps=MapSettings(target="teacher"))
-    with pytest.raises(InputError, match="`batch_size` must be at least 1, got 0"):
-        evaluate(pair, reference="teacher", sets={"plain": image_set()}, batch_size=0)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ceiling": "other"}, "the ceiling 'other' must be one of the networks, beside a reference"),
+        ({"ceiling": "teacher"}, "the ceiling 'teacher' must be one of the networks"),
+        ({"ceiling": "student", "reference": None}, "the ceiling 'student' must be .* beside a reference"),
+        ({"extent": Extent(held_out=("sailency",))}, "held-out explainer: `method` must be one of .*'sailency'"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+        ({"sets": {}}, "give at least one test set"),
+        ({"sets": {"none": image_set().subset([])}}, "'none' holds no images"),
+        ({"reference": None, "maps": MapSettings(target="teacher")}, "policy 'teacher' needs a reference"),
+    ],
+)
+def test_what_does_not_fit_is_refused(pair: dict[str, StagedNetwork], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate(pair, **{"reference": "teacher", "sets": {"plain": image_set()}, "extent": ONE_PASS, **change})
+
+
+@pytest.mark.parametrize("name", ["perturbed", "steps", "sanity", "resamples"])
+def test_numbers_out_of_range_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"`{name}` must be at least ., got -1"):
+        Extent(**{name: -1})  # type: ignore[arg-type]
