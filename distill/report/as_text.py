@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from distill.report.record import EvaluationRecord
-from distill.report.table import Cell, Row, columns, sections
+from distill.report.table import VERDICT, Cell, Row, columns, sections
+
+#: As much of the verdict as a terminal has room for.
+_SHORT = VERDICT[:5]
 
 
 def table_rows(record: EvaluationRecord) -> tuple[list[str], list[list[str]]]:
     """Give header and rows as plain text, for a terminal; the best of a column has a star.
 
+    Convention:
+        - The first five figures of the verdict only: all of them stand on the page and in Markdown.
+
     Returns:
         The header, and a row for every test set and network.
     """
-    header = ["Test set", "Network", *(shown.title for shown in columns(record))]
+    shown = [column for column in columns(record) if column.key in _SHORT]
+    header = ["Test set", "Network", *(column.title for column in shown)]
     rows = [
         [f"{section.name} (n = {section.n:,})", _name(row), *(_plain(cell) for cell in row.cells)]
-        for section in sections(record)
+        for section in sections(record, shown)
         for row in section.rows
     ]
     return header, rows
