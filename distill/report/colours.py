@@ -1,22 +1,32 @@
-"""Maps and pixels -> PNG bytes."""
+"""Maps, differences of maps, and pixels -> the pictures that a page carries in itself."""
 
 from __future__ import annotations
 
 import base64
 import io
+import math
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 
 #: Perceptually even, the same to colour-blind people, and rising in brightness, so it survives a grey printer.
 COLOUR_MAP = "viridis"
-#: Longer sides are shrunk to this for the page.
-LONGEST = 160
+#: Diverging: blue is less, white the same, red more; told apart with any kind of colour vision.
+DIVERGING = "RdBu_r"
+#: Longer sides of images are shrunk to this for the page, and kept without loss up to the second.
+LONGEST, LOSSLESS = 160, 64
+#: Shades of a map and of a difference; the odd number has a shade for exactly no difference.
+LEVELS, DIFFERENCE_LEVELS = 64, 63
+#: Bytes that all maps of a page may take, were they noise.
+MAP_BYTES = 7e6
+
+Scale = Literal["viridis", "RdBu_r"]
 
 
-def colour(heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+def colour(heat: Float[np.ndarray, "h w"], scale: Scale = COLOUR_MAP) -> UInt8[np.ndarray, "h w 3"]:
     """Colour a map whose values lie between 0 and 1; all maps share the one scale.
 
     Example:
@@ -25,25 +35,68 @@ def colour(heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """
     from matplotlib import colormaps
 
-    rgb: NDArray[np.uint8] = colormaps[COLOUR_MAP](np.clip(heat, 0, 1), bytes=True)[..., :3]
+    rgb: NDArray[np.uint8] = colormaps[scale](np.clip(heat, 0, 1), bytes=True)[..., :3]
     return rgb
 
 
-def scale_stops(count: int = 9) -> list[tuple[str, str]]:
+def scale_stops(count: int = 9, scale: Scale = COLOUR_MAP) -> list[tuple[str, str]]:
     """Give the colour scale as offsets and colours of a gradient.
 
     Example:
         >>> scale_stops(2)
         [('0%', '#440154'), ('100%', '#fde724')]
     """
-    rgb = colour(np.linspace(0, 1, count)[None])[0]
+    rgb = colour(np.linspace(0, 1, count)[None], scale)[0]
     return [(f"{100 * i / (count - 1):g}%", "#" + bytes(rgb[i].tolist()).hex()) for i in range(count)]
 
 
+def map_side(count: int) -> int:
+    """Give the longest side of a map on a page that holds so many, so that the page keeps its size.
+
+    Example:
+        >>> map_side(100), map_side(1800)
+        (160, 62)
+    """
+    return min(LONGEST, max(8, int(math.sqrt(MAP_BYTES / max(count, 1)))))
+
+
+def map_uri(heat: Float[np.ndarray, "h w"], *, side: int) -> str:
+    """Encode a map from 0 to 1 in colour."""
+    return _encode(np.rint(np.clip(_shrink(heat, side), 0, 1) * (LEVELS - 1)), LEVELS, COLOUR_MAP)
+
+
+def difference_uri(heat: Float[np.ndarray, "h w"], reference: Float[np.ndarray, "h w"], *, side: int) -> str:
+    """Encode what a map has more, or less, than the reference's; from -1 to 1 in colour, 0 exactly in the middle."""
+    share = (np.clip(_shrink(heat - reference, side), -1, 1) + 1) / 2
+    return _encode(np.rint(share * (DIFFERENCE_LEVELS - 1)), DIFFERENCE_LEVELS, DIVERGING)
+
+
 def data_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
-    """Encode an image as the PNG that a page carries in itself."""
+    """Encode an image: a small one as it is, a photograph shrunk and with a loss that nobody sees."""
     image = Image.fromarray(pixels)
     image.thumbnail((LONGEST, LONGEST))
+    if max(image.size) <= LOSSLESS:
+        return _uri(image, "PNG", optimize=True)
+    return _uri(image, "WEBP", quality=85, method=4)
+
+
+def _shrink(heat: Float[np.ndarray, "h w"], side: int) -> NDArray[np.float32]:
+    values = np.nan_to_num(heat).astype(np.float32)
+    share = side / max(values.shape)
+    if share >= 1:
+        return values
+    height, width = (max(1, round(length * share)) for length in values.shape)
+    return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BOX))
+
+
+def _encode(shades: Float[np.ndarray, "h w"] | Integer[np.ndarray, "h w"], levels: int, scale: Scale) -> str:
+    height, width = shades.shape
+    image = Image.frombytes("P", (width, height), shades.astype(np.uint8).tobytes())
+    image.putpalette(colour(np.linspace(0, 1, levels)[None], scale).tobytes())
+    return _uri(image, "PNG", optimize=True)
+
+
+def _uri(image: Image.Image, kind: str, **options: object) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

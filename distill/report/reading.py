@@ -1,128 +1,103 @@
-"""The verdict table read out in a few sentences that claim no more than the figures can carry."""
+"""The verdict read out in a few sentences that claim no more than the comparisons say."""
 
 from __future__ import annotations
 
-import math
+from distill.measures import MEASURES
+from distill.report.comparing import LEVEL, compare, format_difference, format_range, is_certain, ranking, students
+from distill.report.record import EvaluationRecord
+from distill.report.table import format_value, value_of
 
-from distill.report.record import EvaluationRecord, SetRecord
-from distill.report.table import COLUMNS, Metric, format_value
-
-_STYLE = {column.key: column.style for column in COLUMNS}
+_READ = ("accuracy", "agreement", "map_cosine", "energy_in_object")
 
 
 def read_out(record: EvaluationRecord) -> list[str]:
-    """Say for every test set which network is most often right, and whose maps are nearest to the reference's."""
-    return [_read_set(name, entry, record["reference"]) for name, entry in record["sets"].items()]
+    """Say for every test set how networks stand, and which differences are more than noise."""
+    said = []
+    for name, entry in record["sets"].items():
+        sentences = [_standing(record, name, key) for key in _READ]
+        said.append(f"On {name} ({entry['n']:,} images): " + " ".join(one for one in sentences if one))
+    return said
 
 
 def caveat(record: EvaluationRecord) -> str:
-    """Say how large a difference must be before it means anything."""
-    widths = [
-        (_half_width(scores["accuracy"]["value"], scores["accuracy"]["n"]), scores["accuracy"]["n"])
-        for entry in record["sets"].values()
-        for scores in entry["networks"].values()
-    ]
-    spread, n = max(widths)
+    """Say what the intervals and the comparisons are about, and what they leave open."""
+    compared = any(entry["comparisons"] for entry in record["sets"].values())
+    rule = (
+        "A network is marked best only where it is ahead of every other one, the reference aside, with p below "
+        f"{LEVEL:g} after Holm’s correction and an interval of the difference that leaves 0 out. "
+    )
     return (
-        f"Every row is one training run with one seed. {n:,} images alone leave an accuracy uncertain by about "
-        f"±{spread * 100:.1f} points, and another seed would move every figure again: small differences say "
-        "nothing until several seeds agree on them."
+        f"Intervals are 95 % intervals over images. {rule if compared else 'No two networks were compared. '}"
+        "Every row is one training run with one seed: another seed would move all figures again, by an amount that "
+        "images cannot tell; an ablation over seeds can."
     )
 
 
-def noise_of_difference(first: float, second: float, n: int) -> float:
-    """Half the 95 % interval of a difference of two accuracies, taken as independent.
-
-    Convention:
-        - Networks tested on the same images usually differ by less noise than that; so this errs towards caution.
-
-    Example:
-        >>> round(noise_of_difference(0.5, 0.5, 800), 3)
-        0.049
-    """
-    return math.hypot(_half_width(first, n), _half_width(second, n))
-
-
-def _half_width(share: float | None, n: int) -> float:
-    return 0.0 if share is None else 1.96 * math.sqrt(share * (1 - share) / n)
-
-
-def _read_set(name: str, entry: SetRecord, reference: str | None) -> str:
-    where = f"On {name} ({entry['n']:,} images)"
-    target = "" if reference is None else f"{_the(reference)} on {_accuracy(entry, reference)}"
-    ranking = _ranking(entry, "accuracy", reference)
-    if not ranking:
-        return f"{where}, {target.replace(' on ', ' is right on ', 1)}; there is no other network to compare."
-    best, value = ranking[0]
-    if len(ranking) == 1:
-        first = f"{where}, {best} is right on {format_value(value, 'percent')}{target and ', ' + target}."
-    elif value == ranking[-1][1]:
-        first = f"{where}, all are right equally often, on {format_value(value, 'percent')}{target and '; ' + target}."
-    else:
-        first = (
-            f"{where}, {best} is right most often: on {format_value(value, 'percent')}, against "
-            f"{_others(ranking, 'accuracy')}{target and '; ' + target}."
-        )
-    second = (
-        ""
-        if reference is None
-        else _read_maps(
-            _ranking(entry, "map_cosine", reference),
-            "map_cosine",
-            f"Nearest to {_the(reference)}’s maps are those of {{}}: cosine",
-            f"The cosine of its maps and {_the(reference)}’s is",
-        )
-    )
-    third = _read_maps(
-        _ranking(entry, "energy_in_object", reference),
-        "energy_in_object",
-        "Most on the object are the maps of {}:",
-        "The share of its map on the object is",
-    )
-    return " ".join(part for part in (first, _lead(ranking, entry["n"]), second, third) if part)
-
-
-def _lead(ranking: list[tuple[str, float]], n: int) -> str:
-    if len(ranking) < 2 or ranking[0][1] == ranking[-1][1]:
+def _standing(record: EvaluationRecord, set_name: str, key: str) -> str:
+    entry, style = record["sets"][set_name], MEASURES[key].style
+    ranked = ranking(entry, key, students(record))
+    target = value_of(record, set_name, record["reference"], key)
+    figures = [(name, format_value(value, style)) for name, value in ranked]
+    if target is not None:
+        figures.append((_the(str(record["reference"])), format_value(target, style)))
+    if not figures:
         return ""
-    (_, value), (other, runner_up) = ranking[:2]
-    gap, noise = value - runner_up, noise_of_difference(value, runner_up, n)
-    if gap >= noise:
-        return ""
-    return (
-        f"The lead of {gap * 100:.1f} points over {other} is within what this many images can tell "
-        f"(±{noise * 100:.1f})."
-    )
+    listed = _join([f"{text} for {name}" for name, text in figures])
+    bounds = _bounds(record, set_name, [name for name, _ in ranked]) if key == "map_cosine" else ""
+    leads = _leads(record, set_name, key, [name for name, _ in ranked])
+    parts = [f"{_subject(record, key)} is {listed}{bounds}", *leads]
+    return "; ".join(parts) + "."
 
 
-def _read_maps(ranking: list[tuple[str, float]], metric: Metric, several: str, single: str) -> str:
-    if not ranking:
-        return ""
-    best, value = ranking[0]
-    shown = format_value(value, _STYLE[metric])
-    if len(ranking) == 1:
-        return f"{single} {shown}."
-    if shown == format_value(ranking[-1][1], _STYLE[metric]):
-        return ""
-    return f"{several.replace('{}', best)} {shown}, against {_others(ranking, metric)}."
+def _leads(record: EvaluationRecord, set_name: str, key: str, ranked: list[str]) -> list[str]:
+    """Hold the first against each of the others."""
+    entry, style = record["sets"][set_name], MEASURES[key].style
+    if len(ranked) < 2:
+        return []
+    first, *others = ranked
+    ahead, noise, unknown = [], [], []
+    for other in others:
+        found = compare(entry, key, first, other)
+        if found is None:
+            unknown.append(other)
+            continue
+        gap, interval = format_difference(found["difference"], style), format_range(found["low"], found["high"], style)
+        (ahead if is_certain(found) else noise).append(f"{other} ({gap}, {interval})")
+    said = []
+    if ahead:
+        said.append(f"{first} is ahead of {_join(ahead)}")
+    if noise:
+        said.append(f"between {first} and {_join(noise)} the difference is inside the noise")
+    if unknown:
+        said.append(f"{first} was not compared with {_join(unknown)}")
+    return said
 
 
-def _ranking(entry: SetRecord, metric: Metric, reference: str | None) -> list[tuple[str, float]]:
-    values = []
-    for name, scores in entry["networks"].items():
-        measured = scores[metric]
-        if name != reference and measured is not None and measured["value"] is not None:
-            values.append((name, measured["value"]))
-    return sorted(values, key=lambda pair: -pair[1])
+def _bounds(record: EvaluationRecord, set_name: str, ranked: list[str]) -> str:
+    floors = [value_of(record, set_name, name, "map_cosine_floor") for name in ranked]
+    known = [floor for floor in floors if floor is not None]
+    said = []
+    if known:
+        low, high = (format_value(value, "number") for value in (min(known), max(known)))
+        said.append(f"maps of other images have {low if low == high else f'{low} to {high}'}")
+    ceiling = value_of(record, set_name, record["ceiling"], "map_cosine")
+    if ceiling is not None:
+        said.append(f"{record['ceiling']}, the second training of the reference, {format_value(ceiling, 'number')}")
+    return f" ({_join(said)})" if said else ""
 
 
-def _others(ranking: list[tuple[str, float]], metric: Metric) -> str:
-    return ", ".join(f"{format_value(value, _STYLE[metric])} ({name})" for name, value in ranking[1:])
+def _subject(record: EvaluationRecord, key: str) -> str:
+    reference = _the(str(record["reference"]))
+    return {
+        "accuracy": "accuracy",
+        "agreement": f"Agreement with {reference}",
+        "map_cosine": f"The cosine of their maps and {reference}’s",
+        "energy_in_object": "The share of the map on the object",
+    }[key]
 
 
-def _accuracy(entry: SetRecord, name: str) -> str:
-    value = entry["networks"][name]["accuracy"]["value"]
-    return "no image" if value is None else format_value(value, "percent")
+def _join(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def _the(name: str) -> str:

@@ -1,62 +1,57 @@
-"""The verdict table: a record as rows of text, the same for the terminal, for Markdown and for the page."""
+"""The verdict table: a record as rows of cells, the same for the terminal, for Markdown and for the page."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from distill.report.record import EvaluationRecord, Measured, NetworkScores
+from distill.measures import MEASURES, Better, Style
+from distill.report.comparing import best, students
+from distill.report.record import EvaluationRecord, Measured
 
-Style = Literal["percent", "cosine"]
-Metric = Literal["accuracy", "agreement", "map_cosine", "energy_in_object"]
-
+#: The figures that the verdict is made of; all others stand in a table of their own.
+VERDICT = ("accuracy", "agreement", "map_cosine", "energy_in_object", "adcc", "deletion_auc", "insertion_auc")
 NOT_MEASURED = "not measured"
+#: Figures that compare with the reference, beside those of the group of that name; it has none itself.
+_RELATIVE = ("agreement", "output_kl", "win_rate")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as it is shown; more is better in all of them."""
+    """A figure as it is shown."""
 
-    key: Metric
+    key: str
     title: str
     style: Style
     about: str
-
-
-COLUMNS = (
-    Column("accuracy", "Accuracy", "percent", "share of images whose first choice is the label"),
-    Column("agreement", "Agreement", "percent", "share of images on which it chooses the same class as the reference"),
-    Column(
-        "map_cosine",
-        "Map cosine",
-        "cosine",
-        "how alike its map and the reference's are: 1 is the same map; even unrelated maps are far above 0",
-    ),
-    Column(
-        "energy_in_object",
-        "In object",
-        "percent",
-        "share of its map that lies on the object; an even map has what the object covers of the image",
-    ),
-)
+    better: Better
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure; ``n`` is set only where it is fewer than the images of the set."""
+    """One figure with its interval; ``n`` is set only where it is fewer than the images of the set.
+
+    ``floor`` and ``ceiling`` are set for the cosine of maps: what unrelated maps and a second reference have.
+    """
 
     text: str
     value: float | None
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
     best: bool = False
     n: int | None = None
+    excluded: int = 0
+    floor: float | None = None
+    ceiling: float | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network on one test set."""
+    """One network on one test set; ``role`` is what it is to the others, if anything."""
 
     network: str
-    is_reference: bool
+    role: str
     cells: tuple[Cell, ...]
 
 
@@ -74,99 +69,101 @@ def format_value(value: float, style: Style) -> str:
     """Print a figure as the table does.
 
     Example:
-        >>> format_value(0.8314, "percent"), format_value(0.8314, "cosine")
+        >>> format_value(0.8314, "percent"), format_value(0.8314, "number")
         ('83.1%', '0.831')
     """
-    return f"{value * 100:.1f}%" if style == "percent" else f"{value:.3f}"
+    return (f"{value * 100:.1f}%" if style == "percent" else f"{value:.3f}").replace("-", "−")
 
 
-def sections(record: EvaluationRecord) -> tuple[Section, ...]:
+def column(key: str) -> Column:
+    """Describe a figure."""
+    measure = MEASURES[key]
+    return Column(key, measure.title, measure.style, measure.about, measure.better)
+
+
+def columns(record: EvaluationRecord) -> tuple[Column, ...]:
+    """Give the figures of the verdict that were measured of any network on any test set."""
+    return tuple(column(key) for key in VERDICT if was_measured(record, key))
+
+
+def left_out(record: EvaluationRecord) -> list[str]:
+    """Name the figures of the verdict that were not measured at all."""
+    return [MEASURES[key].title for key in VERDICT if not was_measured(record, key)]
+
+
+def was_measured(record: EvaluationRecord, key: str) -> bool:
+    """Say whether any network has a figure on any test set."""
+    networks = [scores for entry in record["sets"].values() for scores in entry["networks"].values()]
+    return any(scores["figures"].get(key) is not None for scores in networks)
+
+
+def sections(record: EvaluationRecord, shown: Sequence[Column] | None = None) -> tuple[Section, ...]:
     """Lay a record out as the table, the best of every column marked.
 
     Convention:
-        - The best is sought among the networks other than the reference, by what is printed; it is marked only
-          where there are at least two of them and they are not all equal.
+        - The best is sought among the networks other than the reference and its second training. It is marked only
+          where the comparisons say that it is ahead of each of them by more than noise.
+
+    Args:
+        record: What was measured.
+        shown: The columns; those of the verdict by default.
     """
+    chosen = columns(record) if shown is None else shown
     return tuple(
-        Section(name, entry["n"], entry["object_share"], _rows(record, entry["networks"], entry["n"]))
+        Section(name, entry["n"], entry["object_share"], _rows(record, name, chosen))
         for name, entry in record["sets"].items()
     )
 
 
-def table_rows(record: EvaluationRecord) -> tuple[list[str], list[list[str]]]:
-    """Give header and rows as plain text, for a terminal; the best of a column has a star.
-
-    Returns:
-        The header, and a row for every test set and network.
-    """
-    header = ["Test set", "Network", *(column.title for column in COLUMNS)]
-    rows = [
-        [f"{section.name} (n = {section.n:,})", _name(row), *(_plain(cell) for cell in row.cells)]
-        for section in sections(record)
-        for row in section.rows
-    ]
-    return header, rows
+def value_of(record: EvaluationRecord, set_name: str, network: str | None, key: str) -> float | None:
+    """Look a figure up; None where there is no such network or it was not measured."""
+    scores = record["sets"][set_name]["networks"].get(network or "")
+    found = None if scores is None else scores["figures"].get(key)
+    return None if found is None else found["value"]
 
 
-def markdown_table(record: EvaluationRecord) -> str:
-    """Write the table in Markdown; the best of a column is bold."""
-    lines = [
-        ["Test set", "Network", *(column.title for column in COLUMNS)],
-        ["---", "---", *["---:"] * len(COLUMNS)],
-        *(
-            [_escape(f"{section.name} (n = {section.n:,})"), _escape(_name(row)), *(_bold(cell) for cell in row.cells)]
-            for section in sections(record)
-            for row in section.rows
-        ),
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _rows(record: EvaluationRecord, networks: dict[str, NetworkScores], n: int) -> tuple[Row, ...]:
-    reference = record["reference"]
-    best = {column.key: _best(column, networks, reference) for column in COLUMNS}
-    return tuple(
-        Row(
-            name,
-            name == reference,
-            tuple(_cell(scores[c.key], c, n, name == reference, best[c.key]) for c in COLUMNS),
-        )
-        for name, scores in networks.items()
+def make_cell(found: Measured, style: Style, n: int) -> Cell:
+    """Print a figure that was measured on a set of ``n`` images."""
+    if found["value"] is None:
+        return Cell("no image left", None, n=0, excluded=found["excluded"])
+    low, high = found["low"], found["high"]
+    interval = "" if low is None or high is None else f"{_bare(low, style)} to {_bare(high, style)}"
+    return Cell(
+        format_value(found["value"], style),
+        found["value"],
+        low,
+        high,
+        interval,
+        n=found["n"] if found["n"] != n else None,
+        excluded=found["excluded"],
     )
 
 
-def _best(column: Column, networks: dict[str, NetworkScores], reference: str | None) -> str | None:
-    entries = [scores[column.key] for name, scores in networks.items() if name != reference]
-    values = [entry["value"] for entry in entries if entry is not None and entry["value"] is not None]
-    printed = {format_value(value, column.style) for value in values}
-    return format_value(max(values), column.style) if len(printed) > 1 else None
+def _rows(record: EvaluationRecord, set_name: str, shown: Sequence[Column]) -> tuple[Row, ...]:
+    entry = record["sets"][set_name]
+    roles = {record["reference"]: "reference", record["ceiling"]: "ceiling"}
+    winners = {one.key: best(entry, one.key, students(record)) for one in shown}
+    return tuple(
+        Row(name, roles.get(name, ""), tuple(_cell(record, set_name, name, one, winners[one.key]) for one in shown))
+        for name in entry["networks"]
+    )
 
 
-def _cell(entry: Measured | None, column: Column, n: int, is_reference: bool, best: str | None) -> Cell:
-    if entry is None:
-        itself = is_reference and column.key in ("agreement", "map_cosine")
-        return Cell("–" if itself else NOT_MEASURED, None)
-    if entry["value"] is None:
-        return Cell("no image left", None, n=0)
-    text = format_value(entry["value"], column.style)
-    return Cell(text, entry["value"], text == best and not is_reference, entry["n"] if entry["n"] != n else None)
+def _cell(record: EvaluationRecord, set_name: str, network: str, shown: Column, winner: str | None) -> Cell:
+    entry = record["sets"][set_name]
+    found = entry["networks"][network]["figures"].get(shown.key)
+    if found is None:
+        relative = shown.key in _RELATIVE or MEASURES[shown.key].group == "agreement"
+        return Cell("–" if network == record["reference"] and relative else NOT_MEASURED, None)
+    cell = replace(make_cell(found, shown.style, entry["n"]), best=network == winner)
+    if shown.key != "map_cosine":
+        return cell
+    return replace(
+        cell,
+        floor=value_of(record, set_name, network, "map_cosine_floor"),
+        ceiling=value_of(record, set_name, record["ceiling"], "map_cosine"),
+    )
 
 
-def _name(row: Row) -> str:
-    return f"{row.network} (reference)" if row.is_reference else row.network
-
-
-def _plain(cell: Cell) -> str:
-    return cell.text + (" *" if cell.best else "") + _count(cell)
-
-
-def _bold(cell: Cell) -> str:
-    return (f"**{cell.text}**" if cell.best else cell.text) + _count(cell)
-
-
-def _count(cell: Cell) -> str:
-    return "" if cell.n is None else f" (n = {cell.n:,})"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def _bare(value: float, style: Style) -> str:
+    return format_value(value, style).removesuffix("%")

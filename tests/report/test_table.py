@@ -2,94 +2,147 @@
 
 from __future__ import annotations
 
-from distill.report import markdown_table, table_rows
+from distill.report import EvaluationRecord, markdown_table, table_rows
+from distill.report.all_figures import group_figures
 from distill.report.reading import caveat, read_out
-from distill.report.table import sections
-from tests.report.checks import HOSTILE, make_record
+from distill.report.table import columns, left_out, sections
+from tests.report.checks import HOSTILE, comparison, make_record, measured, renamed
+
+
+def without(*names: str) -> EvaluationRecord:
+    record = make_record()
+    for name in names:
+        del record["networks"][name]
+        for entry in record["sets"].values():
+            del entry["networks"][name]
+            entry["comparisons"] = [c for c in entry["comparisons"] if name not in (c["first"], c["second"])]
+    return record
 
 
 def test_rows() -> None:
     header, rows = table_rows(make_record())
-    assert header == ["Test set", "Network", "Accuracy", "Agreement", "Map cosine", "In object"]
+    assert header == ["Test set", "Network", "Accuracy", "Agreement", "Map cosine", "In object", "Deletion"]
     assert rows[:3] == [
-        ["unbiased (n = 400)", "teacher (reference)", "87.8%", "–", "–", "61.3%"],
-        ["unbiased (n = 400)", "CE", "70.2%", "69.8%", "0.743 (n = 397)", "41.2% *"],
-        ["unbiased (n = 400)", "KD", "82.2% *", "84.8% *", "0.931 * (n = 397)", "38.8%"],
+        ["unbiased (n = 400)", "teacher (reference)", "87.8%", "–", "–", "61.3%", "0.306 (n = 256)"],
+        ["unbiased (n = 400)", "CE", "70.2%", "69.8%", "0.743 (n = 397)", "41.2%", "0.206 (n = 256)"],
+        ["unbiased (n = 400)", "KD", "82.2% *", "84.8% *", "0.931 * (n = 397)", "38.8%", "0.194 * (n = 256)"],
     ]
-    assert rows[3][2:] == ["90.0%", "–", "–", "not measured"]
+    assert rows[3][2:] == ["90.0%", "–", "–", "not measured", "not measured"]
 
 
-def test_equal_figures_have_no_best() -> None:
-    plain = sections(make_record())[1]
-    best = {row.network: [cell.best for cell in row.cells] for row in plain.rows}
-    assert best == {
-        "teacher": [False, False, False, False],
-        "CE": [False, False, False, False],
-        "KD": [False, True, False, False],
-    }
+def test_what_was_measured_nowhere_is_only_named() -> None:
+    assert [column.key for column in columns(make_record())] == [
+        "accuracy",
+        "agreement",
+        "map_cosine",
+        "energy_in_object",
+        "deletion_auc",
+    ]
+    assert left_out(make_record()) == ["ADCC", "Insertion"]
 
 
-def test_a_single_student_is_not_the_best_of_one() -> None:
+def test_where_nothing_was_compared_nobody_is_the_best() -> None:
     record = make_record()
-    for entry in record["sets"].values():
-        del entry["networks"]["CE"]
+    record["sets"]["unbiased"]["comparisons"] = []
     assert not any(cell.best for section in sections(record) for row in section.rows for cell in row.cells)
+
+
+def test_floor_and_ceiling_stand_with_the_cosine() -> None:
+    record = renamed(make_record(), "CE", "second teacher")
+    record["ceiling"] = "second teacher"
+    (teacher, ceiling, student), shown = sections(record)[0].rows, columns(record)
+    assert [row.role for row in (teacher, ceiling, student)] == ["reference", "ceiling", ""]
+    cosine = [column.key for column in shown].index("map_cosine")
+    assert (student.cells[cosine].floor, student.cells[cosine].ceiling) == (0.4375, 0.7431)
+    assert student.cells[0].floor is None
+    assert not any(cell.best for cell in student.cells)  # with the ceiling aside it is alone
 
 
 def test_what_no_image_is_left_for_has_no_figure() -> None:
     record = make_record()
-    record["sets"]["unbiased"]["networks"]["CE"]["map_cosine"] = {"value": None, "n": 0, "excluded": 400}
+    record["sets"]["unbiased"]["networks"]["CE"]["figures"]["map_cosine"] = measured(None, 0, 400)
     assert table_rows(record)[1][1][4] == "no image left (n = 0)"
 
 
-def test_markdown() -> None:
+def test_a_figure_that_a_record_lacks_was_not_measured() -> None:
     record = make_record()
-    record["sets"]["a|b"] = record["sets"].pop("plain")
+    for scores in record["sets"]["plain"]["networks"].values():
+        del scores["figures"]["map_cosine"]
+    assert table_rows(record)[1][4][4] == "not measured"
+
+
+def test_markdown() -> None:
+    record = renamed(make_record(), "plain", "a|b")
     record["sets"]["a|b"]["networks"][HOSTILE] = record["sets"]["a|b"]["networks"].pop("CE")
     lines = markdown_table(record).splitlines()
-    assert lines[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
-    assert lines[4] == "| unbiased (n = 400) | KD | **82.2%** | **84.8%** | **0.931** (n = 397) | 38.8% |"
-    assert lines[7].startswith('| a\\|b (n = 400) | &lt;script>alert("1")&lt;/script> | 70.0% |')
+    assert lines[1] == "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    assert lines[4] == (
+        "| unbiased (n = 400) | KD | **82.2%** (78.2 to 86.2) | **84.8%** (80.8 to 88.8) "
+        "| **0.931** (0.921 to 0.941) (n = 397) | 38.8% (34.8 to 42.8) | **0.194** (0.174 to 0.214) (n = 256) |"
+    )
+    assert lines[7].startswith('| a\\|b (n = 400) | &lt;script>alert("1")&lt;/script> | 70.0% (66.0 to 74.0) |')
 
 
-def test_the_table_is_read_out() -> None:
+def test_every_figure_has_its_group_and_what_was_not_measured_is_named() -> None:
+    groups = group_figures(make_record())
+    answers, agreement = groups[0], groups[1]
+    assert [column.title for column in answers.columns] == ["Accuracy", "Agreement"]
+    assert answers.missing == ("Output KL", "Calibration error")
+    name, n, figures = agreement.sets[0]
+    assert (name, n) == ("unbiased", 400)
+    assert [[cell.text for cell in figure.cells] for figure in figures] == [
+        ["–", "0.743", "0.931"],
+        ["–", "0.438", "0.438"],
+    ]
+    assert [cell.excluded for cell in figures[0].cells] == [0, 3, 3]
+
+
+def test_the_verdict_is_read_out() -> None:
     first, second = read_out(make_record())
     assert first == (
-        "On unbiased (400 images), KD is right most often: on 82.2%, against 70.2% (CE); the teacher on 87.8%. "
-        "Nearest to the teacher’s maps are those of KD: cosine 0.931, against 0.743 (CE). "
-        "Most on the object are the maps of CE: 41.2%, against 38.8% (KD)."
+        "On unbiased (400 images): accuracy is 82.2% for KD, 70.2% for CE and 87.8% for the teacher; "
+        "KD is ahead of CE (+12.0 points, 8.0 to 16.0). "
+        "Agreement with the teacher is 84.8% for KD and 69.8% for CE; KD is ahead of CE (+15.0 points, 11.0 to 19.0). "
+        "The cosine of their maps and the teacher’s is 0.931 for KD and 0.743 for CE "
+        "(maps of other images have 0.438); "
+        "KD is ahead of CE (+0.188, 0.178 to 0.198). "
+        "The share of the map on the object is 41.2% for CE, 38.8% for KD and 61.3% for the teacher; "
+        "between CE and KD (+2.5 points, −1.0 to 6.0) the difference is inside the noise."
     )
-    assert second == "On plain (400 images), all are right equally often, on 70.0%; the teacher on 90.0%."
-
-
-def test_a_small_lead_is_called_small() -> None:
-    record = make_record()
-    record["sets"]["unbiased"]["networks"]["CE"]["accuracy"]["value"] = 0.8
-    # 1.96 sqrt((0.8225 x 0.1775 + 0.8 x 0.2) / 400) = 0.0542
-    assert "The lead of 2.2 points over CE is within what this many images can tell (±5.4)." in read_out(record)[0]
-
-
-def test_one_student_is_read_out() -> None:
-    record = make_record()
-    for entry in record["sets"].values():
-        del entry["networks"]["CE"]
-    assert read_out(record)[0] == (
-        "On unbiased (400 images), KD is right on 82.2%, the teacher on 87.8%. "
-        "The cosine of its maps and the teacher’s is 0.931. The share of its map on the object is 38.8%."
+    assert second.startswith(
+        "On plain (400 images): accuracy is 70.0% for CE, 70.0% for KD and 90.0% for the teacher; "
+        "CE was not compared with KD. "
     )
+    assert "ahead" not in second
 
 
-def test_a_network_alone_is_read_out() -> None:
+def test_a_small_lead_is_called_noise() -> None:
     record = make_record()
-    for entry in record["sets"].values():
-        del entry["networks"]["CE"], entry["networks"]["KD"]
-    assert read_out(record)[1] == (
-        "On plain (400 images), the teacher is right on 90.0%; there is no other network to compare."
+    record["sets"]["unbiased"]["comparisons"][0] = comparison("accuracy", "KD", "CE", 0.12, 0.04, 0.051)
+    assert "between KD and CE (+12.0 points, 8.0 to 16.0) the difference is inside the noise" in read_out(record)[0]
+
+
+def test_the_ceiling_is_read_out() -> None:
+    record = make_record()
+    record["ceiling"] = "CE"
+    assert (
+        "is 0.931 for KD (maps of other images have 0.438 and CE, the second training of the reference, 0.743)."
+        in read_out(record)[0]
     )
 
 
-def test_the_caveat_says_n_and_one_seed() -> None:
-    text = caveat(make_record())  # 1.96 sqrt(0.7 x 0.3 / 400) = 0.0449
-    assert "one seed" in text
-    assert "400 images" in text
-    assert "±4.5 points" in text
+def test_one_student_and_a_network_alone_are_read_out() -> None:
+    assert read_out(without("CE"))[1] == (
+        "On plain (400 images): accuracy is 70.0% for KD and 90.0% for the teacher. "
+        "Agreement with the teacher is 75.0% for KD. "
+        "The cosine of their maps and the teacher’s is 0.800 for KD (maps of other images have 0.438)."
+    )
+    assert read_out(without("CE", "KD"))[1] == "On plain (400 images): accuracy is 90.0% for the teacher."
+
+
+def test_the_caveat_says_what_intervals_are_about_and_one_seed() -> None:
+    record = make_record()
+    assert "one seed" in caveat(record)
+    assert "below 0.05 after Holm’s correction" in caveat(record)
+    record["sets"]["unbiased"]["comparisons"] = []
+    assert "No two networks were compared." in caveat(record)

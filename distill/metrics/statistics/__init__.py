@@ -1,0 +1,20 @@
+"""Statistics of figures: intervals, paired comparisons over images and over seeds, and how many seeds are needed.
+
+Numpy in, plain numbers out. NaN says that an image or a seed has no score: it is left out and counted.
+"""
+
+from distill.metrics.statistics.comparison import Comparison, compare_images, compare_many, compare_seeds
+from distill.metrics.statistics.intervals import Interval, bootstrap_means, mean_interval
+from distill.metrics.statistics.significance import holm, seeds_needed
+
+__all__ = [
+    "Comparison",
+    "Interval",
+    "bootstrap_means",
+    "compare_images",
+    "compare_many",
+    "compare_seeds",
+    "holm",
+    "mean_interval",
+    "seeds_needed",
+]
