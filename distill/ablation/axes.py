@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distill.ablation.records import AblationRecord
 from distill.ablation.series import Plot, Series, drawn_mean, label, scaled, word
 from distill.ablation.summary import Summary, Trials, measure_of, values_by_seed
 
@@ -14,29 +15,43 @@ from distill.ablation.summary import Summary, Trials, measure_of, values_by_seed
 _WIDE = 8.0
 
 
-def axis_plot(summary: Summary, trials: Trials, metric: str, key: str) -> Plot | None:
+def axis_plot(record: AblationRecord, summary: Summary, trials: Trials, metric: str, key: str) -> Plot | None:
     """Draw a figure against the values of a key.
 
     Convention:
-        - Numbers stand where they lie, in logarithms if they span a factor of 8; other values side by side.
+        - Keys whose values move along together are one axis, which is drawn for the first of them.
+        - Numbers stand where they lie, in logarithms if they span a factor of 8; other values, and numbers of such a
+          span with a zero among them, stand side by side.
+
+    Args:
+        record: For its axes.
+        summary: Means and intervals.
+        trials: Single seeds.
+        metric: The figure.
+        key: The axis.
 
     Returns:
         The drawing; None where no two rows differ in this key alone.
     """
+    settings = {row: next((trial["settings"] for trial in own.values()), {}) for row, own in trials.items()}
+    together = _together(key, list(record["axes"]), list(settings.values()))
+    if together[0] != key:
+        return None
     groups: dict[str, list[tuple[Any, str]]] = {}
     for row in summary["rows"]:
-        settings = next((trial["settings"] for trial in trials[row].values()), {})
-        if key in settings:
-            others = json.dumps({k: v for k, v in settings.items() if k != key}, sort_keys=True, default=str)
-            groups.setdefault(others, []).append((settings[key], row))
+        if key in settings[row]:
+            others = {name: value for name, value in settings[row].items() if name not in together}
+            same = json.dumps(others, sort_keys=True, default=str)
+            groups.setdefault(same, []).append((settings[row][key], row))
     lines = [line for line in groups.values() if len({word(value) for value, _ in line}) > 1]
     if not lines:
         return None
     values = _ordered([value for line in lines for value, _ in line])
-    numeric = all(type(value) in (int, float) for value in values)
+    wide = _is_wide(values)
+    numeric = _numbers(values) and not (wide and min(values) <= 0)
     at = {word(value): float(value) if numeric else float(i) for i, value in enumerate(values)}
     title = f"{measure_of(metric).title} by {key}, {metric.rpartition('/')[0]}"
-    series = tuple(_line(summary, trials, metric, line, at, key) for line in lines)
+    series = tuple(_line(summary, trials, metric, line, at, together) for line in lines)
     return Plot(
         "axis",
         f"axis-{key}-{metric}",
@@ -46,12 +61,17 @@ def axis_plot(summary: Summary, trials: Trials, metric: str, key: str) -> Plot |
         series,
         {at[word(value)]: word(value) for value in values},
         f"{title}. " + "; ".join(_spoken(one, at) for one in series),
-        logarithmic=numeric and min(values) > 0 and max(values) / min(values) >= _WIDE,
+        logarithmic=numeric and wide,
     )
 
 
 def _line(
-    summary: Summary, trials: Trials, metric: str, line: Sequence[tuple[Any, str]], at: Mapping[str, float], key: str
+    summary: Summary,
+    trials: Trials,
+    metric: str,
+    line: Sequence[tuple[Any, str]],
+    at: Mapping[str, float],
+    keys: Sequence[str],
 ) -> Series:
     means, dots = [], []
     for value, row in line:
@@ -59,15 +79,24 @@ def _line(
         if (mean := drawn_mean(metric, figure, at=x, flat=False)) is not None:
             means.append(mean)
         dots += [(x, scaled(metric, found)) for found in values_by_seed(trials[row], metric).values()]
-    value, row = line[0]
-    name = ", ".join(part for part in row.split(", ") if not _says(part, key, value))
+    name = ", ".join(part for part in line[0][1].split(", ") if not any(_says(part, key) for key in keys))
     return Series(name, tuple(sorted(means, key=lambda mean: mean.x)), tuple(dots))
 
 
-def _says(part: str, key: str, value: Any) -> bool:
-    """Tell whether a part of a row's name is the value of a key, by its last parts."""
-    name, mark, text = part.partition("=")
-    return bool(mark) and text in (word(value), str(value)) and f".{key}".endswith(f".{name}")
+def _says(part: str, key: str) -> bool:
+    """Tell whether a part of a row's name is the value of a key, which is named by its last parts."""
+    name, mark, _ = part.partition("=")
+    return bool(mark) and f".{key}".endswith(f".{name}")
+
+
+def _together(key: str, axes: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Give the axes that tell rows apart just as this one does, itself among them."""
+
+    def parts(axis: str) -> list[int]:
+        values = [word(own.get(axis)) for own in settings]
+        return [values.index(value) for value in values]
+
+    return [axis for axis in axes if parts(axis) == parts(key)]
 
 
 def _spoken(series: Series, at: Mapping[str, float]) -> str:
@@ -79,4 +108,14 @@ def _spoken(series: Series, at: Mapping[str, float]) -> str:
 def _ordered(values: Sequence[Any]) -> list[Any]:
     """List values once, numbers in rising order, others as they come."""
     unique = list({word(value): value for value in values}.values())
-    return sorted(unique) if all(type(value) in (int, float) and math.isfinite(value) for value in unique) else unique
+    return sorted(unique) if _numbers(unique) else unique
+
+
+def _numbers(values: Sequence[Any]) -> bool:
+    return all(type(value) in (int, float) and math.isfinite(value) for value in values)
+
+
+def _is_wide(values: Sequence[Any]) -> bool:
+    """Tell whether numbers span more than can be seen on a plain scale."""
+    above = [value for value in values if value > 0] if _numbers(values) else []
+    return bool(above) and max(above) / min(above) >= _WIDE

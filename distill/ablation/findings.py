@@ -1,4 +1,4 @@
-"""One figure of all rows -> its mean for each, the difference from the baseline, and what may be claimed of it."""
+"""One figure of all rows -> its mean for each, the difference from its baseline, and what may be claimed of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Spread(TypedDict):
 
 
 class Difference(TypedDict):
-    """A row less the baseline, seed by seed.
+    """A row less its baseline, seed by seed.
 
     ``n`` counts the pairs, ``unpaired`` the seeds for which one of the two has no figure. ``p`` is of the paired
     t-test, ``p_holm`` the same after Holm's correction over the rows of this figure, ``effect`` the mean divided by the
@@ -55,8 +55,10 @@ class Finding(TypedDict):
     verdict: Verdict
 
 
-def compare_rows(rows: Mapping[str, Mapping[int, float]], *, baseline: str, better: Better) -> dict[str, Finding]:
-    """Compare every row with the baseline, paired by seed.
+def compare_rows(
+    rows: Mapping[str, Mapping[int, float]], *, baselines: Mapping[str, str], better: Better
+) -> dict[str, Finding]:
+    """Compare every row with its baseline, paired by seed.
 
     Convention:
         - A difference is claimed where Holm's p over all rows is below 0.05. All else is inside the noise, or rests on
@@ -64,10 +66,10 @@ def compare_rows(rows: Mapping[str, Mapping[int, float]], *, baseline: str, bett
 
     Args:
         rows: The figure by row and seed.
-        baseline: The row that the others are compared with.
+        baselines: For every row the one that it is compared with; itself for a baseline.
         better: Which direction is better; a claimed difference of a figure that has none is called different.
     """
-    differences = {row: _difference(own, rows[baseline]) for row, own in rows.items() if row != baseline}
+    differences = {row: _difference(own, rows[baselines[row]]) for row, own in rows.items() if row != baselines[row]}
     ps = [math.nan if one["p"] is None else one["p"] for one in differences.values()]
     for one, p in zip(differences.values(), holm(ps), strict=True):
         one["p_holm"] = _plain(p)
@@ -75,7 +77,7 @@ def compare_rows(rows: Mapping[str, Mapping[int, float]], *, baseline: str, bett
         row: {
             "figure": _spread([own[seed] for seed in sorted(own)]),
             "difference": differences.get(row),
-            "verdict": "baseline" if row == baseline else _verdict(differences[row], better),
+            "verdict": _verdict(differences[row], better) if row in differences else "baseline",
         }
         for row, own in rows.items()
     }

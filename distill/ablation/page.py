@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.ablation.as_text import csv_table, markdown_table
 from distill.ablation.drawing import draw
 from distill.ablation.numbers import format_value
 from distill.ablation.pictures import save_plots
@@ -14,17 +15,7 @@ from distill.ablation.plots import make_plots
 from distill.ablation.records import AblationRecord
 from distill.ablation.sentences import read_out
 from distill.ablation.summary import Summary, measure_of, sort_trials, summarise
-from distill.ablation.table import (
-    CLAIMS,
-    COLUMNS,
-    csv_table,
-    differences,
-    heading,
-    legend,
-    markdown_table,
-    sections,
-    warning,
-)
+from distill.ablation.table import CLAIMS, columns, differences, heading, legend, sections, target, warning
 from distill.report import Facts
 from distill.report.templating import environment, policy_hash, write_page
 
@@ -105,7 +96,8 @@ def write_ablation(
         legend=legend(summary),
         measures=_measures(summary),
         drawings=[draw(plot) for plot in make_plots(record, summary)],
-        columns=COLUMNS,
+        target=target(summary),
+        columns=columns(summary),
         details=[(heading(metric), differences(summary, metric)) for metric in summary["metrics"]],
         metrics=[heading(metric) for metric in summary["metrics"]],
         done=[trial for trial in trials if trial.reason is None],

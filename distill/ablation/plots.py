@@ -31,7 +31,7 @@ def make_plots(record: AblationRecord, summary: Summary) -> list[Plot]:
     for where, metrics in by_set.items():
         accuracy = f"{where}/accuracy"
         main = accuracy if accuracy in metrics else metrics[0]
-        found = (axis_plot(summary, trials, main, key) for key in record["axes"])
+        found = (axis_plot(record, summary, trials, main, key) for key in record["axes"])
         plots += [plot for plot in found if plot is not None]
         if main == accuracy:
             others = [f"{where}/{figure}" for figure in _AGAINST]
@@ -60,7 +60,7 @@ def _rows(summary: Summary, trials: Trials, metric: str) -> Plot:
         (Series("", tuple(means), tuple(dots)),),
         dict(enumerate(summary["rows"])),
         f"{title}. Means: {', '.join(words)}",
-        None if baseline is None else scaled(metric, baseline),
+        None if baseline is None or summary["within"] else scaled(metric, baseline),
     )
 
 

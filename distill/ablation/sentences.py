@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from distill.ablation.findings import Verdict
 from distill.ablation.numbers import format_difference, format_p
 from distill.ablation.summary import Summary, measure_of
-from distill.ablation.table import CLAIMS, warning
+from distill.ablation.table import CLAIMS, target, warning
 
 
 def read_out(summary: Summary) -> list[str]:
@@ -28,7 +28,7 @@ def _count(summary: Summary) -> str:
 def _read(summary: Summary, metric: str) -> str:
     where, _, _ = metric.rpartition("/")
     title = measure_of(metric).title
-    head = f"{title} ({where}), against {summary['baseline']}:"
+    head = f"{title} ({where}), against {target(summary)}:"
     by_verdict: dict[Verdict, list[str]] = {}
     for row, found in summary["findings"][metric].items():
         by_verdict.setdefault(found["verdict"], []).append(row)

@@ -1,4 +1,4 @@
-"""Trials -> what they say: every figure of every row, and its difference from the baseline."""
+"""Trials -> what they say: every figure of every row, and its difference from its baseline."""
 
 from __future__ import annotations
 
@@ -37,11 +37,17 @@ class RowTrials(TypedDict):
 
 
 class Summary(TypedDict):
-    """What an ablation says; ``findings`` by figure, as SET/figure, and by row."""
+    """What an ablation says.
+
+    ``baselines`` has for every row the one that it is compared with, and ``within`` the axes on which the two are the
+    same, where there is more than one baseline. ``findings`` are by figure, as SET/figure, and by row.
+    """
 
     format: Literal[1]
     name: str
     baseline: str
+    baselines: dict[str, str]
+    within: list[str]
     rows: list[str]
     seeds: list[int]
     metrics: list[str]
@@ -51,10 +57,12 @@ class Summary(TypedDict):
 
 
 def summarise(record: AblationRecord) -> Summary:
-    """Compare every row with the baseline, paired by seed.
+    """Compare every row with its baseline, paired by seed.
 
     Convention:
         - Figures are in the units of the record: an accuracy is a share, and so is its difference.
+        - A row is compared with the baseline; where named rows are multiplied by a grid, with the baseline's row at the
+          same place of the grid.
         - What is better is said by :data:`distill.measures.MEASURES`.
         - Pairs with a missing partner are left out and counted.
         - With fewer than 8 finished seeds of any row, the whole is exploratory.
@@ -70,12 +78,15 @@ def summarise(record: AblationRecord) -> Summary:
         ValueError: if the baseline or a figure is unknown, or a trial is no part of the ablation or comes twice.
     """
     trials = sort_trials(record)
+    baselines = find_baselines(record, trials)
     rows = {name: _row_trials(own, record["seeds"]) for name, own in trials.items()}
     fewest = min(row["done"] for row in rows.values())
     return {
         "format": FORMAT,
         "name": record["name"],
         "baseline": record["baseline"],
+        "baselines": baselines,
+        "within": list(record["axes"]) if len(set(baselines.values())) > 1 else [],
         "rows": list(record["rows"]),
         "seeds": sorted(record["seeds"]),
         "metrics": list(record["metrics"]),
@@ -84,7 +95,7 @@ def summarise(record: AblationRecord) -> Summary:
         "findings": {
             metric: compare_rows(
                 {row: values_by_seed(own, metric) for row, own in trials.items()},
-                baseline=record["baseline"],
+                baselines=baselines,
                 better=measure_of(metric).better,
             )
             for metric in record["metrics"]
@@ -124,6 +135,19 @@ def values_by_seed(trials: Mapping[int, TrialResult], metric: str) -> dict[int, 
     """Give a figure of one row's finished trials; a seed without it is left out."""
     found = {seed: trial["figures"].get(metric) for seed, trial in trials.items() if trial["state"] == "done"}
     return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def find_baselines(record: AblationRecord, trials: Trials) -> dict[str, str]:
+    """Give for every row the one that it is compared with; see :func:`summarise`."""
+    settings = {row: next((trial["settings"] for trial in own.values()), {}) for row, own in trials.items()}
+    named, places = {}, {}
+    for row, own in settings.items():
+        named[row] = {key: value for key, value in own.items() if key not in record["axes"]}
+        places[row] = {key: value for key, value in own.items() if key in record["axes"]}
+    alike = [row for row in trials if named[row] == named[record["baseline"]]]
+    if len(alike) == len(trials):
+        return dict.fromkeys(trials, record["baseline"])
+    return {row: next((one for one in alike if places[one] == places[row]), record["baseline"]) for row in trials}
 
 
 def _row_trials(trials: Mapping[int, TrialResult], seeds: list[int]) -> RowTrials:

@@ -1,12 +1,10 @@
-"""A summary as tables of text, the same for the terminal, for Markdown and for the page."""
+"""A summary as rows of cells, the same for Markdown and for the page."""
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 
-from distill.ablation.findings import Difference, Finding, Spread, Verdict
+from distill.ablation.findings import Finding, Verdict
 from distill.ablation.numbers import format_difference, format_effect, format_p, format_value, format_width
 from distill.ablation.summary import ENOUGH_SEEDS, Summary, measure_of
 from distill.measures import Style
@@ -14,9 +12,8 @@ from distill.measures import Style
 NONE = "–"
 #: What is said of a row where it stands out; a row without such a word is inside the noise.
 CLAIMS: tuple[Verdict, ...] = ("better", "worse", "different")
-#: Heading of every column of the table of differences.
-COLUMNS = (
-    "Row",
+#: Headings of the table of differences after the row and, where there are several, its baseline.
+_COLUMNS = (
     "Pairs",
     "Mean",
     "Deviation",
@@ -44,6 +41,7 @@ class Line:
     """One row of the table on one test set."""
 
     row: str
+    is_baseline: bool
     seeds: int
     cells: tuple[Cell | None, ...]
 
@@ -63,17 +61,27 @@ def sections(summary: Summary) -> list[Section]:
     for name in dict.fromkeys(metric.rpartition("/")[0] for metric in summary["metrics"]):
         metrics = [metric for metric in summary["metrics"] if metric.rpartition("/")[0] == name]
         lines = tuple(
-            Line(row, summary["trials"][row]["done"], tuple(_cell(summary, metric, row) for metric in metrics))
+            Line(
+                row,
+                summary["baselines"][row] == row,
+                summary["trials"][row]["done"],
+                tuple(_cell(summary, metric, row) for metric in metrics),
+            )
             for row in summary["rows"]
         )
         found.append(Section(name, tuple(measure_of(metric).title for metric in metrics), lines))
     return found
 
 
+def columns(summary: Summary) -> tuple[str, ...]:
+    """Give the headings of the table of differences."""
+    return ("Row", *(("Baseline",) if summary["within"] else ()), *_COLUMNS)
+
+
 def differences(summary: Summary, metric: str) -> list[tuple[str, ...]]:
-    """Lay one figure out with all that is known of it, a line for every row; see ``COLUMNS``."""
+    """Lay one figure out with all that is known of it, a line for every row; see :func:`columns`."""
     style = measure_of(metric).style
-    return [(row, *_details(summary["findings"][metric][row], style)) for row in summary["rows"]]
+    return [(*_names(summary, row), *_details(summary["findings"][metric][row], style)) for row in summary["rows"]]
 
 
 def heading(metric: str) -> str:
@@ -97,10 +105,17 @@ def warning(summary: Summary) -> str:
     )
 
 
+def target(summary: Summary) -> str:
+    """Say what rows are compared with."""
+    if not summary["within"]:
+        return summary["baseline"]
+    return f"the baseline of the same {' and '.join(key.rpartition('.')[2] for key in summary['within'])}"
+
+
 def legend(summary: Summary) -> str:
     """Say how to read the tables."""
     return (
-        f"Mean over seeds ± half of its 95 % interval (t). Better, worse: the difference from {summary['baseline']}, "
+        f"Mean over seeds ± half of its 95 % interval (t). Better, worse: the difference from {target(summary)}, "
         "paired by seed, has p < 0.05 in a paired t-test after Holm's correction over the rows; all else is inside the "
         "noise."
     )
@@ -117,42 +132,6 @@ def unfinished(summary: Summary) -> list[str]:
     return found
 
 
-def markdown_table(summary: Summary) -> str:
-    """Write the summary in Markdown: the means of every test set, then the differences of every figure."""
-    blocks = [f"**{warning(summary)}**"] if summary["exploratory"] else []
-    mark = " (exploratory)" if summary["exploratory"] else ""
-    for section in sections(summary):
-        lines = [
-            (line.row, str(line.seeds), *(NONE if cell is None else _bold(cell) for cell in line.cells))
-            for line in section.lines
-        ]
-        blocks.append(_grid((section.name + mark, "Seeds", *section.titles), lines))
-    blocks.append(_escape(legend(summary)))
-    for metric in summary["metrics"]:
-        blocks.append(_grid((heading(metric) + mark, *COLUMNS[1:]), differences(summary, metric)))
-    if left := unfinished(summary):
-        blocks.append("Without a result: " + _escape("; ".join(left)) + ".")
-    return "\n\n".join(blocks) + "\n"
-
-
-def csv_table(summary: Summary) -> str:
-    """Write every number of the summary, a line for every figure and row, in the units of the record."""
-    spread, difference = list(Spread.__annotations__), list(Difference.__annotations__)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    head = [f"difference_{key}" if key in spread else key for key in difference]
-    writer.writerow(["set", "figure", "row", *spread, *head, "verdict", "exploratory"])
-    for metric, rows in summary["findings"].items():
-        where, _, figure = metric.rpartition("/")
-        for row in summary["rows"]:
-            found = rows[row]
-            numbers = [found["figure"][key] for key in spread]  # type: ignore[literal-required]
-            compared = [(found["difference"] or {}).get(key) for key in difference]
-            shown = [_raw(value) for value in (*numbers, *compared)]
-            writer.writerow([where, figure, row, *shown, found["verdict"], str(summary["exploratory"]).lower()])
-    return text.getvalue()
-
-
 def _cell(summary: Summary, metric: str, row: str) -> Cell | None:
     found, style = summary["findings"][metric][row], measure_of(metric).style
     figure = found["figure"]
@@ -161,6 +140,10 @@ def _cell(summary: Summary, metric: str, row: str) -> Cell | None:
     half = "" if figure["high"] is None else f"± {format_width(figure['high'] - figure['mean'], style)}"
     n = figure["n"] if figure["n"] != summary["trials"][row]["done"] else None
     return Cell(format_value(figure["mean"], style), half, found["verdict"], n)
+
+
+def _names(summary: Summary, row: str) -> tuple[str, ...]:
+    return (row, summary["baselines"][row]) if summary["within"] else (row,)
 
 
 def _details(found: Finding, style: Style) -> tuple[str, ...]:
@@ -186,22 +169,3 @@ def _details(found: Finding, style: Style) -> tuple[str, ...]:
         NONE if needed is None else f"{needed:,}",
         found["verdict"],
     )
-
-
-def _bold(cell: Cell) -> str:
-    claim = f" **{cell.verdict}**" if cell.verdict in CLAIMS else ""
-    count = "" if cell.n is None else f" (n = {cell.n})"
-    return f"{cell.text} {cell.spread}".strip() + claim + count
-
-
-def _grid(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
-    rows = [header, ("---", *["---:"] * (len(header) - 1)), *lines]
-    return "\n".join("| " + " | ".join(_escape(text) for text in row) + " |" for row in rows)
-
-
-def _raw(value: float | int | None) -> str:
-    return "" if value is None else f"{value:.9g}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
