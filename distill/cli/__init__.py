@@ -140,6 +140,19 @@ def cache(arguments: ConfigAndPairs) -> None:
     run(arguments)
 
 
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN_OR_ABLATION", help="Folder of a measured run or an ablation.")],
+) -> None:
+    """Write the page of a run or an ablation again, from what was measured.
+
+    Reads evaluation.json or ablation.json; of an ablation the tables and drawings are made again as well.
+    """
+    from distill.cli.report import run
+
+    run(folder)
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar="models|datasets|terms|methods|metrics", help="What to list.")],
