@@ -19,9 +19,9 @@ class TrialResult(TypedDict):
     """One row under one seed.
 
     ``settings`` are the dotted keys in which the run differs from the base, and those of every axis. ``figures`` are
-    named ``SET/figure`` with the names of :data:`distill.measures.MEASURES`, measured on the test split with the weights
-    that were selected on the validation split; ``validation/accuracy`` is theirs there. Null is "not measured". A run
-    that failed has no figures and a reason.
+    named ``SET/figure`` with the names of :data:`distill.measures.MEASURES`, measured on the test split with the
+    weights that were selected on the validation split; ``validation/accuracy`` is theirs there. Null is "not measured".
+    A run that failed has no figures and a reason.
     """
 
     format: Literal[1]
