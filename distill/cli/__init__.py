@@ -130,6 +130,30 @@ def evaluate(
 
 
 @app.command()
+def ablate(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="ABLATION [key=value ...]", help="An ablation file, then single keys of it."),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs and what is left of them, estimate the time, and stop.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Run more than `max_runs` runs.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace runs of another configuration in the folders of these.")
+    ] = False,
+) -> None:
+    """Run a grid of differences under several seeds, and compare the rows.
+
+    The same command again goes on where it stopped; a run whose result is known is never run twice. Writes
+    ablation.json, table.md, table.csv and report.html.
+    """
+    from distill.cli.ablate import run
+
+    run(arguments, dry_run=dry_run, yes=yes, overwrite=overwrite)
+
+
+@app.command()
 def cache(arguments: ConfigAndPairs) -> None:
     """Compute the teacher's answers for every view that training will meet, ahead of the runs that share them.
 
