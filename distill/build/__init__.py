@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 
 from distill.build.caching import add_cache, cache_folder
 from distill.build.checks import check_monitor, check_trainer_keys, try_step
-from distill.build.networks import build_student, build_teacher
+from distill.build.networks import build_student, build_teacher, load_teacher
 from distill.build.terms import build_module
 from distill.cache import Need
 from distill.config import Config, DataSection, load
@@ -29,8 +29,10 @@ __all__ = [
     "build_teacher",
     "build_views",
     "cache_folder",
+    "check_trainer_keys",
     "load_config",
     "load_images",
+    "load_teacher",
     "run_identity",
 ]
 

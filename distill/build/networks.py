@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from distill.config import Config, LayeredTerm, load
+from distill.config import Config, LayeredTerm, TeacherSection, load
 from distill.data import ImageSet, channel_statistics
 from distill.errors import InputError
 from distill.models import StagedNetwork, create_model, load_network
@@ -33,20 +33,13 @@ def build_teacher(config: Config, train: ImageSet) -> FrozenTeacher | None:
     section = config.teacher
     if section is None:
         return None
-    channels = train.images.shape[1]
-    network = load_network(
-        section.checkpoint,
-        name=section.name,
-        num_classes=len(train.classes),
-        in_channels=channels,
-        normalisation=section.normalisation.model_dump() if section.normalisation else None,
-        options=section.options,
-    )
+    network = load_teacher(section, train)
     if network.spec.num_classes != len(train.classes):
         raise InputError(
             f"the teacher has {network.spec.num_classes} classes, but {config.data.name} has {len(train.classes)}; "
             "teacher and student must tell the same classes apart."
         )
+    channels = train.images.shape[1]
     if network.spec.in_channels != channels:
         raise InputError(
             f"the teacher takes {network.spec.in_channels} channels, but {config.data.name} has {channels}."
@@ -55,6 +48,18 @@ def build_teacher(config: Config, train: ImageSet) -> FrozenTeacher | None:
     terms = [t for t in config.objective.values() if isinstance(t, LayeredTerm)]
     layers = {term.layer_of_teacher(layer) for term in terms for layer in term.layers}
     return FrozenTeacher(network, layers=layers, compile=section.compile)
+
+
+def load_teacher(section: TeacherSection, data: ImageSet) -> StagedNetwork:
+    """Load the network that a section names, as one for the classes and channels of a data set."""
+    return load_network(
+        section.checkpoint,
+        name=section.name,
+        num_classes=len(data.classes),
+        in_channels=data.images.shape[1],
+        normalisation=section.normalisation.model_dump() if section.normalisation else None,
+        options=section.options,
+    )
 
 
 def _keep_validation_unseen(config: Config, teacher: Path) -> None:

@@ -192,6 +192,30 @@ def export(
 
 
 @app.command()
+def ablate(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="ABLATION [key=value ...]", help="An ablation file, then single keys of it."),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs and what is left of them, estimate the time, and stop.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Run more than `max_runs` runs.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace runs of another configuration in the folders of these.")
+    ] = False,
+) -> None:
+    """Run a grid of differences under several seeds, and compare the rows.
+
+    The same command again goes on where it stopped; a run whose result is known is never run twice. Writes
+    ablation.json, table.md, table.csv and report.html.
+    """
+    from distill.cli.ablate import run
+
+    run(arguments, dry_run=dry_run, yes=yes, overwrite=overwrite)
+
+
+@app.command()
 def cache(arguments: ConfigAndPairs) -> None:
     """Compute the teacher's answers for every view that training will meet, ahead of the runs that share them.
 
@@ -200,6 +224,19 @@ def cache(arguments: ConfigAndPairs) -> None:
     from distill.cli.cache import run
 
     run(arguments)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN_OR_ABLATION", help="Folder of a measured run or an ablation.")],
+) -> None:
+    """Write the page of a run or an ablation again, from what was measured.
+
+    Reads evaluation.json or ablation.json; of an ablation the tables and drawings are made again as well.
+    """
+    from distill.cli.report import run
+
+    run(folder)
 
 
 @app.command("list")

@@ -1,7 +1,7 @@
 """Configuration: YAML -> typed records. Knows no torch; networks and data sets are looked up when they are built."""
 
 from distill.config.identity import identity
-from distill.config.loading import load, merge
+from distill.config.loading import load, merge, told, validate
 from distill.config.sections import (
     AnyTerm,
     AttentionTransferTerm,
@@ -43,4 +43,6 @@ __all__ = [
     "identity",
     "load",
     "merge",
+    "told",
+    "validate",
 ]

@@ -44,16 +44,35 @@ def load(
           optimizer.lr: input should be greater than 0, got -1
           studnet: unknown key; did you mean 'student'?
     """
-    merged = merge(paths, overrides)
+    config, mistakes = validate(merge(paths, overrides), check=check)
+    if config is None:
+        raise InputError(told(mistakes, "the configuration"))
+    return config
+
+
+def validate(
+    merged: Mapping[str, Any], *, check: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
+) -> tuple[Config | None, list[str]]:
+    """Check merged values: give the configuration, or every mistake in it.
+
+    Example:
+        >>> validate({"seed": 1})[0].seed
+        1
+        >>> validate({"optimizer": {"lr": -1}})
+        (None, ['optimizer.lr: input should be greater than 0, got -1'])
+    """
     mistakes = list(check(merged)) if check else []
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        mistakes = [explain(item) for item in error.errors()] + mistakes
-    if mistakes:
-        count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise InputError(f"{count} in the configuration:\n  " + "\n  ".join(sorted(mistakes)))
-    return config
+        return None, [explain(item) for item in error.errors()] + mistakes
+    return (None, mistakes) if mistakes else (config, [])
+
+
+def told(mistakes: Sequence[str], where: str) -> str:
+    """Word all mistakes as one message."""
+    count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+    return f"{count} in {where}:\n  " + "\n  ".join(sorted(mistakes))
 
 
 def merge(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from pydantic import BaseModel
 from distill.config.sections import AnyTerm, Config, Section, Term
 
 
-def explain(item: Any) -> str:
-    """Word one error of the validation."""
+def explain(item: Any, *, record: type[BaseModel] = Config) -> str:
+    """Word one error of the validation of a record."""
     path = _path(item["loc"])
     where = ".".join(path)
     if item["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_suggest(path[-1], _fields(path[:-1]))}"
+        return f"{where}: unknown key{_suggest(path[-1], _fields(record, path[:-1]))}"
     if item["type"] == "union_tag_invalid":
         known = list(_terms())
         got = item["ctx"]["tag"]
@@ -37,9 +37,9 @@ def _path(loc: Sequence[int | str]) -> list[str]:
     return path
 
 
-def _fields(path: Sequence[str]) -> list[str]:
+def _fields(record: type[BaseModel], path: Sequence[str]) -> list[str]:
     """List the keys that a section takes."""
-    model: Any = Config
+    model: Any = record
     for i, part in enumerate(path):
         if path[0] == "objective" and i == 1:
             model = _terms().get(part, Term)

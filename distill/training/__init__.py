@@ -1,5 +1,6 @@
 """Training: one module, one run, one directory."""
 
+from distill.training.callbacks import InterruptError
 from distill.training.directory import RunDirectory
 from distill.training.fit import check_trainer, fit, make_trainer_for_inference
 from distill.training.module import DistillationModule
@@ -9,6 +10,7 @@ from distill.training.teacher import FrozenTeacher
 __all__ = [
     "DistillationModule",
     "FrozenTeacher",
+    "InterruptError",
     "Optimisation",
     "RunDirectory",
     "check_trainer",

@@ -1,0 +1,108 @@
+"""Trials on Ray: it schedules, places, and starts again what was lost with its worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distill.ablation.executor import Ended, Task, parcel, perform
+from distill.ablation.local import THREADS, print_to
+from distill.errors import InputError
+
+_PATIENCE = 60.0
+
+
+class RayExecutor:
+    """Hand trials to Ray, on this machine by itself or on a cluster.
+
+    Convention:
+        - Folders of runs lie where all machines see them; a log that the driver cannot see comes back with the result.
+        - Ray's dashboard and usage reports are off.
+
+    Args:
+        processes: Trials at a time on this machine by itself; a cluster holds as many as it has room for.
+        threads: Processors and threads of each; on a cluster 1 if left out.
+        gpus: Graphics processors of each; 1 if left out and there are any.
+        address: Of a cluster.
+        retries: How often a trial is tried again whose worker was lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        processes: int,
+        threads: int | None = None,
+        gpus: float | None = None,
+        address: str | None = None,
+        retries: int = 1,
+    ) -> None:
+        self.processes, self.gpus, self.address, self.retries = processes, gpus, address, retries
+        self.threads = threads or (1 if address else max(1, (os.cpu_count() or 1) // processes))
+
+    def run(self, tasks: Sequence[Task], work: Callable[[Any], Any]) -> Generator[Ended, None, None]:
+        """Carry out trials; see :class:`distill.ablation.executor.Executor`."""
+        ray = _import_ray()
+        with self._connected(ray):
+            gpus = self.gpus if self.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+            remote = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=self.retries)(_perform)
+            waiting = {remote.remote(parcel(task, work), str(task.log)): task for task in tasks}
+            try:
+                while waiting:
+                    (ready,), _ = ray.wait(list(waiting))
+                    yield _hear(ray, ready, waiting.pop(ready))
+            finally:
+                for reference in waiting:
+                    ray.cancel(reference)
+                if waiting:
+                    ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE)
+
+    @contextmanager
+    def _connected(self, ray: Any) -> Iterator[None]:
+        where = {"address": self.address} if self.address else {"num_cpus": self.processes * self.threads}
+        environment = {"env_vars": dict.fromkeys(THREADS, str(self.threads))}
+        quiet = {"include_dashboard": False} if not self.address else {}
+        try:
+            ray.init(**where, **quiet, runtime_env=environment, log_to_driver=False, logging_level="warning")
+        except ConnectionError as error:
+            raise InputError(f"executor.address: no Ray cluster answers at {self.address!r}: {error}") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(
+            'executor.name=ray needs Ray: pip install "distill-explain[ray]", or take executor.name=local.'
+        ) from error
+    return ray
+
+
+def _hear(ray: Any, reference: Any, task: Task) -> Ended:
+    try:
+        ended, words = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return Ended(task.key, "lost", reason=" ".join(str(error).split())[:500])
+    if not task.log.exists():
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        task.log.write_bytes(words)
+    return ended
+
+
+def _perform(packed: bytes, log: str) -> tuple[Ended, bytes]:
+    """Do what a parcel says in a worker that will do others after it."""
+    kept = [os.dup(stream) for stream in (1, 2)]
+    print_to(Path(log))
+    try:
+        return perform(packed), Path(log).read_bytes()
+    finally:
+        for stream, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)

@@ -1,0 +1,97 @@
+"""Results of runs, kept by what was run and what was measured, so that nothing is run twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from distill.errors import InputError
+
+Figures = dict[str, float | None]
+
+
+class RunResult(TypedDict):
+    """What one run came to, with all that it depends on; see :class:`distill.ablation.records.TrialResult`."""
+
+    format: Literal[1]
+    identity: str
+    measured: dict[str, Any]
+    config: dict[str, Any]
+    figures: Figures
+    seconds: float
+
+
+_ADAPTER = TypeAdapter(RunResult)
+
+
+def measured_key(measured: Mapping[str, Any]) -> str:
+    """Hash how a run is evaluated: test sets and maps.
+
+    Example:
+        >>> measured_key({"maps": {}, "test_sets": {"a": {}}}) == measured_key({"test_sets": {"a": {}}, "maps": {}})
+        True
+    """
+    return hashlib.sha256(json.dumps(measured, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+class Results:
+    """Folders of results; the first one is written to.
+
+    Args:
+        folders: The own one, then others that are only read.
+    """
+
+    def __init__(self, folders: Sequence[Path | str]) -> None:
+        self.folders = [Path(folder) for folder in folders]
+
+    def path(self, identity: str, measured: Mapping[str, Any]) -> Path:
+        """Say where a result of one's own lies."""
+        return self.folders[0] / self._name(identity, measured)
+
+    def find(self, identity: str, measured: Mapping[str, Any], figures: Iterable[str]) -> RunResult | None:
+        """Give the result of a run, if one is there that has all these figures.
+
+        Raises:
+            InputError: if its file cannot be read.
+        """
+        wanted = set(figures)
+        for folder in self.folders:
+            path = folder / self._name(identity, measured)
+            if path.is_file():
+                result = _read(path)
+                if wanted <= result["figures"].keys():
+                    return result
+        return None
+
+    def save(self, result: RunResult) -> Path:
+        """Write a result; the file appears whole or not at all."""
+        path = self.path(result["identity"], result["measured"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(path)
+        return path
+
+    def keep(self, result: RunResult) -> None:
+        """Write a result, unless the process that found it did so on this disk already."""
+        if not self.path(result["identity"], result["measured"]).exists():
+            self.save(result)
+
+    @staticmethod
+    def _name(identity: str, measured: Mapping[str, Any]) -> str:
+        return f"{identity}-{measured_key(measured)}.json"
+
+
+def _read(path: Path) -> RunResult:
+    try:
+        return _ADAPTER.validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except (ValidationError, ValueError) as error:
+        raise InputError(
+            f"{path} is not the result of a run: {str(error).splitlines()[0]}; delete it, and it is measured again."
+        ) from error

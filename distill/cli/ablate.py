@@ -1,0 +1,90 @@
+"""`distill ablate`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from distill.ablation.executor import Task
+from distill.ablation.grid import word
+from distill.ablation.planning import Ablation
+from distill.ablation.progress import state_on_disk
+from distill.ablation.records import TrialResult
+from distill.ablations import ablate, known_results, log_of, make_executor, plan
+from distill.cli.arguments import split_files
+from distill.errors import InputError, RunError
+from distill.estimates import seconds_of_training
+
+TABLE, PAGE = "table.md", "report.html"
+
+
+def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool) -> None:
+    """Run what is left, print the table, and say where the page is."""
+    files, pairs = split_files(arguments)
+    if len(files) != 1:
+        raise InputError(f"expected one ablation file, got {len(files)}; see configs/ablation.")
+    ablation = plan(files[0], pairs, yes=yes)
+    if dry_run:
+        _list(ablation)
+        return
+    console = Console(stderr=True)
+    runs = ablation.folder / "runs"
+    console.print(f"curves of all runs: tensorboard --logdir {runs}", highlight=False, soft_wrap=True)
+    done = ablate(ablation, overwrite=overwrite, console=console)
+    print((done.folder / TABLE).read_text(encoding="utf-8"), end="")
+    console.print(f"report: {done.folder / PAGE}", highlight=False, soft_wrap=True)
+    if done.failed:
+        raise RunError(_failures(ablation, done.record["trials"], done.failed))
+
+
+def _failures(ablation: Ablation, trials: list[TrialResult], failed: int) -> str:
+    logs = {(trial.row, trial.seed): log_of(trial) for trial in ablation.trials}
+    lines = [
+        f"{t['row']}, seed {t['seed']}: {t['reason']} ({logs[t['row'], t['seed']]})"
+        for t in trials
+        if t["state"] == "failed"
+    ]
+    count = "a run failed" if failed == 1 else f"{failed} runs failed"
+    return f"{count}; the same command tries again:\n  " + "\n  ".join(lines)
+
+
+def _list(ablation: Ablation) -> None:
+    """Print every run with what is left of it, and about how long the open ones will take."""
+    known = known_results(ablation)
+    table = Table("row", "seed", "state", "what differs", box=box.SIMPLE_HEAD, pad_edge=False)
+    for trial in ablation.trials:
+        state = "done" if trial.config.name in known else state_on_disk(trial)
+        settings = " ".join(f"{key}={word(value)}" for key, value in trial.settings.items())
+        table.add_row(trial.row, str(trial.seed), state, settings)
+    Console().print(table)
+    left = [trial for trial in ablation.trials if trial.config.name not in known]
+    console = Console(stderr=True)
+    if not left:
+        console.print("nothing is left to run", highlight=False)
+        return
+    seconds, processes = _measured(ablation, left[0].config.name), ablation.file.executor.processes
+    minutes = seconds * len(left) / processes / 60
+    console.print(
+        f"{len(left)} runs are left, very roughly {minutes:.0f} minutes: by its first steps {left[0].row!r} trains for "
+        f"{seconds:.0f} s, and {processes} runs go on at a time. The teacher, validation and evaluation come on top.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _measured(ablation: Ablation, name: str) -> float:
+    """Time the first steps of a run in a process like those that will run it."""
+    config = next(trial.config for trial in ablation.trials if trial.config.name == name)
+    with TemporaryDirectory() as folder:
+        task = Task(name, (config, ablation.teacher), Path(folder) / "log")
+        with closing(make_executor(ablation).run([task], seconds_of_training)) as endings:
+            for ended in endings:
+                if ended.state != "done":
+                    raise InputError(f"{name}: {ended.reason}")
+                return float(ended.value)
+    raise RunError(f"{name}: its first steps told nothing.")

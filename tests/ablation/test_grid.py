@@ -1,0 +1,141 @@
+"""Rows of an ablation file: which there are, what they are called, what differs in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from distill.ablation.grid import cells, dotted, folder_names, merge_values, nested
+from distill.ablation.sections import AblationFile
+
+COMMON: dict[str, Any] = {"name": "a", "base": "b.yaml", "seeds": 2, "metrics": ["test/accuracy"]}
+WEIGHT, LAYER = "objective.explanation.weight", "objective.explanation.layer"
+
+
+def names(**keys: Any) -> list[str]:
+    return [cell.name for cell in cells(AblationFile(**COMMON, **keys))]
+
+
+def test_rows_alone() -> None:
+    found = cells(AblationFile(**COMMON, rows={"CE": {}, "KD": {"student": {"name": "x"}, "data.size": 16}}))
+    assert [cell.name for cell in found] == ["CE", "KD"]
+    assert [cell.settings for cell in found] == [{}, {"student.name": "x", "data.size": 16}]
+
+
+def test_axes_span_a_grid() -> None:
+    assert names(axes={WEIGHT: [1, 5], LAYER: ["final", "group2"]}) == [
+        "weight=1, layer=final",
+        "weight=1, layer=group2",
+        "weight=5, layer=final",
+        "weight=5, layer=group2",
+    ]
+
+
+def test_zipped_keys_move_together_and_multiply_axes() -> None:
+    found = cells(
+        AblationFile(
+            **COMMON, axes={"seed_of": [0, 1]}, zip=[{"data.count": [100, 200], "trainer.max_epochs": [20, 10]}]
+        )
+    )
+    assert [cell.settings for cell in found] == [
+        {"seed_of": s, "data.count": c, "trainer.max_epochs": e} for s in (0, 1) for c, e in ((100, 20), (200, 10))
+    ]
+
+
+def test_a_grid_multiplies_rows_and_wins_over_them() -> None:
+    found = cells(AblationFile(**COMMON, rows={"A": {}, "B": {WEIGHT: 9}}, axes={WEIGHT: [1, 5]}))
+    assert [cell.name for cell in found] == ["A, weight=1", "A, weight=5", "B, weight=1", "B, weight=5"]
+    assert [cell.settings for cell in found] == [{WEIGHT: 1}, {WEIGHT: 5}] * 2
+
+
+def test_one_factor_at_a_time_departs_from_the_default() -> None:
+    assert names(one_factor_at_a_time={WEIGHT: [1, 20], LAYER: ["group2"]}) == [
+        "default",
+        "weight=1",
+        "weight=20",
+        "layer=group2",
+    ]
+    assert names(rows={"KD": {}, "AT": {}}, one_factor_at_a_time={WEIGHT: [1]}) == [
+        *("KD", "KD, weight=1"),
+        *("AT", "AT, weight=1"),
+    ]
+
+
+def test_combinations_are_left_out() -> None:
+    grid = {WEIGHT: [1, 5], LAYER: ["final", "group2"]}
+    assert names(axes=grid, exclude=[{WEIGHT: 5, LAYER: "group2"}, {LAYER: "final", WEIGHT: 1}]) == [
+        "weight=1, layer=group2",
+        "weight=5, layer=final",
+    ]
+    assert names(rows={"A": {}, "B": {}}, axes={WEIGHT: [1, 5]}, exclude=[{"row": "A", WEIGHT: 5}]) == [
+        "A, weight=1",
+        "B, weight=1",
+        "B, weight=5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"zip": [{"a": [1, 2], "b": [1]}]}, "equally many values"),
+        ({"axes": {"a": [1]}, "one_factor_at_a_time": {"b": [1]}}, "a grid by itself"),
+        ({"axes": {"a": [1]}, "zip": [{"a": [1], "b": [2]}]}, "give values of a more than once"),
+        ({"axes": {"a": []}}, "at least 1 item"),
+        ({"name": "results"}, "folder of its own"),
+        ({"name": "a/b"}, "folder of its own"),
+        ({"seeds": [1, 1]}, "a seed is given twice"),
+        ({"seeds": 0}, "valid list"),
+    ],
+)
+def test_a_file_that_cannot_be(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        AblationFile(**{**COMMON, **keys})
+
+
+def test_seeds_are_listed_or_counted() -> None:
+    assert AblationFile(**COMMON).seeds == [0, 1]
+    assert AblationFile(**{**COMMON, "seeds": [7]}).seeds == [7]
+
+
+def test_names_of_modules_are_not_split() -> None:
+    assert nested({"objective.explanation": {"layers": {"layer4.1": 1.0}}}) == {
+        "objective": {"explanation": {"layers": {"layer4.1": 1.0}}}
+    }
+
+
+leaves = st.one_of(st.integers(0, 3), st.none(), st.lists(st.just(1), max_size=2))
+keys = st.sampled_from(["a", "b", "ab", "c"])
+trees = st.dictionaries(
+    keys, st.recursive(leaves, lambda inner: st.dictionaries(keys, inner, min_size=1), max_leaves=6)
+)
+
+
+@given(trees)
+def test_flat_and_deep_say_the_same(tree: dict[str, Any]) -> None:
+    assert nested(dotted(tree)) == tree
+
+
+@given(trees, trees)
+def test_merging_keeps_what_the_second_says_and_what_it_does_not_touch(
+    one: dict[str, Any], two: dict[str, Any]
+) -> None:
+    merged = dotted(merge_values(one, two))
+    assert dotted(two).items() <= merged.items()
+    touched = tuple(dotted(two))
+    for key, value in dotted(one).items():
+        if not any(key == t or key.startswith(f"{t}.") or t.startswith(f"{key}.") for t in touched):
+            assert merged[key] == value
+
+
+@given(
+    st.lists(st.sampled_from(["CE", "ce", "C/E", "C E", "..", ".", "", "++", "a\0", "ü", "ce-2", "ce 2"]), unique=True)
+)
+def test_every_row_has_a_folder_of_its_own(rows: list[str]) -> None:
+    folders = folder_names(rows)
+    assert list(folders) == rows
+    assert len(set(folders.values())) == len(rows)
+    assert not any(set(folder) & set("/ \\\0") or folder in ("", ".", "..") for folder in folders.values())
