@@ -26,7 +26,7 @@ def plots(made: AblationRecord) -> dict[str, Plot]:
 
 def grid(key: str, values: list[Any], **others: list[Any]) -> AblationRecord:
     """One row a value, two seeds each; other keys move along."""
-    axes = {key: values, **{name.replace("__", "."): along for name, along in others.items()}}
+    axes: dict[str, list[Any]] = {key: values, **{name.replace("__", "."): along for name, along in others.items()}}
     rows = {
         f"{key.rpartition('.')[2]}={value}": {seed: {"test/accuracy": 0.5} for seed in range(2)} for value in values
     }
@@ -70,11 +70,8 @@ def test_every_seed_is_a_dot_and_every_row_a_mean() -> None:
 def test_a_line_joins_rows_that_differ_in_one_key() -> None:
     plot = plots(swept())[f"axis-{WEIGHT}-test-accuracy"]
     assert [series.name for series in plot.series] == ["layer=final", "layer=group2"]
-    assert [(mean.x, mean.y) for mean in plot.series[1].means] == [
-        (1, pytest.approx(75.1)),
-        (5, pytest.approx(76.1)),
-        (20, pytest.approx(77.1)),
-    ]
+    assert [mean.x for mean in plot.series[1].means] == [1, 5, 20]
+    assert [mean.y for mean in plot.series[1].means] == pytest.approx([75.1, 76.1, 77.1])
     assert plot.logarithmic
     layers = plots(swept())[f"axis-{LAYER}-test-accuracy"]
     assert layers.places == {0.0: "final", 1.0: "group2"}
@@ -109,7 +106,7 @@ def test_one_factor_at_a_time_is_a_line_through_the_default() -> None:
         "layer=group2": {WEIGHT: 5, LAYER: "group2"},
     }
     rows = {row: {seed: {"test/accuracy": 0.5} for seed in range(2)} for row in settings}
-    axes = {WEIGHT: [1, 20], LAYER: ["group2"]}
+    axes: dict[str, list[Any]] = {WEIGHT: [1, 20], LAYER: ["group2"]}
     made = plots(record(rows, baseline="default", metrics=["test/accuracy"], axes=axes, settings=settings))
     weight, layer = (made[f"axis-{key}-test-accuracy"] for key in (WEIGHT, LAYER))
     assert [mean.x for mean in weight.series[0].means] == [1, 5, 20]

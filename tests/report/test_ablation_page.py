@@ -14,6 +14,7 @@ import pytest
 from distill.ablation.page import write_ablation, write_results
 from distill.ablation.records import save_ablation
 from distill.ablation.summary import summarise
+from distill.report import Facts
 from tests.ablation.records import HOSTILE, swept, typical
 from tests.e2e.helpers import Command, command
 from tests.report.test_browser import CONTRASTS
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.xdist_group("browser")
-FACTS = {"Configuration": "name: " + HOSTILE, "Versions": {"torch": "2.14.1"}}
+FACTS: Facts = {"Configuration": "name: " + HOSTILE, "Versions": {"torch": "2.14.1"}}
 
 
 @pytest.fixture(scope="module")
