@@ -1,4 +1,4 @@
-"""What is measured of a network, by name: the words and the direction of every figure, shared by metrics and reports."""
+"""What is measured of a network, by name: words and direction of every figure, shared by metrics and reports."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ MEASURES: Mapping[str, Measure] = {
     "map_cosine_floor": Measure(
         "agreement",
         "Cosine floor",
-        "the same with the reference's map of another image: what is only a common bias, towards the centre for example",
+        "the same with the reference's map of another image: what is only a common bias, as to the centre",
         better="neither",
     ),
     "map_pearson": Measure("agreement", "Map Pearson", "correlation of its map and the reference's"),
@@ -89,7 +89,10 @@ MEASURES: Mapping[str, Measure] = {
         "localisation", "Pointing game", "share of images whose map has its maximum on the object", "percent"
     ),
     "box_localization_0": Measure(
-        "localisation", "Loc(0)", "where the map is above 0: area in the box, over the box and what lies outside", "percent"
+        "localisation",
+        "Loc(0)",
+        "where the map is above 0: area in the box, over the box and what lies outside",
+        "percent",
     ),
     "box_localization_25": Measure("localisation", "Loc(0.25)", "the same above a quarter of the range", "percent"),
     "box_localization_50": Measure("localisation", "Loc(0.5)", "the same above half of the range", "percent"),
@@ -102,7 +105,7 @@ MEASURES: Mapping[str, Measure] = {
     "average_drop": Measure(
         "faithfulness",
         "Average drop",
-        "how much of the class's probability is lost when only what the map shows is left; an all-bright map loses none",
+        "how much of the class's probability is lost when only what the map shows is left; an even map loses none",
         "percent",
         "lower",
     ),
@@ -110,7 +113,10 @@ MEASURES: Mapping[str, Measure] = {
         "faithfulness", "Increase", "share of images on which the probability rises when only that is left", "percent"
     ),
     "win_rate": Measure(
-        "faithfulness", "Win rate", "share of images on which its probability drops less than the reference's", "percent"
+        "faithfulness",
+        "Win rate",
+        "share of images on which its probability drops less than the reference's",
+        "percent",
     ),
     "deletion_auc": Measure(
         "faithfulness", "Deletion", "mean probability as pixels are taken away, the brightest first", better="lower"

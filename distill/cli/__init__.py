@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +20,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+Split = Literal["test", "validation"]
+Target = Literal["label", "teacher"]
+Device = Literal["auto", "cpu", "cuda"]
 
 ConfigAndPairs = Annotated[
     list[str],
@@ -42,12 +47,28 @@ def train(
     run(arguments, overwrite=overwrite, dry_run=dry_run)
 
 
+def _print_schema(asked: bool) -> None:
+    if asked:
+        import json
+
+        from distill.report import schema
+
+        print(json.dumps(schema(), indent=2))
+        raise typer.Exit
+
+
 @app.command()
 def evaluate(
     runs: Annotated[list[str], typer.Argument(metavar="[LABEL=]RUN...", help="Run directories, in the table's order.")],
     reference: Annotated[
         str | None,
         typer.Option(metavar="[LABEL=]RUN", help="The teacher: agreement and maps are compared with its own."),
+    ] = None,
+    ceiling: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[LABEL=]RUN", help="The teacher trained with another seed: the best agreement to ask for."
+        ),
     ] = None,
     on: Annotated[
         list[str] | None,
@@ -56,19 +77,56 @@ def evaluate(
             help="A test set: the run's own with other keys of its data section; may be given several times.",
         ),
     ] = None,
-    layer: Annotated[str, typer.Option(help="Layer that is explained.")] = "final",
+    split: Annotated[Split, typer.Option(help="Split that is measured.")] = "test",
     method: Annotated[str, typer.Option(help="How maps are made, see `distill list methods`.")] = "grad_cam_pp",
+    layer: Annotated[str, typer.Option(help="Layer that is explained.")] = "final",
+    target: Annotated[
+        Target, typer.Option(help="Class that is explained: the label, or the teacher's choice.")
+    ] = "label",
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD", help="Another explainer to compare by; several times; `none` for none."),
+    ] = None,
+    perturbed: Annotated[
+        int, typer.Option(min=0, help="Images for deletion, insertion and held-out explainers; 0 leaves them out.")
+    ] = 256,
+    sanity: Annotated[bool, typer.Option(help="Compare with maps of random weights, on 64 images.")] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many images of each test set.")] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time; 256 of 32 x 32 pixels.")] = None,
+    gallery: Annotated[int, typer.Option(min=0, help="Pictures in the report, all test sets together.")] = 48,
     output: Annotated[Path | None, typer.Option(help="Folder of the results; the run's own, or their parent.")] = None,
     title: Annotated[str, typer.Option(help="Headline of the report.")] = "Evaluation",
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print the JSON schema of the record."),
+    ] = False,
 ) -> None:
-    """Measure runs on the test split: accuracy, agreement with the teacher, and their maps.
+    """Measure runs on the test split: answers, agreement with the teacher, and where their maps lie.
 
-    Writes evaluation.json, maps.png and report.html.
+    Writes evaluation.json, per_image.parquet, maps.png and report.html.
     """
     from distill.cli.evaluate import run
+    from distill.evaluation import Extent, MapSettings
 
-    run(runs, reference=reference, on=on or [], layer=layer, method=method, limit=limit, output=output, title=title)
+    extent = Extent(perturbed=perturbed, sanity=Extent.sanity if sanity else 0)
+    if held_out:
+        extent = replace(extent, held_out=tuple(name for name in held_out if name != "none"))
+    run(
+        runs,
+        reference=reference,
+        ceiling=ceiling,
+        on=on or [],
+        split=split,
+        maps=MapSettings(method=method, layer=layer, target=target),
+        extent=extent,
+        limit=limit,
+        device=device,
+        batch_size=batch_size,
+        gallery=gallery,
+        output=output,
+        title=title,
+    )
 
 
 @app.command()

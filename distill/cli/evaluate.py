@@ -6,10 +6,13 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
-from distill.evaluation import MapSettings
-from distill.evaluations import evaluate_runs
+from distill.evaluation import Extent, MapSettings
+from distill.evaluations import Evaluation, evaluate_runs
 from distill.report import table_rows
 
 
@@ -17,16 +20,63 @@ def run(
     runs: list[str],
     *,
     reference: str | None,
+    ceiling: str | None,
     on: list[str],
-    layer: str,
-    method: str,
+    split: str,
+    maps: MapSettings,
+    extent: Extent,
     limit: int | None,
+    device: str,
+    batch_size: int | None,
+    gallery: int,
     output: Path | None,
     title: str,
 ) -> None:
     """Measure, print the table, and say where the page is."""
-    maps = MapSettings(method=method, layer=layer)
-    done = evaluate_runs(runs, reference=reference, on=on, maps=maps, limit=limit, output=output, title=title)
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Speed(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        done = evaluate_runs(
+            runs,
+            reference=reference,
+            ceiling=ceiling,
+            on=on,
+            split=split,
+            maps=maps,
+            extent=extent,
+            limit=limit,
+            device=device,
+            batch_size=batch_size,
+            gallery=gallery,
+            output=output,
+            title=title,
+            progress=show,
+        )
+    _print(done)
+
+
+class Speed(ProgressColumn):
+    """Images a second, each counted once for every network in the steps that take networks one by one."""
+
+    def render(self, task: Task) -> Text:
+        """Show it once it is known."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} images/s", style="progress.data.speed")
+
+
+def _print(done: Evaluation) -> None:
     header, rows = table_rows(done.record)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(header):
@@ -38,4 +88,4 @@ def run(
         table.add_row("" if name == previous else name, *cells)
         previous = name
     Console().print(table)
-    Console(stderr=True).print(f"report: {done.report}", highlight=False)
+    Console(stderr=True).print(f"report: {done.report}", highlight=False, soft_wrap=True)

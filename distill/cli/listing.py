@@ -51,9 +51,11 @@ def _terms() -> _Listing:
 
 
 def _methods() -> _Listing:
-    from distill.explain import METHODS
+    from distill.explain import ATTRIBUTIONS, METHODS
 
-    return ("name", "formula", "source"), [(name, m.formula, m.source) for name, m in METHODS.items()]
+    rows = [(name, m.formula, m.source, "training, evaluation") for name, m in METHODS.items()]
+    rows += [(name, a.formula, a.source, "evaluation only") for name, a in ATTRIBUTIONS.items()]
+    return ("name", "formula", "source", "use"), rows
 
 
 def _metrics() -> _Listing:

@@ -1,8 +1,28 @@
-"""Evaluation: networks side by side on test sets, as a record of figures and a gallery of maps."""
+"""Evaluation: networks side by side on test sets, as a record of figures, scores of images and a gallery of maps."""
 
-from distill.evaluation.evaluate import evaluate
+from distill.evaluation.evaluate import Evaluated, Scores, evaluate
+from distill.evaluation.extent import ONE_PASS, Extent, choose_batch_size
 from distill.evaluation.gallery import make_gallery
-from distill.evaluation.scores import ImageScores, score_images
-from distill.evaluation.side_by_side import MapSettings, SideBySide, evaluating
+from distill.evaluation.map_settings import MapSettings
+from distill.evaluation.per_image import save_scores
+from distill.evaluation.scores import Column, ImageScores
+from distill.evaluation.side_by_side import SideBySide, differing_classes, evaluating
+from distill.evaluation.subject import Progress
 
-__all__ = ["ImageScores", "MapSettings", "SideBySide", "evaluate", "evaluating", "make_gallery", "score_images"]
+__all__ = [
+    "ONE_PASS",
+    "Column",
+    "Evaluated",
+    "Extent",
+    "ImageScores",
+    "MapSettings",
+    "Progress",
+    "Scores",
+    "SideBySide",
+    "choose_batch_size",
+    "differing_classes",
+    "evaluate",
+    "evaluating",
+    "make_gallery",
+    "save_scores",
+]

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from distill.data.imageset import ImageSet
 from distill.errors import InputError
-from distill.evaluation.scores import ImageScores, Progress, object_share, score_images
-from distill.evaluation.side_by_side import PIPELINE, POLICIES, MapSettings, SideBySide, evaluating
-from distill.metrics import MeanScore
+from distill.evaluation.comparing import compare
+from distill.evaluation.drawing import draw
+from distill.evaluation.extent import Extent, choose_batch_size
+from distill.evaluation.held_out import make_explainers, score_held_out
+from distill.evaluation.map_settings import PIPELINE, POLICIES, MapSettings
+from distill.evaluation.perturbed import perturb
+from distill.evaluation.sanity import randomise
+from distill.evaluation.scores import ImageScores, score_images
+from distill.evaluation.side_by_side import SideBySide, evaluating
+from distill.evaluation.subject import Progress, Subject
+from distill.evaluation.summary import summarise
 from distill.models import StagedNetwork
-from distill.report.record import EvaluationRecord, Measured, NetworkScores, SetRecord
+from distill.report.record import EvaluationRecord, SetRecord
+
+#: Scores of every image, by test set and network.
+Scores = dict[str, dict[str, ImageScores]]
+
+
+class Evaluated(NamedTuple):
+    """The record, and the scores that it is made of."""
+
+    record: EvaluationRecord
+    scores: Scores
 
 
 def evaluate(
@@ -21,15 +39,18 @@ def evaluate(
     *,
     reference: str | None,
     sets: Mapping[str, ImageSet],
+    ceiling: str | None = None,
     maps: MapSettings | None = None,
-    batch_size: int = 256,
+    extent: Extent | None = None,
+    split: str = "test",
+    batch_size: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
-) -> EvaluationRecord:
-    """Compare networks with a reference, and with the objects in the images, on every test set.
+) -> Evaluated:
+    """Compare networks with a reference, with the objects in the images and with each other, on every test set.
 
     Convention:
-        - One forward pass a network and batch; its maps come out of that pass.
+        - One forward pass a network and batch; its maps come out of that pass. What costs more is in ``extent``.
         - All maps of an image explain the same class.
         - Networks come back as they were: modes of all parts, device, gradients and statistics.
 
@@ -37,87 +58,88 @@ def evaluate(
         networks: By the name that the record shall give them.
         reference: The name among them that the others are compared with, usually the teacher's; None: with none.
         sets: Test sets by name.
+        ceiling: The name among them of a second training of the reference; it is measured like any other.
         maps: How networks are explained; Grad-CAM++ of the label at ``final`` if left out.
-        batch_size: Images at a time.
+        extent: What is measured beyond one pass; all if left out, and nothing with :data:`ONE_PASS`.
+        split: Name of the split that the sets are of, for the record.
+        batch_size: Images at a time; see :func:`choose_batch_size`.
         device: Where to compute.
-        progress: Called after every batch with the set's name, the images done and the images in all.
+        progress: Called after every batch with what is being done, how much of it is done and how much there is;
+            for the one pass with the set's name and its images.
 
     Returns:
-        A record of plain values; see :mod:`distill.report.record`.
+        A record of plain values, see :mod:`distill.report.record`, and the scores of every image.
 
     Raises:
         InputError: if networks or sets have different classes, or something named does not exist.
     """
-    settings = maps or MapSettings()
+    settings, extent = maps or MapSettings(), extent or Extent()
     side = SideBySide(networks, reference, settings)
+    if ceiling is not None and ceiling not in side.others:
+        raise InputError(f"the ceiling {ceiling!r} must be one of the networks, beside a reference.")
     if not sets:
         raise InputError("nothing to evaluate on: give at least one test set.")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise InputError(f"`batch_size` must be at least 1, got {batch_size}.")
+    make_explainers(side, extent.held_out)
     for name, data in sets.items():
         side.check(name, data)
+    records: dict[str, SetRecord] = {}
+    scores: Scores = {}
     with evaluating(networks, device):
-        records = {
-            name: _summarise(
-                data,
-                object_share(data, batch_size=batch_size),
-                score_images(side, name, data, batch_size=batch_size, device=device, progress=progress),
-            )
-            for name, data in sets.items()
-        }
-    return {
-        "format": 1,
+        for name, data in sets.items():
+            size = batch_size or choose_batch_size(*data.images.shape[2:])
+            records[name], scores[name] = _on_set(Subject(side, name, data, size, device, progress), extent)
+    record: EvaluationRecord = {
+        "format": 2,
         "reference": reference,
+        "ceiling": ceiling,
+        "split": split,
         "classes": list(side.classes),
         "maps": {
             "method": settings.method,
             "target": settings.target,
             "class_policy": POLICIES[settings.target],
             "pipeline": PIPELINE,
+            "perturbation": extent.describe(),
         },
         "networks": {
             name: {
                 "architecture": net.spec.name,
                 "parameters": sum(parameter.numel() for parameter in net.parameters()),
-                "layer": settings.explainer(name).layer,
+                "layer": side.explainer(name).layer,
+                "run": None,
+                "seed": None,
+                "weights": None,
             }
             for name, net in networks.items()
         },
         "sets": records,
     }
+    return Evaluated(record, scores)
 
 
-def measured(scores: Tensor) -> Measured:
-    """Take the mean of scores; those that are NaN are left out and counted.
-
-    Example:
-        >>> measured(torch.tensor([1.0, float("nan"), 0.5]))
-        {'value': 0.75, 'n': 2, 'excluded': 1}
-    """
-    mean = MeanScore()
-    mean.update(scores)
-    value, n, excluded = mean.compute()
-    return {"value": float(value) if n else None, "n": int(n), "excluded": int(excluded)}
-
-
-def _summarise(data: ImageSet, share: float | None, scores: Mapping[str, ImageScores]) -> SetRecord:
-    return {
+def _on_set(subject: Subject, extent: Extent) -> tuple[SetRecord, dict[str, ImageScores]]:
+    data, side = subject.data, subject.side
+    scores, object_share = score_images(subject, masked=extent.masked, seed=extent.seed)
+    drawn = draw(len(data), extent.perturbed, seed=extent.seed)
+    perturbed = perturb(subject, drawn, steps=extent.steps) if drawn else {}
+    held_out = score_held_out(subject, drawn, methods=extent.held_out, seed=extent.seed) if drawn else {}
+    few = draw(len(data), extent.sanity, seed=extent.seed)
+    sanity = randomise(subject, few, seed=extent.seed) if few else {}
+    for network, one in scores.items():
+        more = dict(perturbed[network].figures) if network in perturbed else {}
+        for method, figures in held_out.get(network, {}).items():
+            more |= {f"{method}/{figure}": column for figure, column in figures.items()}
+        scores[network] = one.with_some(more, drawn)
+    record: SetRecord = {
         "n": len(data),
         "localisation": "masks" if data.masks is not None else "boxes" if data.boxes is not None else None,
-        "object_share": share,
-        "networks": {name: _network(columns) for name, columns in scores.items()},
+        "object_share": object_share,
+        "networks": {
+            network: summarise(one, extent=extent, perturbed=perturbed.get(network), sanity=sanity.get(network))
+            for network, one in scores.items()
+        },
+        "comparisons": compare(scores, reference=side.reference, extent=extent) if extent.compared else [],
     }
-
-
-def _network(columns: ImageScores) -> NetworkScores:
-    return {
-        "accuracy": measured(columns.correct),
-        "agreement": _maybe(columns.agreement),
-        "map_cosine": _maybe(columns.map_cosine),
-        "energy_in_object": _maybe(columns.energy_in_object),
-        "zero_maps": measured(columns.zero_map),
-    }
-
-
-def _maybe(column: Tensor | None) -> Measured | None:
-    return None if column is None else measured(column)
+    return record, scores

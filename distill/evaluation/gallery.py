@@ -1,40 +1,25 @@
-"""Images drawn at random, with what every network sees in them."""
+"""Images that a rule or a seed chose, with what every network sees in them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill.data.augment import to_unit
 from distill.data.imageset import ImageSet
 from distill.errors import InputError
-from distill.evaluation.side_by_side import Looks, MapSettings, SideBySide, evaluating
+from distill.evaluation.extent import choose_batch_size
+from distill.evaluation.map_settings import MapSettings
+from distill.evaluation.ranking import choose, rank
+from distill.evaluation.scores import STRATA, ImageScores
+from distill.evaluation.side_by_side import Look, SideBySide, evaluating
+from distill.evaluation.subject import Subject
 from distill.maps import normalize_maps
-from distill.metrics import map_cosine
+from distill.measures import MEASURES
 from distill.models import StagedNetwork
 from distill.report.pictures import Gallery, Panel, Picture
-
-
-def draw(total: int, count: int, *, seed: int) -> list[int]:
-    """Draw positions without looking at what is there.
-
-    Convention:
-        - The same seed gives the same positions everywhere; a larger ``count`` continues a smaller one.
-
-    Args:
-        total: Number of images.
-        count: How many to draw; all of them if there are fewer.
-        seed: Of the draw.
-
-    Example:
-        >>> draw(1000, 3, seed=0) == draw(1000, 8, seed=0)[:3]
-        True
-    """
-    words = np.random.Philox(key=[seed % 2**64, 0]).random_raw(total)
-    return [int(i) for i in np.argsort(words, kind="stable")[:count]]
 
 
 def make_gallery(
@@ -43,21 +28,29 @@ def make_gallery(
     reference: str | None,
     set_name: str,
     data: ImageSet,
+    scores: Mapping[str, ImageScores],
     count: int,
     seed: int,
     maps: MapSettings | None = None,
+    batch_size: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Gallery:
-    """Explain a few images that a seed chose, not a person.
+    """Explain a few images that their rank or a seed chose, not a person.
+
+    Convention:
+        - A sixth of the images each are the best, the median and the worst by the map cosine of the last network that
+          is not the reference; without a reference by the share of its map in the object; the rest is drawn.
 
     Args:
         networks: In the order in which they are shown.
         reference: The one among them that the others are compared with; None: with none.
         set_name: Name of the test set.
         data: The test set.
-        count: How many images.
+        scores: What :func:`distill.evaluation.evaluate` found on it.
+        count: How many images at most.
         seed: Of the draw.
         maps: How networks are explained; as in :func:`distill.evaluation.evaluate`.
+        batch_size: Images at a time; see :func:`choose_batch_size`.
         device: Where to compute.
 
     Raises:
@@ -67,56 +60,69 @@ def make_gallery(
         raise InputError(f"a gallery needs at least 1 image, got {count}.")
     side = SideBySide(networks, reference, maps or MapSettings())
     side.check(set_name, data)
-    positions = draw(len(data), count, seed=seed)
-    part = data.subset(positions)
+    ranking = rank(scores, reference)
+    picks = choose(len(data), count, seed=seed, ranked=None if ranking is None else ranking.scores)
+    positions = list(picks)
+    subject = Subject(side, set_name, data, batch_size or choose_batch_size(*data.images.shape[2:]), device)
+    panels: dict[str, list[Panel]] = {name: [] for name in networks}
+    explained: list[int] = []
     with evaluating(networks, device):
-        looks = side.look(to_unit(part.images.to(device)), part.labels.to(device))
-    panels = _panels(looks, part, reference)
-    explained = looks.target.tolist()
+        for piece in subject.pieces(positions):
+            looks = side.look(piece.images, piece.labels)
+            at = positions[len(explained) : len(explained) + len(piece.labels)]
+            for name, look in looks.networks.items():
+                panels[name] += _panels(name, look, looks.target, data.classes, scores[name], at)
+            explained += looks.target.tolist()
     return Gallery(
         set_name=set_name,
         seed=seed,
         total=len(data),
+        ranked_by=None if ranking is None or count < 6 else ranking.words,
+        reference=reference,
         pictures=tuple(
             Picture(
                 index=position,
-                pixels=_rgb(part.images[i].numpy()),
-                label=data.classes[int(part.labels[i])],
+                pixels=_rgb(data.images[torch.tensor([position])][0].numpy()),
+                label=data.classes[int(data.labels[position])],
                 explained=data.classes[explained[i]],
-                boxes=_boxes(part, i),
-                panels=tuple(column[i] for column in panels),
+                boxes=_boxes(data, position),
+                panels=tuple(column[i] for column in panels.values()),
+                picks=picks[position],
             )
             for i, position in enumerate(positions)
         ),
     )
 
 
-def _panels(looks: Looks, data: ImageSet, reference: str | None) -> list[list[Panel]]:
-    columns = []
-    for name, look in looks.networks.items():
-        probabilities = look.logits.softmax(1)
-        best, predicted = (part.tolist() for part in probabilities.max(1))
-        explained = probabilities.gather(1, looks.target[:, None])[:, 0].tolist()
-        heat = normalize_maps(look.maps, "max").float().cpu().numpy()
-        cosines: list[float | None] = [None] * len(predicted)
-        if reference is not None and name != reference:
-            values = map_cosine(look.maps, looks.networks[reference].maps)
-            cosines = [None if np.isnan(value) else value for value in values.tolist()]
-        columns.append(
-            [
-                Panel(
-                    network=name,
-                    heat=heat[i],
-                    predicted=data.classes[predicted[i]],
-                    probability=best[i],
-                    correct=predicted[i] == int(data.labels[i]),
-                    explained_probability=explained[i],
-                    cosine=cosines[i],
-                )
-                for i in range(len(predicted))
-            ]
+def _panels(
+    name: str,
+    look: Look,
+    target: torch.Tensor,
+    classes: Sequence[str],
+    scores: ImageScores,
+    positions: Sequence[int],
+) -> list[Panel]:
+    best, predicted = (part.tolist() for part in look.logits.float().softmax(1).max(1))
+    explained = look.probability(target).tolist()
+    heat = normalize_maps(look.maps, "max").float().cpu().numpy()
+    return [
+        Panel(
+            network=name,
+            heat=heat[i],
+            predicted=classes[predicted[i]],
+            probability=best[i],
+            correct=bool(scores.columns["accuracy"].values[position] == 1),
+            explained_probability=explained[i],
+            stratum=None if scores.stratum is None else STRATA[scores.stratum[position]],
+            scores=_scores(scores, position),
         )
-    return columns
+        for i, position in enumerate(positions)
+    ]
+
+
+def _scores(scores: ImageScores, position: int) -> dict[str, float | None]:
+    found = {name: float(scores.columns[name].values[position]) for name in MEASURES if name in scores.columns}
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
 
 
 def _boxes(data: ImageSet, i: int) -> tuple[tuple[int, int, int, int], ...]:

@@ -1,116 +1,164 @@
-"""Scores of every single image: what all means, and later all paired comparisons, are made of."""
+"""Scores of every single image: what all means and all paired comparisons are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int8, Int64
 from torch import Tensor
 
-from distill.data.augment import to_unit
 from distill.data.imageset import ImageSet
+from distill.evaluation.drawing import blocks, partners
+from distill.evaluation.figures import Figures, measure, measure_shown, show
+from distill.evaluation.floor import cosine_floor
 from distill.evaluation.side_by_side import Look, Looks, SideBySide
-from distill.metrics import boxes_to_masks, energy_in_mask, map_cosine, top_one_agreement
+from distill.evaluation.subject import Piece, Subject
+from distill.report.record import Stratum
 
-#: Called after every batch with the name of the test set, the images done and the images in all.
-Progress: TypeAlias = Callable[[str, int, int], None]
-
-
-class ImageScores(NamedTuple):
-    """Columns of one network on one test set, an entry an image; NaN: left out there; None: not measured at all."""
-
-    predicted: Int[Tensor, " n"]
-    correct: Float[Tensor, " n"]
-    agreement: Float[Tensor, " n"] | None
-    map_cosine: Float[Tensor, " n"] | None
-    energy_in_object: Float[Tensor, " n"] | None
-    zero_map: Float[Tensor, " n"]
+#: Names of the strata by their code.
+STRATA: tuple[Stratum, ...] = get_args(Stratum)
 
 
-class Piece(NamedTuple):
-    """A part of a test set, on the device."""
+class Column(NamedTuple):
+    """One figure: NaN where an image has no score; ``looked`` tells where it was looked for, None: everywhere."""
 
-    images: Float[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]
-    masks: Bool[Tensor, "n h w"] | None
-
-
-def pieces(data: ImageSet, *, batch_size: int, device: torch.device | str) -> Iterator[Piece]:
-    """Cut a set into batches, in its order; images become float in [0, 1]."""
-    for index in torch.arange(len(data)).split(batch_size):
-        part = data.subset(index)
-        yield Piece(to_unit(part.images.to(device)), part.labels.to(device), _objects(part, device))
+    values: Float32[np.ndarray, " n"]
+    looked: Bool[np.ndarray, " n"] | None = None
 
 
-def score_images(
-    side: SideBySide,
-    name: str,
-    data: ImageSet,
-    *,
-    batch_size: int,
-    device: torch.device | str,
-    progress: Progress | None = None,
-) -> dict[str, ImageScores]:
-    """Score every image of a test set under every network.
+@dataclass(frozen=True)
+class ImageScores:
+    """One network on one test set, an entry an image.
 
     Args:
-        side: The networks, in evaluation mode and on the device.
-        name: Name of the set, for the progress.
-        data: Its images.
-        batch_size: Images at a time; bounds the memory.
-        device: Where the networks are.
-        progress: See :data:`Progress`.
-
-    Returns:
-        Columns by name of the network, on the CPU.
+        label: Class of the image.
+        predicted: The class that the network chooses first.
+        probability: Softmax probability of that class.
+        stratum: Code of :data:`STRATA`; None without a reference and for the reference.
+        columns: By names of :data:`distill.measures.MEASURES`, and ``EXPLAINER/figure`` for held-out explainers.
     """
-    parts: dict[str, list[ImageScores]] = {network: [] for network in side.networks}
+
+    label: Int64[np.ndarray, " n"]
+    predicted: Int64[np.ndarray, " n"]
+    probability: Float32[np.ndarray, " n"]
+    stratum: Int8[np.ndarray, " n"] | None
+    columns: dict[str, Column]
+
+    def with_some(self, figures: Figures, positions: Sequence[int]) -> ImageScores:
+        """Add figures that only some images were looked at for."""
+        looked = np.zeros(len(self.label), dtype=bool)
+        looked[positions] = True
+        more = {}
+        for name, scores in figures.items():
+            values = np.full(len(looked), np.nan, dtype=np.float32)
+            values[positions] = scores.float().cpu().numpy()
+            more[name] = Column(values, looked)
+        return replace(self, columns={**self.columns, **more})
+
+
+class SetScores(NamedTuple):
+    """All networks on one test set; share of the image that the object covers where there is one, if that is known."""
+
+    networks: dict[str, ImageScores]
+    object_share: float | None
+
+
+def score_images(subject: Subject, *, masked: bool, seed: int) -> SetScores:
+    """Score every image of a test set under every network, in one pass, or two where images are masked.
+
+    Convention:
+        - Images are dealt into blocks of at most 1,024. Raw maps are held for one block, and the floor of the map
+          cosine takes the other image out of it. No score depends on the batch size.
+
+    Args:
+        subject: Networks and test set.
+        masked: Whether images are looked at again through the maps.
+        seed: Of the other image in the floor.
+    """
+    side, total = subject.side, len(subject.data)
+    dealt = blocks(total)
+    found: dict[str, list[Figures]] = {network: [] for network in side.networks}
+    areas: list[Tensor] = []
     done = 0
-    for piece in pieces(data, batch_size=batch_size, device=device):
-        looks = side.look(piece.images, piece.labels)
+    for number, block in enumerate(dealt):
+        raw: dict[str, list[Tensor]] = {network: [] for network in side.networks}
+        batches: dict[str, list[Figures]] = {network: [] for network in side.networks}
+        for piece in subject.pieces(block):
+            looks = side.look(piece.images, piece.labels)
+            for network, figures in _score(side, looks, piece, masked=masked).items():
+                batches[network].append(figures)
+                raw[network].append(looks.networks[network].raw)
+            if piece.objects is not None:
+                areas.append(piece.objects.flatten(1).float().mean(1).cpu())
+            done += len(piece.labels)
+            subject.tell("", done, total)
+        others = partners(len(block), seed=seed, stream=number)
+        for network, parts in batches.items():
+            figures = _join(parts)
+            if network in side.others:
+                pair = torch.cat(raw[network]), torch.cat(raw[str(side.reference)])
+                floor = cosine_floor(*pair, others, size=subject.size, batch_size=subject.batch_size)
+                figures["map_cosine_floor"] = floor.cpu()
+            found[network].append(figures)
+    order = np.concatenate(dealt)
+    joined = {network: _in_order(_join(parts), order) for network, parts in found.items()}
+    scores = {
+        network: _scores(figures, subject.data, joined[str(side.reference)] if network in side.others else None)
+        for network, figures in joined.items()
+    }
+    return SetScores(scores, _object_share(areas))
+
+
+def _score(side: SideBySide, looks: Looks, piece: Piece, *, masked: bool) -> dict[str, Figures]:
+    with torch.no_grad():
+        shown = show(side, looks, piece) if masked else {}
+        scored = {}
         for network, look in looks.networks.items():
-            parts[network].append(_score(look, _reference(side, network, looks), piece))
-        done += len(piece.labels)
-        if progress is not None:
-            progress(name, done, len(data))
-    return {network: ImageScores(*map(_join, zip(*columns, strict=True))) for network, columns in parts.items()}  # type: ignore[arg-type]
+            compared = network in side.others
+            reference: Look | None = looks.networks[str(side.reference)] if compared else None
+            figures = _answer(look) | measure(look, reference, piece)
+            if masked:
+                figures |= measure_shown(look, shown[network], shown[str(side.reference)] if compared else None)
+            scored[network] = {name: scores.cpu() for name, scores in figures.items()}
+    return scored
 
 
-def object_share(data: ImageSet, *, batch_size: int) -> float | None:
-    """Share of the image that the object covers, on average over the images that show one."""
-    covers = [_objects(data.subset(index), "cpu") for index in torch.arange(len(data)).split(batch_size)]
-    known = [cover.flatten(1).float().mean(1) for cover in covers if cover is not None]
-    shares = torch.cat(known) if known else torch.zeros(0)
-    return float(shares[shares > 0].mean()) if (shares > 0).any() else None
+def _answer(look: Look) -> Figures:
+    probability, predicted = look.logits.float().softmax(1).max(1)
+    return {"predicted": predicted, "probability": probability}
 
 
-def _objects(data: ImageSet, device: torch.device | str) -> Tensor | None:
-    if data.masks is not None:
-        return (data.masks != 0).to(device)
-    if data.boxes is not None:
-        return boxes_to_masks(data.boxes.to(device), data.images.shape[2:])
-    return None
+def _join(parts: Sequence[Figures]) -> Figures:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _reference(side: SideBySide, network: str, looks: Looks) -> Look | None:
-    return None if side.reference is None or side.reference == network else looks.networks[side.reference]
+def _in_order(figures: Figures, order: Int64[np.ndarray, " n"]) -> dict[str, np.ndarray]:
+    back = np.argsort(order)
+    return {name: scores.numpy()[back] for name, scores in figures.items()}
 
 
-def _score(look: Look, reference: Look | None, piece: Piece) -> ImageScores:
-    predicted = look.logits.argmax(1)
-    broken = look.logits.isnan().any(1)  # NaN counts as the largest: it would win, and could be right
+def _scores(figures: dict[str, np.ndarray], data: ImageSet, reference: dict[str, np.ndarray] | None) -> ImageScores:
+    answers = ("predicted", "probability")
     return ImageScores(
-        predicted=predicted,
-        correct=((predicted == piece.labels) & ~broken).float(),
-        agreement=None if reference is None else top_one_agreement(look.logits, reference.logits),
-        map_cosine=None if reference is None else map_cosine(look.maps, reference.maps),
-        energy_in_object=None if piece.masks is None else energy_in_mask(look.maps, piece.masks),
-        zero_map=(look.maps == 0).flatten(1).all(1).float(),
+        label=data.labels.numpy().astype(np.int64),
+        predicted=figures["predicted"].astype(np.int64),
+        probability=figures["probability"].astype(np.float32),
+        stratum=None if reference is None else _strata(figures, reference),
+        columns={name: Column(values.astype(np.float32)) for name, values in figures.items() if name not in answers},
     )
 
 
-def _join(column: tuple[Tensor | None, ...]) -> Tensor | None:
-    known = [part.cpu() for part in column if part is not None]
-    return torch.cat(known) if known else None
+def _strata(figures: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> Int8[np.ndarray, " n"]:
+    right, reference_right = figures["accuracy"] == 1, reference["accuracy"] == 1
+    same = figures["predicted"] == reference["predicted"]
+    conditions = (right & reference_right, ~right & reference_right, right & ~reference_right, same)
+    return np.select(conditions, range(4), 4).astype(np.int8)
+
+
+def _object_share(areas: Sequence[Float[Tensor, " n"]]) -> float | None:
+    shares = torch.cat(list(areas)).double() if areas else torch.zeros(0)
+    return float(shares[shares > 0].mean()) if (shares > 0).any() else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -13,57 +12,23 @@ from torch import Tensor
 
 from distill.data.imageset import ImageSet
 from distill.errors import InputError, unknown
+from distill.evaluation.map_settings import MapSettings
 from distill.explain import Explainer
 from distill.maps import resize_maps
 from distill.models import StagedNetwork
-
-#: Which class is explained, as a record words it.
-POLICIES = {
-    "label": "Every map explains the image's label, whatever the network predicts.",
-    "teacher": "Every map explains the class that the reference chooses, whatever the network predicts.",
-}
-PIPELINE = "raw map, relu, bilinear (align_corners=False) to image size"
-
-
-@dataclass(frozen=True)
-class MapSettings:
-    """How networks are explained so that their maps can be compared.
-
-    Args:
-        method: A method of :class:`distill.explain.Explainer`.
-        layer: The layer explained in every network,
-        layers: but for these, by the network's name.
-        target: The class explained, one for all networks: the ``label``, or the ``teacher``'s (the reference's) choice.
-
-    Raises:
-        InputError: if a name is unknown.
-    """
-
-    method: str = "grad_cam_pp"
-    layer: str = "final"
-    layers: Mapping[str, str] = field(default_factory=dict)
-    target: str = "label"
-
-    def __post_init__(self) -> None:
-        if self.target not in POLICIES:
-            raise InputError(
-                unknown("class policy", self.target, POLICIES) + "; maps compare only if all explain the same class."
-            )
-        self.explainer("")
-
-    def explainer(self, network: str) -> Explainer:
-        """Give the explainer of one network."""
-        try:
-            return Explainer(self.method, self.layers.get(network, self.layer))
-        except ValueError as error:
-            raise InputError(str(error)) from error
+from distill.types import StagedOutput
 
 
 class Look(NamedTuple):
-    """What one network says about a batch; maps are raw, in the size of the images."""
+    """What one network says about a batch: raw maps in the size of the layer, and in that of the images."""
 
     logits: Float[Tensor, "n classes"]
+    raw: Float[Tensor, "n i j"]
     maps: Float[Tensor, "n h w"]
+
+    def probability(self, target: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Give the softmax probability of one class an image."""
+        return self.logits.float().softmax(1).gather(1, target[:, None])[:, 0]
 
 
 class Looks(NamedTuple):
@@ -92,11 +57,13 @@ class SideBySide:
             raise InputError(unknown("reference", reference, networks))
         if settings.target == "teacher" and reference is None:
             raise InputError("class policy 'teacher' needs a reference; name one, or explain the 'label'.")
-        _same_classes(networks)
+        problems = differing_classes(networks)
         for name, net in networks.items():
             layer = settings.explainer(name).layer
             if layer not in net.cuts:
-                raise InputError(f"network {name!r}: " + unknown("layer", layer, net.cuts, see="`distill list models`"))
+                problems.append(f"network {name!r}: " + unknown("layer", layer, net.cuts, see="`distill list models`"))
+        if problems:
+            raise InputError("\n".join(problems))
         self.networks = dict(networks)
         self.reference = reference
         self.settings = settings
@@ -106,6 +73,11 @@ class SideBySide:
         """Names of the classes."""
         named = [net.classes for net in self.networks.values() if net.spec.classes]
         return named[0] if named else next(iter(self.networks.values())).classes
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Names of the networks that are compared with the reference; none without one."""
+        return tuple(name for name in self.networks if self.reference is not None and name != self.reference)
 
     def check(self, name: str, data: ImageSet) -> None:
         """Raise an InputError unless these images are what the networks take."""
@@ -129,18 +101,42 @@ class SideBySide:
             images: In [0, 1], on the networks' device.
             labels: Classes of the images.
         """
-        explainers = {name: self.settings.explainer(name) for name in self.networks}
+        outputs = {name: self._run(name, images) for name in self.networks}
+        target = outputs[str(self.reference)].logits.argmax(1) if self.settings.target == "teacher" else labels
+        return Looks(target, {name: self._explain(name, out, target, images) for name, out in outputs.items()})
+
+    def target(self, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Give the class that all maps of an image explain."""
+        if self.settings.target == "label":
+            return labels
         with torch.no_grad():
-            outputs = {name: net.run(images, [explainers[name].layer]) for name, net in self.networks.items()}
-            target = outputs[self.reference].logits.argmax(1) if self.settings.target == "teacher" else labels  # type: ignore[index]  # checked above
-            looks = {}
-            for name, output in outputs.items():
-                try:
-                    maps = explainers[name].from_output(output, target)
-                except ValueError as error:
-                    raise InputError(f"network {name!r}: {error}") from error
-                looks[name] = Look(output.logits, resize_maps(maps, images.shape[2:]))
-        return Looks(target, looks)
+            return self.networks[str(self.reference)](images).argmax(1)
+
+    def look_again(self, network: str, images: Float[Tensor, "n c h w"], target: Int[Tensor, " n"]) -> Look:
+        """Run one network once, on other images, and explain the same class as before."""
+        return self._explain(network, self._run(network, images), target, images)
+
+    def explainer(self, network: str) -> Explainer:
+        """Give the explainer of one network."""
+        return self.settings.explainer(network)
+
+    def _run(self, network: str, images: Tensor) -> StagedOutput:
+        with torch.no_grad():
+            return self.networks[network].run(images, [self.explainer(network).layer])
+
+    def _explain(self, network: str, output: StagedOutput, target: Tensor, images: Tensor) -> Look:
+        with torch.no_grad(), naming(network):
+            raw = self.explainer(network).from_output(output, target)
+            return Look(output.logits, raw, resize_maps(raw, images.shape[2:]))
+
+
+@contextmanager
+def naming(network: str) -> Iterator[None]:
+    """Say in the error of an explainer which network it was."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"network {network!r}: {error}") from error
 
 
 @contextmanager
@@ -159,14 +155,17 @@ def evaluating(networks: Mapping[str, StagedNetwork], device: torch.device | str
             net.to(places[name])
 
 
-def _same_classes(networks: Mapping[str, StagedNetwork]) -> None:
+def differing_classes(networks: Mapping[str, StagedNetwork]) -> list[str]:
+    """Say of every network whose classes are not those of the first in what they differ."""
+    if not networks:
+        return []
     first = next((name for name, net in networks.items() if net.spec.classes), next(iter(networks)))
-    for name, net in networks.items():
-        problem = _difference(networks[first].classes, net)
-        if problem:
-            raise InputError(
-                f"networks {first!r} and {name!r} have different classes and cannot be compared: {problem}."
-            )
+    problems = ((name, _difference(networks[first].classes, net)) for name, net in networks.items())
+    return [
+        f"networks {first!r} and {name!r} have different classes and cannot be compared: {problem}."
+        for name, problem in problems
+        if problem
+    ]
 
 
 def _difference(classes: tuple[str, ...], net: StagedNetwork) -> str | None:

@@ -1,5 +1,6 @@
 """Explanations: from activations and gradients to maps, differentiable throughout."""
 
+from distill.explain.attribution import ATTRIBUTIONS, Attribution
 from distill.explain.cam import (
     activation_attention,
     cam,
@@ -19,7 +20,9 @@ from distill.explain.score import Score, Target, choose_score
 from distill.explain.softmax_score import grad_cam_pp_softmax
 
 __all__ = [
+    "ATTRIBUTIONS",
     "METHODS",
+    "Attribution",
     "Explainer",
     "Explanation",
     "Method",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from distill.explain.attribution import ATTRIBUTIONS, HeldOut, check_options, evaluation_only
 from distill.explain.gradients import Gradients, score_gradients
 from distill.explain.methods import METHODS
+from distill.explain.reading import Readable, read_layers
 from distill.explain.score import Score, Target, choose_score, logit_weights
 from distill.explain.untouched import untouched
-from distill.hooked import run_hooked
 from distill.maps import Normalization, normalize_maps
 from distill.types import Head, StagedOutput
 
@@ -24,14 +25,6 @@ Statistics = Literal["batch", "running"]
 
 #: Layers of which it was said that their activations take both signs.
 _WARNED: set[str] = set()
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """A network whose layers can be read in one forward pass."""
-
-    def run(self, images: Tensor, layers: Sequence[str] = ()) -> StagedOutput:
-        """Compute the logits and read layers on the way."""
 
 
 class Explanation(NamedTuple):
@@ -48,21 +41,26 @@ class Explanation(NamedTuple):
 
 @dataclass(frozen=True)
 class Explainer:
-    """Explain the decision of a network at one of its layers.
+    """Explain the decision of a network, at one of its layers or from outside.
 
     Convention:
         - Maps have the size of the layer. They are raw unless ``normalize`` says otherwise.
         - A map depends on its own sample alone: batch normalisation in the head is a constant.
         - Looking changes nothing: mode, gradients, batch statistics and random state stay as they were.
+        - The methods of :data:`distill.explain.ATTRIBUTIONS` explain from outside, for evaluation only: maps have the
+          size of the images and cannot be trained through, the network is taken as it is in evaluation mode, and the
+          layer does not matter but for ``guided_grad_cam``.
 
     Args:
-        method: A name of :data:`distill.explain.METHODS`.
+        method: A name of :data:`distill.explain.METHODS` or :data:`distill.explain.ATTRIBUTIONS`.
         layer: A layer that is an exact cut of the network.
         target: What is explained: the logit of the ``label``, of the ``predicted`` class, of one class by its number,
             the mean of several, or a function of the logits to (N,).
         normalize: See :func:`distill.maps.normalize_maps`.
         gradients: ``auto`` takes the closed form or the linear backward where they are exact, else autograd.
         statistics: What batch normalisation in the head uses while the network trains: the batch's or the running ones.
+        options: Settings of a method of ATTRIBUTIONS, such as ``images_at_a_time``, ``seed`` or ``baseline``: the
+            keywords of its function.
 
     Raises:
         ValueError: if one of the names is unknown.
@@ -72,6 +70,8 @@ class Explainer:
         >>> net = create_model("wrn_10_1", num_classes=10).eval()
         >>> Explainer(layer="group2", target="predicted")(net, torch.rand(4, 3, 32, 32)).maps.shape
         torch.Size([4, 16, 16])
+        >>> Explainer("rise", target="predicted", options={"masks": 10})(net, torch.rand(4, 3, 32, 32)).maps.shape
+        torch.Size([4, 32, 32])
     """
 
     method: str = "grad_cam_pp"
@@ -80,9 +80,11 @@ class Explainer:
     normalize: Normalization = field(default="none", kw_only=True)
     gradients: Gradients = field(default="auto", kw_only=True)
     statistics: Statistics = field(default="batch", kw_only=True)
+    options: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
 
     def __post_init__(self) -> None:
-        one_of("method", self.method, list(METHODS))
+        one_of("method", self.method, [*METHODS, *ATTRIBUTIONS])
+        check_options(self.method, self.options)
         if isinstance(self.target, str):
             one_of("target", self.target, ("label", "predicted"))
         one_of("normalize", self.normalize, get_args(Normalization))
@@ -112,19 +114,29 @@ class Explainer:
         """
         if self.target == "label" and labels is None:
             raise ValueError("`labels` are needed to explain them; give them, or choose `target='predicted'`.")
+        logits, explain = self._look(model, images, create_graph=create_graph)
+        target = choose_score(self.target, logits, labels)
+        if isinstance(target, Tensor) and self.target == "label" and target.ndim == 2:
+            maps = torch.stack([normalize_maps(explain(column), self.normalize) for column in target.unbind(1)], 1)
+        else:
+            maps = normalize_maps(explain(target), self.normalize)
+        weights = logit_weights(logits, target, create_graph=False) if callable(target) else target
+        return Explanation(maps, logits, weights)
+
+    def _look(
+        self, model: Readable | nn.Module, images: Tensor, *, create_graph: bool
+    ) -> tuple[Tensor, Callable[[Score], Tensor]]:
+        """Give the logits, and a function from a score to raw maps."""
+        if self.method in ATTRIBUTIONS:
+            if create_graph:
+                raise ValueError(f"`create_graph=True` cannot be had: {evaluation_only(self.method)}")
+            held_out = HeldOut(self.method, model, self.layer, self.options)
+            return held_out.logits(images), functools.partial(held_out, images)
         _check_grad(create_graph)
         with untouched(model), torch.set_grad_enabled(create_graph):
-            read = model.run if isinstance(model, Readable) else functools.partial(run_hooked, model)
-            output = read(images, [self.layer])
-        target = choose_score(self.target, output.logits, labels)
+            output = read_layers(model, images, [self.layer])
         warn_if_signed(self, output)
-        if isinstance(target, Tensor) and self.target == "label" and target.ndim == 2:
-            each = [self.from_output(output, column, create_graph=create_graph) for column in target.unbind(1)]
-            maps = torch.stack([normalize_maps(one, self.normalize) for one in each], 1)
-        else:
-            maps = normalize_maps(self.from_output(output, target, create_graph=create_graph), self.normalize)
-        weights = logit_weights(output.logits, target, create_graph=False) if callable(target) else target
-        return Explanation(maps, output.logits, weights)
+        return output.logits, functools.partial(self.from_output, output, create_graph=create_graph)
 
     def from_output(self, output: StagedOutput, target: Score, *, create_graph: bool = False) -> Float[Tensor, "n *s"]:
         """Explain a forward pass that was already made; the maps are raw.
@@ -135,8 +147,14 @@ class Explainer:
             create_graph: Whether the maps must be differentiable.
 
         Raises:
-            ValueError: if the layer was not read or has no head, or a graph is asked for where gradients are off.
+            ValueError: if the layer was not read or has no head, the method explains from outside, or a graph is asked
+                for where gradients are off.
         """
+        if self.method in ATTRIBUTIONS:
+            raise ValueError(
+                f"a forward pass that was already made is not enough: {evaluation_only(self.method)} Call the "
+                "explainer on the network and the images."
+            )
         if self.layer not in output.heads:
             raise ValueError(
                 f"`layer` {self.layer!r} was not read as a cut in this forward pass; cuts read: {list(output.heads)}. "
@@ -173,7 +191,7 @@ def warn_if_signed(explainer: Explainer, output: StagedOutput) -> None:
         warnings.warn(
             f"{negative:.0%} of the activations of layer {explainer.layer!r} are negative: the denominator of "
             f"{explainer.method} can vanish there and is held at 1e-3. Explain a layer that follows a ReLU.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

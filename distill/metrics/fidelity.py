@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from distill.metrics.inputs import wide
 from distill.metrics.mean_score import MeanScore
 
 
@@ -31,14 +35,51 @@ def top_one_agreement(
         >>> top_one_agreement(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([[5.0, 0.0], [1.0, 0.0]]))
         tensor([1., 0.])
     """
+    _same_classes(logits, reference_logits)
+    same = logits.argmax(1) == reference_logits.argmax(1)
+    broken = logits.isnan().any(1) | reference_logits.isnan().any(1)
+    return torch.where(broken, torch.nan, same.float())
+
+
+def output_kl(
+    logits: Float[Tensor, "n classes"], reference_logits: Float[Tensor, "n classes"], *, temperature: float = 1.0
+) -> Float[Tensor, " n"]:
+    r"""Divergence of a network's probabilities from the reference's, :math:`\mathrm{KL}(\sigma(z_r)\,\|\,\sigma(z))`.
+
+    Convention:
+        - In nats; the reference first: what the network gives no probability where the reference does, costs much.
+        - In log space, float32 or wider: saturated logits stay finite. Not multiplied by the squared temperature.
+        - NaN (no score) where a logit of either is not finite.
+
+    Args:
+        logits: Of the network that is judged.
+        reference_logits: Of the network that it is compared with.
+        temperature: Divides both, above 0.
+
+    Returns:
+        A score for every image, not negative.
+
+    Raises:
+        ValueError: if the shapes differ, or the temperature is not above 0.
+
+    Example:
+        >>> output_kl(torch.tensor([[0.0, 0.0], [1.0, 3.0]]), torch.tensor([[2.0, 0.0], [1.0, 3.0]]))
+        tensor([0.3278, 0.0000])
+    """
+    _same_classes(logits, reference_logits)
+    if not temperature > 0:
+        raise ValueError(f"`temperature` must be above 0, got {temperature}.")
+    log_q = F.log_softmax(wide(logits) / temperature, dim=1)
+    log_p = F.log_softmax(wide(reference_logits) / temperature, dim=1)
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1).clamp(min=0.0)
+
+
+def _same_classes(logits: Tensor, reference_logits: Tensor) -> None:
     if logits.shape != reference_logits.shape:
         raise ValueError(
             "both networks must have the same classes, got logits "
             f"{tuple(logits.shape)} and {tuple(reference_logits.shape)}."
         )
-    same = logits.argmax(1) == reference_logits.argmax(1)
-    broken = logits.isnan().any(1) | reference_logits.isnan().any(1)
-    return torch.where(broken, torch.nan, same.float())
 
 
 class TopOneAgreement(MeanScore):
@@ -56,3 +97,24 @@ class TopOneAgreement(MeanScore):
     ) -> None:
         """Add a batch; see :func:`top_one_agreement`."""
         self._add(top_one_agreement(logits, reference_logits))
+
+
+class OutputKL(MeanScore):
+    """Mean divergence of a network's probabilities from the reference's.
+
+    Args:
+        temperature: See :func:`output_kl`.
+        kwargs: What every torchmetrics metric takes.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, *, temperature: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+        self, logits: Float[Tensor, "n classes"], reference_logits: Float[Tensor, "n classes"]
+    ) -> None:
+        """Add a batch; see :func:`output_kl`."""
+        self._add(output_kl(logits, reference_logits, temperature=self.temperature))

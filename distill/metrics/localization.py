@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Num, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from distill.maps import normalize_maps, resize_maps
+from distill.metrics.inputs import is_empty, shown
 from distill.metrics.mean_score import MeanScore
-
-
-def boxes_to_masks(boxes: Num[Tensor, "n m 4"], size: Sequence[int]) -> Bool[Tensor, "n h w"]:
-    """Fill the boxes of every image: true where a pixel lies in at least one.
-
-    Convention:
-        - Boxes are (x0, y0, x1, y1) in pixels, half open. One without area, such as padding by zeros, fills nothing.
-
-    Args:
-        boxes: As many an image as the one with most has.
-        size: Height and width.
-
-    Example:
-        >>> boxes_to_masks(torch.tensor([[[1, 0, 3, 1], [0, 0, 0, 0]]]), (2, 4)).int()
-        tensor([[[0, 1, 1, 0],
-                 [0, 0, 0, 0]]], dtype=torch.int32)
-    """
-    rows = torch.arange(size[0], device=boxes.device)
-    columns = torch.arange(size[1], device=boxes.device)
-    x0, y0, x1, y1 = boxes[..., None].unbind(-2)
-    in_rows = (rows >= y0) & (rows < y1)
-    in_columns = (columns >= x0) & (columns < x1)
-    return (in_rows[..., :, None] & in_columns[..., None, :]).any(1)
 
 
 def energy_in_mask(maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"]) -> Float[Tensor, " n"]:
@@ -60,11 +37,56 @@ def energy_in_mask(maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"])
         tensor([0.7500,    nan,    nan])
     """
     inside = (masks != 0).flatten(1)
-    maps = resize_maps(normalize_maps(maps.relu(), "max"), masks.shape[1:]).flatten(1)
-    total = maps.sum(1)
+    heat = shown(maps, masks.shape[1:], "max").flatten(1)
+    total = heat.sum(1)
     excluded = (total == 0) | ~inside.any(1)
-    share = torch.where(inside, maps, 0.0).sum(1) / torch.where(total == 0, 1.0, total)
+    share = torch.where(inside, heat, 0.0).sum(1) / torch.where(total == 0, 1.0, total)
     return torch.where(excluded, torch.nan, share)
+
+
+def pointing_game(
+    maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"], *, tolerance: float = 0
+) -> Float[Tensor, " n"]:
+    """Tell for every image whether its map has the maximum on the object.
+
+    Convention:
+        - A map is made as in :func:`energy_in_mask`; of equal maxima the first in row-major order points.
+        - All instances of an image count as one object.
+        - NaN (no score) where the mask is empty or the map is zero everywhere; never a hit.
+
+    Args:
+        maps: In any size and scale.
+        masks: 0 or false for background, anything else for an instance.
+        tolerance: How far from the object's nearest pixel the maximum may lie, in pixels of the mask, Euclidean;
+            not negative. Zhang et al. use 15 on images of VOC and COCO.
+
+    Returns:
+        1 for a hit, 0 for a miss.
+
+    Raises:
+        ValueError: if ``tolerance`` is negative.
+
+    References:
+        Zhang et al., "Top-Down Neural Attention by Excitation Backprop", IJCV 2018, section 4.1.
+
+    Example:
+        >>> maps = torch.tensor([[[1.0, 3.0, 0.0]], [[1.0, 3.0, 0.0]], [[1.0, 3.0, 0.0]]])
+        >>> masks = torch.tensor([[[0, 2, 0]], [[1, 0, 0]], [[0, 0, 0]]])
+        >>> pointing_game(maps, masks), pointing_game(maps, masks, tolerance=1)
+        (tensor([1., 0., nan]), tensor([1., 1., nan]))
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"`tolerance` must not be negative, got {tolerance}.")
+    height, width = masks.shape[1:]
+    inside = masks != 0
+    heat = shown(maps, (height, width), "max")
+    highest = heat.flatten(1).argmax(1)
+    rows = torch.arange(height, device=maps.device) - highest[:, None] // width
+    columns = torch.arange(width, device=maps.device) - highest[:, None] % width
+    near = rows.square()[:, :, None] + columns.square()[:, None, :] <= tolerance**2
+    hit = (inside & near).flatten(1).any(1).to(heat.dtype)
+    excluded = is_empty(heat) | heat.isnan().flatten(1).any(1) | ~inside.flatten(1).any(1)
+    return torch.where(excluded, torch.nan, hit)
 
 
 class EnergyPointingGame(MeanScore):
@@ -80,5 +102,24 @@ class EnergyPointingGame(MeanScore):
     def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
         self, maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"]
     ) -> None:
-        """Add a batch; see :func:`energy_in_mask`, and :func:`boxes_to_masks` where there are only boxes."""
+        """Add a batch; see :func:`energy_in_mask`, and :func:`distill.metrics.boxes_to_masks` for boxes."""
         self._add(energy_in_mask(maps, masks))
+
+
+class PointingGame(MeanScore):
+    """Share of images whose map has its maximum on the object; those without either are excluded and counted.
+
+    Args:
+        tolerance: See :func:`pointing_game`.
+        kwargs: What every torchmetrics metric takes.
+    """
+
+    def __init__(self, *, tolerance: float = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tolerance = tolerance
+
+    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+        self, maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"]
+    ) -> None:
+        """Add a batch; see :func:`pointing_game`."""
+        self._add(pointing_game(maps, masks, tolerance=self.tolerance))

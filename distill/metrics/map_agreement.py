@@ -10,7 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.maps import normalize_maps
+from distill.metrics.correlation import map_pearson, map_spearman
+from distill.metrics.inputs import is_empty, same_size
 from distill.metrics.mean_score import MeanScore
+from distill.metrics.overlap import map_jensen_shannon, map_top_iou
+from distill.metrics.structure import map_ssim
 
 
 def map_cosine(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
@@ -36,25 +40,28 @@ def map_cosine(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"
         >>> map_cosine(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[4.0, 3.0], [1.0, 1.0]]))
         tensor([0.9600,    nan])
     """
-    if maps.shape != reference_maps.shape:
-        raise ValueError(
-            f"maps must have the same size, got {tuple(maps.shape)} and {tuple(reference_maps.shape)}; "
-            "resize both to the images' size first."
-        )
+    same_size(maps, reference_maps)
     one, other = normalize_maps(maps, "l2").flatten(1), normalize_maps(reference_maps, "l2").flatten(1)
-    empty = (one == 0).all(1) | (other == 0).all(1)
-    return torch.where(empty, torch.nan, (one * other).sum(1).clamp(max=1.0))
+    return torch.where(is_empty(one) | is_empty(other), torch.nan, (one * other).sum(1).clamp(max=1.0))
 
 
 #: Measure by name.
-MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": map_cosine}
+MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": map_cosine,
+    "pearson": map_pearson,
+    "spearman": map_spearman,
+    "ssim": map_ssim,
+    "top_iou": map_top_iou,
+    "jensen_shannon": map_jensen_shannon,
+}
 
 
 class MapAgreement(MeanScore):
     """Mean agreement of two networks' maps; images on which a map is empty are excluded and counted.
 
     Args:
-        measure: ``cosine``.
+        measure: One of :data:`MEASURES`: ``cosine``, ``pearson``, ``spearman``, ``ssim``, ``top_iou`` (of the highest
+            fifth of the pixels), or ``jensen_shannon``, the only one of which less is better.
         kwargs: What every torchmetrics metric takes.
 
     Raises:
@@ -72,6 +79,11 @@ class MapAgreement(MeanScore):
         if measure not in MEASURES:
             raise ValueError(f"`measure` must be one of {', '.join(MEASURES)}, got {measure!r}.")
         self.measure = measure
+
+    @property
+    def higher_is_better(self) -> bool:  # type: ignore[override]  # a divergence is better lower, the others higher
+        """Tell which direction is better."""
+        return self.measure != "jensen_shannon"
 
     def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
         self, maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]

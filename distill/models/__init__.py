@@ -4,6 +4,7 @@ from distill.models.anymodel import AnyModel, as_staged
 from distill.models.catalogue import FAMILIES, Family, create_model
 from distill.models.fold import fold_batch_norm
 from distill.models.head import StagedHead
+from distill.models.randomise import cascade
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.models.weights import describe, file_hash, load_model, load_network, save_model
 from distill.models.wrn import WideResNet
@@ -17,6 +18,7 @@ __all__ = [
     "StagedNetwork",
     "WideResNet",
     "as_staged",
+    "cascade",
     "create_model",
     "describe",
     "file_hash",

@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.feature_extraction import NodePathTracer
 
-from distill.models.operations import DROPOUT, is_flatten, is_global_pooling, is_in_place, spatial_axes
+from distill.models.operations import is_flatten, is_global_pooling, spatial_axes
+from distill.traced import DROPOUT, overwritten
 
 _CONSTANT = "__constant_"
 _NETWORK = "network_"
@@ -35,7 +36,7 @@ class NetworkGraph:
         tracer = _Tracer()
         self.network = network
         self.graph = tracer.trace(network)
-        self._overwritten = _overwritten(self.graph, network)
+        self._overwritten = overwritten(self.graph, network)
         self._nodes: dict[str, fx.Node] = {}
         for node, path in tracer.node_to_qualname.items():
             parts = path.split(".")
@@ -186,24 +187,3 @@ class _ConstantBatchNorm(nn.Module):
     def forward(self, x: Float[Tensor, "n k *s"], statistics: tuple[Tensor, Tensor]) -> Float[Tensor, "n k *s"]:
         mean, variance = statistics
         return F.batch_norm(x, mean, variance, self.original.weight, self.original.bias, False, 0.0, self.original.eps)
-
-
-def _overwritten(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, tuple[fx.Node, ...]]:
-    """Find the operations in place, each with the values that it overwrites; who reads those later gets the result.
-
-    The first is what the operation was given; others are those that it may be the very same tensor as, behind an
-    identity or a dropout at rest.
-    """
-    order = {node: i for i, node in enumerate(graph.nodes)}
-    found: dict[fx.Node, tuple[fx.Node, ...]] = {}
-    for node in graph.nodes:
-        if not node.all_input_nodes or not is_in_place(node, network):
-            continue
-        same = [node.all_input_nodes[0]]
-        while same[-1].op == "call_module" and isinstance(network.get_submodule(str(same[-1].target)), DROPOUT):
-            same.append(same[-1].all_input_nodes[0])
-        found[node] = tuple(same)
-        for value in same:
-            for later in [user for user in value.users if order[user] > order[node]]:
-                later.replace_input_with(value, node)
-    return found

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import operator
 import re
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
 _SPATIAL = {(-1,), (2,), (-2, -1), (2, 3), (-3, -2, -1), (2, 3, 4)}
-
-
-def is_in_place(node: fx.Node, network: nn.Module) -> bool:
-    """Tell whether an operation overwrites its first input."""
-    if node.op == "call_module":
-        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
-    name = str(getattr(node.target, "__name__", node.target))
-    if node.target in (operator.iadd, operator.imul) or (name.endswith("_") and not name.endswith("__")):
-        return True
-    if isinstance(node.target, str):
-        return False
-    try:
-        return bool(inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments.get("inplace"))
-    except (TypeError, ValueError):  # builtins have no signature, and no such argument
-        return False
 
 
 def spatial_axes(node: fx.Node, network: nn.Module) -> int | None:

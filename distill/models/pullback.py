@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, fx
 
 from distill.models.graph import NetworkGraph
-from distill.models.operations import DROPOUT
 from distill.models.rules import READ_INPUT, READ_OUTPUT, Statistics, Step, broadcasts, rule_for, sources
+from distill.traced import DROPOUT
 
 
 class _Link(NamedTuple):

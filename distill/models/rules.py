@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from distill.models.operations import DROPOUT, is_flatten, is_global_pooling
+from distill.models.operations import is_flatten, is_global_pooling
+from distill.traced import DROPOUT
 
 Statistics: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
 

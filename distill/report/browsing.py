@@ -61,6 +61,16 @@ class Browsing:
         """How many pictures there are."""
         return sum(len(room.pictures) for room in self.rooms)
 
+    @property
+    def drawn(self) -> str:
+        """How the pictures were found, in words; once, if it is the same for all test sets."""
+        said: dict[str, list[str]] = {}
+        for room in self.rooms:
+            said.setdefault(_drawn(room.gallery), []).append(room.gallery.set_name)
+        if len(said) == 1:
+            return next(iter(said))
+        return "; ".join(f"on {', '.join(names)}, {words}" for words, names in said.items())
+
 
 def browse(galleries: Sequence[Gallery]) -> Browsing:
     """Draw the pictures of all test sets, and collect what they can be filtered and sorted by."""
@@ -90,6 +100,12 @@ def browse(galleries: Sequence[Gallery]) -> Browsing:
         tuple((key, words) for key, words in STRATA.items() if key in found),
         tuple((name, MEASURES[name].title if name in MEASURES else name) for name in names),
     )
+
+
+def _drawn(gallery: Gallery) -> str:
+    if gallery.ranked_by is None:
+        return f"all were drawn at random by seed {gallery.seed}"
+    return f"best, median and worst go by {gallery.ranked_by}, the rest were drawn at random by seed {gallery.seed}"
 
 
 def _show(

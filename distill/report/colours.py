@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 #: Perceptually even, the same to colour-blind people, and rising in brightness, so it survives a grey printer.
-COLOUR_MAP = "viridis"
+COLOUR_MAP: Final = "viridis"
 #: Diverging: blue is less, white the same, red more; told apart with any kind of colour vision.
-DIVERGING = "RdBu_r"
+DIVERGING: Final = "RdBu_r"
 #: Longer sides of images are shrunk to this for the page, and kept without loss up to the second.
 LONGEST, LOSSLESS = 160, 64
 #: Shades of a map and of a difference; the odd number has a shade for exactly no difference.

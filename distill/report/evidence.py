@@ -74,10 +74,10 @@ def gather(record: EvaluationRecord, styles: Mapping[str, int]) -> list[Evidence
 
 def _charts(entry: SetRecord, styles: Mapping[str, int]) -> Iterator[Chart]:
     yield from _histogram(entry, styles)
-    for kind, told in (("deletion", "taken away"), ("insertion", "put in")):
-        yield from _perturbation(entry, styles, kind, told)  # type: ignore[arg-type]
-    for score, words in (("spearman", "rank correlation"), ("ssim", "SSIM")):
-        yield from _cascade(entry, styles, score, words)  # type: ignore[arg-type]
+    yield from _perturbation(entry, styles, "deletion", "taken away")
+    yield from _perturbation(entry, styles, "insertion", "put in")
+    yield from _cascade(entry, styles, "spearman", "rank correlation")
+    yield from _cascade(entry, styles, "ssim", "SSIM")
 
 
 def _histogram(entry: SetRecord, styles: Mapping[str, int]) -> Iterator[Chart]:
@@ -109,8 +109,14 @@ def _perturbation(
             points = list(zip(found["fractions"], found["probability"], strict=True))
             series.append(Series(name, styles[name], points))
     if any(one.points for one in series):
-        title = f"{kind.capitalize()}: probability, the brightest pixels {told} first (n = {max(counts):,})"
-        yield draw(title, series, x_label=f"share of pixels {told}", y_range=(0, 1), summary=_halfway(title, series))
+        title = f"{kind.capitalize()}: mean probability (n = {max(counts):,})"
+        yield draw(
+            title,
+            series,
+            x_label=f"share of pixels {told}, the brightest first",
+            y_range=(0, 1),
+            summary=_halfway(title, series),
+        )
 
 
 def _halfway(title: str, series: list[Series]) -> str:
@@ -141,8 +147,8 @@ def _cascade(
             for i, part in enumerate(longest)
             if i % every == 0
         }
-        title = f"Maps against those with random weights: {words} (n = {max(counts):,})"
-        x_label = "drawn at random, from the logits down to" if same else "parts drawn at random, from the logits down"
+        title = f"Maps after drawing weights at random: {words} (n = {max(counts):,})"
+        x_label = "drawn from the logits down to this part" if same else "number of parts drawn, from the logits down"
         told = ", ".join(f"{one.run} {one.points[0][1]:.2f} to {one.points[-1][1]:.2f}" for one in series)
         summary = f"{title}. From the first part to the last: {told}"
         yield draw(title, series, x_label=x_label, x_names=ticks, y_range=(0, 1), summary=summary)

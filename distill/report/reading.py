@@ -7,15 +7,20 @@ from distill.report.comparing import LEVEL, compare, format_difference, format_r
 from distill.report.record import EvaluationRecord
 from distill.report.table import format_value, value_of
 
-_READ = ("accuracy", "agreement", "map_cosine", "energy_in_object")
+_SUBJECTS = {
+    "accuracy": "Accuracy",
+    "agreement": "Agreement with the reference",
+    "map_cosine": "Cosine of the maps and the reference’s",
+    "energy_in_object": "Share of the map on the object",
+}
 
 
 def read_out(record: EvaluationRecord) -> list[str]:
     """Say for every test set how networks stand, and which differences are more than noise."""
     said = []
     for name, entry in record["sets"].items():
-        sentences = [_standing(record, name, key) for key in _READ]
-        said.append(f"On {name} ({entry['n']:,} images): " + " ".join(one for one in sentences if one))
+        sentences = [_standing(record, name, key) for key in _SUBJECTS]
+        said.append(f"On {name} ({entry['n']:,} images). " + " ".join(one for one in sentences if one))
     return said
 
 
@@ -34,28 +39,27 @@ def caveat(record: EvaluationRecord) -> str:
 
 
 def _standing(record: EvaluationRecord, set_name: str, key: str) -> str:
-    entry, style = record["sets"][set_name], MEASURES[key].style
-    ranked = ranking(entry, key, students(record))
+    style = MEASURES[key].style
+    ranked = ranking(record["sets"][set_name], key, students(record))
     target = value_of(record, set_name, record["reference"], key)
-    figures = [(name, format_value(value, style)) for name, value in ranked]
+    parts = []
+    if ranked:
+        (first, value), *others = ranked
+        said = _leads(record, set_name, key, first, [name for name, _ in others])
+        parts.append(f"{first} has {format_value(value, style)}{said}")
+    if key == "map_cosine" and ranked:
+        parts += _bounds(record, set_name, [name for name, _ in ranked])
     if target is not None:
-        figures.append((_the(str(record["reference"])), format_value(target, style)))
-    if not figures:
-        return ""
-    listed = _join([f"{text} for {name}" for name, text in figures])
-    bounds = _bounds(record, set_name, [name for name, _ in ranked]) if key == "map_cosine" else ""
-    leads = _leads(record, set_name, key, [name for name, _ in ranked])
-    parts = [f"{_subject(record, key)} is {listed}{bounds}", *leads]
-    return "; ".join(parts) + "."
+        parts.append(f"{_the(str(record['reference']))} has {format_value(target, style)}")
+    return f"{_SUBJECTS[key]}: {'; '.join(parts)}." if parts else ""
 
 
-def _leads(record: EvaluationRecord, set_name: str, key: str, ranked: list[str]) -> list[str]:
+def _leads(record: EvaluationRecord, set_name: str, key: str, first: str, others: list[str]) -> str:
     """Hold the first against each of the others."""
     entry, style = record["sets"][set_name], MEASURES[key].style
-    if len(ranked) < 2:
-        return []
-    first, *others = ranked
-    ahead, noise, unknown = [], [], []
+    ahead: list[str] = []
+    noise: list[str] = []
+    unknown: list[str] = []
     for other in others:
         found = compare(entry, key, first, other)
         if found is None:
@@ -63,17 +67,15 @@ def _leads(record: EvaluationRecord, set_name: str, key: str, ranked: list[str])
             continue
         gap, interval = format_difference(found["difference"], style), format_range(found["low"], found["high"], style)
         (ahead if is_certain(found) else noise).append(f"{other} ({gap}, {interval})")
-    said = []
-    if ahead:
-        said.append(f"{first} is ahead of {_join(ahead)}")
+    said = [f", ahead of {_join(ahead)}"] if ahead else []
     if noise:
-        said.append(f"between {first} and {_join(noise)} the difference is inside the noise")
+        said.append(f"; what sets it off from {_join(noise)} is inside the noise")
     if unknown:
-        said.append(f"{first} was not compared with {_join(unknown)}")
-    return said
+        said.append(f"; it was not compared with {_join(unknown)}")
+    return "".join(said)
 
 
-def _bounds(record: EvaluationRecord, set_name: str, ranked: list[str]) -> str:
+def _bounds(record: EvaluationRecord, set_name: str, ranked: list[str]) -> list[str]:
     floors = [value_of(record, set_name, name, "map_cosine_floor") for name in ranked]
     known = [floor for floor in floors if floor is not None]
     said = []
@@ -82,18 +84,8 @@ def _bounds(record: EvaluationRecord, set_name: str, ranked: list[str]) -> str:
         said.append(f"maps of other images have {low if low == high else f'{low} to {high}'}")
     ceiling = value_of(record, set_name, record["ceiling"], "map_cosine")
     if ceiling is not None:
-        said.append(f"{record['ceiling']}, the second training of the reference, {format_value(ceiling, 'number')}")
-    return f" ({_join(said)})" if said else ""
-
-
-def _subject(record: EvaluationRecord, key: str) -> str:
-    reference = _the(str(record["reference"]))
-    return {
-        "accuracy": "accuracy",
-        "agreement": f"Agreement with {reference}",
-        "map_cosine": f"The cosine of their maps and {reference}’s",
-        "energy_in_object": "The share of the map on the object",
-    }[key]
+        said.append(f"{record['ceiling']}, the reference trained once more, has {format_value(ceiling, 'number')}")
+    return said
 
 
 def _join(parts: list[str]) -> str:

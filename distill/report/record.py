@@ -94,8 +94,8 @@ class NetworkScores(TypedDict):
 class ComparisonRecord(TypedDict):
     """One figure of two networks on the same images, ``first`` minus ``second``.
 
-    The interval is a paired bootstrap's over images, ``p`` Wilcoxon's signed-rank test, ``p_holm`` the same after Holm's
-    correction over all comparisons of the set, ``effect`` the matched-pairs rank-biserial correlation (-1 to 1).
+    The interval is a paired bootstrap's over images, ``p`` Wilcoxon's signed-rank test, ``p_holm`` the same after
+    Holm's correction over all comparisons of the set, ``effect`` the matched-pairs rank-biserial correlation (-1 to 1).
     """
 
     figure: str

@@ -33,11 +33,11 @@ def test_perturbation_curves_span_nought_to_one() -> None:
     first = deletion.lines[0].points.split()
     assert (first[0], first[-1]) == ("46.0,33.4", "506.0,226.0")  # 0.9 down to 0
     assert insertion.lines[0].points.split()[-1] == "506.0,33.4"
-    assert "taken away first (n = 256)" in deletion.title
+    assert deletion.title == "Deletion: mean probability (n = 256)"
 
 
 def test_the_cascade_names_its_parts() -> None:
-    cascade = chart("Maps against those with random weights: rank correlation")
+    cascade = chart("Maps after drawing weights at random: rank correlation")
     assert [tick.text for tick in cascade.x_ticks] == ["linear", "group3", "group2", "group1"]
     assert cascade.summary.endswith("teacher 0.90 to 0.23, CE 0.60 to 0.15, KD 0.80 to 0.20")
 
@@ -48,7 +48,7 @@ def test_networks_of_other_parts_are_counted() -> None:
         row["part"] = "layer of " + row["part"]
     (found,) = [one for one in gather(record, STYLES)[0].charts if "rank correlation" in one.title]
     assert [tick.text for tick in found.x_ticks] == ["1", "2", "3", "4"]
-    assert found.x_label.startswith("parts drawn at random")
+    assert found.x_label.startswith("number of parts drawn")
 
 
 def test_strata_fill_the_bar() -> None:

@@ -111,10 +111,7 @@ def test_the_evidence_is_told_in_words(page: str) -> None:
     text = words(page)
     labels = [svg.get("aria-label") or "" for svg in read(page).all("svg")]
     assert "Share of images by cosine of the maps. Images with a cosine of at least 0.9: CE 50%, KD 50%" in labels
-    assert (
-        "Deletion: probability, the brightest pixels taken away first (n = 256). "
-        "At half of the pixels: teacher 0.45, CE 0.30, KD 0.40" in labels
-    )
+    assert "Deletion: mean probability (n = 256). At half of the pixels: teacher 0.45, CE 0.30, KD 0.40" in labels
     assert "KD 60.0% n = 240 cosine 0.800 15.0% n = 60 cosine 0.800 10.0% n = 40" in text
     assert "0.0% n = 0 cosine –" in text
     assert "KD input x gradient 0.800 0.760 to 0.840 n = 64 0.250 0.210 to 0.290 n = 64 0.400" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,16 @@ def test_pictures_of_several_sets_are_numbered_through() -> None:
     assert browsing.picks == ("best", "median", "worst")
     assert [name for name, _ in browsing.scores] == ["map_cosine", "energy_in_object"]  # entropy has no value
     assert [key for key, _ in browsing.strata] == ["only_reference", "only_network", "same_wrong"]
+
+
+def test_how_pictures_were_found_is_said_once_where_it_is_the_same() -> None:
+    ranked, other = make_gallery(1), make_gallery(1, set_name="plain")
+    words = (
+        "best, median and worst go by the cosine of KD’s map and the teacher’s, the rest were drawn at random by seed 7"
+    )
+    assert browse([ranked, other]).drawn == words
+    random = replace(other, ranked_by=None)
+    assert browse([ranked, random]).drawn == f"on unbiased, {words}; on plain, all were drawn at random by seed 7"
 
 
 def test_nothing_to_browse() -> None:

@@ -4,7 +4,7 @@ Numpy in, plain numbers out. NaN says that an image or a seed has no score: it i
 """
 
 from distill.metrics.statistics.comparison import Comparison, compare_images, compare_many, compare_seeds
-from distill.metrics.statistics.intervals import Interval, bootstrap_means, mean_interval
+from distill.metrics.statistics.intervals import Interval, bootstrap_means, mean_interval, resampled_means
 from distill.metrics.statistics.significance import holm, seeds_needed
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "compare_seeds",
     "holm",
     "mean_interval",
+    "resampled_means",
     "seeds_needed",
 ]

@@ -97,16 +97,30 @@ def bootstrap_means(
     there = ~np.isnan(columns)
     scored = there.sum(0) > 1
     if scored.any():
-        means = _resampled_means(columns[:, scored], resamples, np.random.default_rng(seed))
+        means = resampled_means(columns[:, scored], resamples=resamples, seed=seed)
         tails = [(1 - confidence) / 2, (1 + confidence) / 2]
         ends[:, scored] = np.stack([np.quantile(one[~np.isnan(one)], tails) for one in means.T], 1)
     return ends[0], ends[1]
 
 
-def _resampled_means(
-    columns: Float[np.ndarray, "images figures"], resamples: int, generator: np.random.Generator
+def resampled_means(
+    columns: Float[np.ndarray, "images figures"], *, resamples: int = 2000, seed: int = 0
 ) -> Float[np.ndarray, "resamples figures"]:
-    """Weigh every image by how often it was drawn; NaN where a resample has no score."""
+    """Give the mean of every figure in every resample of the images, for figures that are functions of such means.
+
+    Convention:
+        - Images are drawn, and NaN is treated, as in :func:`bootstrap_means`; NaN where a resample has no score.
+
+    Args:
+        columns: A row for every image, a column for every figure; each has at least one score.
+        resamples: How often as many images are drawn, with replacement.
+        seed: Fixes what is drawn.
+
+    Example:
+        >>> resampled_means(np.array([[0.5, 5.0], [0.5, np.nan]]), resamples=1, seed=2).shape
+        (1, 2)
+    """
+    generator = np.random.default_rng(seed)
     images, figures = columns.shape
     there = ~np.isnan(columns)
     centre = np.where(there, columns, 0.0).sum(0) / there.sum(0)

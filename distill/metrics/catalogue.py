@@ -1,0 +1,59 @@
+"""Every metric by the name that its figure has in a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from torchmetrics import Metric
+
+from distill.measures import MEASURES
+from distill.metrics.adcc import ADCC
+from distill.metrics.calibration import ExpectedCalibrationError
+from distill.metrics.coherence import Coherency
+from distill.metrics.faithfulness import AverageDrop, IncreaseInConfidence, WinRate
+from distill.metrics.fidelity import OutputKL, TopOneAgreement
+from distill.metrics.localization import EnergyPointingGame, PointingGame
+from distill.metrics.map_agreement import MapAgreement
+from distill.metrics.perturbation import DeletionAUC, InsertionAUC
+from distill.metrics.rates import ConstantMaps, NaNMaps, ZeroMaps
+from distill.metrics.sparseness import Complexity, Entropy, Gini
+from distill.metrics.thresholded import BoxLocalization, InstancesHit
+
+_MAKE: Mapping[str, Callable[[], Metric]] = {
+    "agreement": TopOneAgreement,
+    "output_kl": OutputKL,
+    "calibration_error": ExpectedCalibrationError,
+    "map_cosine": partial(MapAgreement, measure="cosine"),
+    "map_cosine_floor": partial(MapAgreement, measure="cosine"),
+    "map_pearson": partial(MapAgreement, measure="pearson"),
+    "map_spearman": partial(MapAgreement, measure="spearman"),
+    "map_ssim": partial(MapAgreement, measure="ssim"),
+    "map_top_iou": partial(MapAgreement, measure="top_iou"),
+    "map_jensen_shannon": partial(MapAgreement, measure="jensen_shannon"),
+    "energy_in_object": EnergyPointingGame,
+    "pointing_game": PointingGame,
+    "box_localization_0": partial(BoxLocalization, delta=0.0),
+    "box_localization_25": partial(BoxLocalization, delta=0.25),
+    "box_localization_50": partial(BoxLocalization, delta=0.5),
+    "instances_hit": InstancesHit,
+    "average_drop": AverageDrop,
+    "increase_in_confidence": IncreaseInConfidence,
+    "win_rate": WinRate,
+    "deletion_auc": DeletionAUC,
+    "insertion_auc": InsertionAUC,
+    "coherency": Coherency,
+    "complexity": Complexity,
+    "adcc": ADCC,
+    "gini": Gini,
+    "entropy": Entropy,
+    "zero_maps": ZeroMaps,
+    "nan_maps": NaNMaps,
+    "constant_maps": ConstantMaps,
+}
+
+#: What makes the metric of a figure, and what the figure is about, by the name in a record and in
+#: `distill list metrics`; accuracy alone is missing, a share of labels.
+METRICS: Mapping[str, tuple[Callable[[], Metric], str]] = {
+    name: (make, MEASURES[name].about) for name, make in _MAKE.items()
+}
