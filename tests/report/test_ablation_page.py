@@ -14,9 +14,10 @@ import pytest
 from distill.ablation.page import write_ablation, write_results
 from distill.ablation.records import save_ablation
 from distill.ablation.summary import summarise
-from distill.report import Facts
+from distill.report import Facts, save_record
 from tests.ablation.records import HOSTILE, swept, typical
 from tests.e2e.helpers import Command, command
+from tests.report.checks import make_record
 from tests.report.test_browser import CONTRASTS
 from tests.report.test_page import Reader, read, words
 
@@ -108,6 +109,23 @@ def test_all_files_are_made_again_from_the_record(distill: Command, tmp_path: Pa
     assert said.code == 0, said.err
     assert f"report: {tmp_path / 'report.html'}" in said.message.replace(" /", "/").replace("report:/", "report: /")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_evaluation_is_shown_again_with_its_curves(distill: Command, tmp_path: Path) -> None:
+    made = make_record()
+    run = tmp_path / "kd"
+    run.mkdir()
+    (run / "config.yaml").write_text("name: kd\n")
+    (run / "metrics.csv").write_text("epoch,validation/accuracy\n0,0.5\n1,0.8125\n")
+    made["networks"]["KD"]["run"], made["networks"]["CE"]["run"] = str(run), str(tmp_path / "moved")
+    save_record(made, tmp_path / "evaluation.json")
+    said = distill("report", tmp_path)
+    assert said.code == 0, said.err
+    assert "`distill evaluate` makes it anew with them" in said.message
+    page = read((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "name: kd" in " ".join(page.text)
+    labels = [svg.get("aria-label") or "" for svg in page.all("svg")]
+    assert "Validation: accuracy by epoch. Last values: KD 0.8125" in labels
 
 
 def test_a_folder_without_figures_is_refused(distill: Command, tmp_path: Path) -> None:
