@@ -51,7 +51,7 @@ def csv_table(summary: Summary) -> str:
         for row in summary["rows"]:
             found = rows[row]
             numbers = [found["figure"][key] for key in spread]  # type: ignore[literal-required]
-            compared = [(found["difference"] or {}).get(key) for key in difference]
+            compared = [found["difference"][key] if found["difference"] else None for key in difference]  # type: ignore[literal-required]
             shown = [_raw(value) for value in (*numbers, *compared)]
             against = summary["baselines"][row]
             writer.writerow(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.ablation.series import Plot, Series
 
@@ -78,7 +78,7 @@ def _draw(plot: Plot, axes: Axes) -> None:
 
 def _draw_series(plot: Plot, series: Series, index: int, axes: Axes) -> None:
     colour, marker = look(index)
-    shape = {"color": COLOURS[colour], "marker": _MARKERS[marker], "linestyle": "none"}
+    shape: dict[str, Any] = {"color": COLOURS[colour], "marker": _MARKERS[marker], "linestyle": "none"}
     flat = plot.kind == "rows"
     for x, y in series.dots:
         alone = not series.means

@@ -20,9 +20,10 @@ def _count(summary: Summary) -> str:
     trials = summary["trials"].values()
     done, failed = sum(row["done"] for row in trials), sum(len(row["failed"]) for row in trials)
     missing = sum(len(row["missing"]) for row in trials)
-    rest = [text for count, text in ((failed, f"{failed} failed"), (missing, f"{missing} were not run")) if count]
+    ends = [f"{_many(done, 'trial')} {'is' if done == 1 else 'are'} done"]
+    ends += [f"{count} {word}" for count, word in ((failed, "failed"), (missing, "not run")) if count]
     rows, seeds = _many(len(summary["rows"]), "row"), _many(len(summary["seeds"]), "seed")
-    return f"{rows} under {seeds}: {', '.join([f'{done} trials are done', *rest])}."
+    return f"{rows} under {seeds}: {', '.join(ends)}."
 
 
 def _read(summary: Summary, metric: str) -> str:

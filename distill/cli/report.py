@@ -36,20 +36,25 @@ def _ablation(folder: Path) -> None:
 
 
 def _evaluation(folder: Path) -> None:
+    """Write the page of an evaluation; runs that have moved since have no curves in it."""
     from distill.report import load_record, read_curves, write_report
     from distill.report.curves import NAME
 
     record = load_record(folder / _EVALUATION)
-    curves = [read_curves(folder, run=folder.resolve().name)] if (folder / NAME).is_file() else []
-    write_report(folder / _PAGE, title="Evaluation", record=record, curves=curves, facts=_facts(folder))
+    runs = {name: Path(network["run"]) for name, network in record["networks"].items() if network["run"]}
+    write_report(
+        folder / _PAGE,
+        title="Evaluation",
+        record=record,
+        curves=[read_curves(run, run=name) for name, run in runs.items() if (run / NAME).is_file()],
+        facts={name: _facts(run) for name, run in runs.items() if (run / _CONFIG).is_file()},
+    )
     Console(stderr=True, soft_wrap=True).print(
-        "the pictures need the images: `distill evaluate` makes the whole page again.", highlight=False
+        "the page has no pictures, which need the images: `distill evaluate` makes it anew with them.", highlight=False
     )
 
 
-def _facts(folder: Path) -> dict[str, dict[str, object]]:
-    if not (folder / _CONFIG).is_file():
-        return {}
-    found = json.loads((folder / _ENVIRONMENT).read_text()) if (folder / _ENVIRONMENT).is_file() else {}
-    packages = found.pop("packages", {})
-    return {folder.resolve().name: {**found, **packages, "configuration": (folder / _CONFIG).read_text()}}
+def _facts(run: Path) -> dict[str, object]:
+    environment = json.loads((run / _ENVIRONMENT).read_text()) if (run / _ENVIRONMENT).is_file() else {}
+    packages = environment.pop("packages", {})
+    return {**environment, **packages, "configuration": (run / _CONFIG).read_text()}

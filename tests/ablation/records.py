@@ -92,7 +92,10 @@ def typical() -> AblationRecord:
 
 def swept() -> AblationRecord:
     """A weight under two layers."""
-    axes = {"objective.explanation.weight": [1, 5, 20], "objective.explanation.layer": ["final", "group2"]}
+    axes: dict[str, list[Any]] = {
+        "objective.explanation.weight": [1, 5, 20],
+        "objective.explanation.layer": ["final", "group2"],
+    }
     rows: dict[str, dict[int, Mapping[str, float | None]]] = {}
     settings = {}
     for layer in axes["objective.explanation.layer"]:

@@ -1,0 +1,87 @@
+"""The shipped studies: every run that they ask for is one, and their baselines are what their heads say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from distill.ablation.planning import plan_ablation
+
+from distill.ablation.records import AblationRecord
+from distill.ablation.summary import summarise
+
+STUDIES = Path(__file__).parents[2] / "configs" / "ablation"
+RUNS = {
+    "table4": (7, 8),
+    "one_factor": (12, 5),
+    "few_images": (15, 8),
+    "shortcuts": (5, 8),
+    "shortcuts_strength": (28, 5),
+    "lerma_lucas": (4, 5),
+}
+
+
+def unfinished(path: Path) -> AblationRecord:
+    """The record of a study whose trials all failed: what is compared with what is known without a run."""
+    ablation = plan_ablation(path)
+    return {
+        "format": 1,
+        "name": ablation.file.name,
+        "baseline": ablation.file.baseline,
+        "rows": list(ablation.rows),
+        "seeds": list(ablation.file.seeds),
+        "metrics": list(ablation.file.metrics),
+        "axes": dict(ablation.file.grid_axes),
+        "exploratory": False,
+        "trials": [
+            {
+                "format": 1,
+                "row": trial.row,
+                "seed": trial.seed,
+                "settings": dict(trial.settings),
+                "identity": trial.identity,
+                "state": "failed",
+                "reason": "not run",
+                "figures": {},
+                "seconds": 0.0,
+            }
+            for trial in ablation.trials
+        ],
+    }
+
+
+def test_every_study_is_tested() -> None:
+    shipped = {path.stem for path in STUDIES.glob("*.yaml") if not path.stem.startswith("tiny")}
+    assert shipped == RUNS.keys()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_study_can_be_run(name: str) -> None:
+    ablation = plan_ablation(STUDIES / f"{name}.yaml")
+    assert (len(ablation.rows), len(ablation.file.seeds)) == RUNS[name]
+    assert len(ablation.trials) <= ablation.file.max_runs
+    assert ablation.file.name == name
+    figures = ("accuracy", "agreement", "map_cosine", "energy_in_object")
+    assert set(ablation.file.metrics) == {f"{each}/{figure}" for each in ablation.file.test_sets for figure in figures}
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "baseline"),
+    [
+        ("few_images", "CE, train=500, max_epochs=144", "CE + KD, train=500, max_epochs=144"),
+        ("shortcuts_strength", "CE + KD + attention, background_bias=0.9", "CE + KD, background_bias=0.9"),
+        ("lerma_lucas", "positive-gradient Grad-CAM, layer=group2", "Grad-CAM++, layer=group2"),
+        ("one_factor", "layer=group1", "default"),
+        ("table4", "CE", "CE + KD"),
+    ],
+)
+def test_rows_are_compared_with_their_like(name: str, row: str, baseline: str) -> None:
+    assert summarise(unfinished(STUDIES / f"{name}.yaml"))["baselines"][row] == baseline
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_all_studies_share_one_teacher(name: str) -> None:
+    first, own = (plan_ablation(STUDIES / f"{each}.yaml").teacher for each in ("table4", name))
+    assert first is not None
+    assert own is not None
+    assert own.directory == first.directory
