@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from distill.ablation.planning import plan_ablation
 
+from distill.ablation.planning import plan_ablation
 from distill.ablation.records import AblationRecord
 from distill.ablation.summary import summarise
 
