@@ -150,7 +150,7 @@ def test_all_mistakes_of_the_runs_at_once(tmp_path: Path) -> None:
         "metrics: 'accuracy' should be SET/figure, such as test/accuracy",
         "metrics: 'tset/accuracy': unknown test set 'tset'; did you mean 'test'? (known: test)",
         "objective.soft_target: unknown term 'soft_target'; did you mean 'soft_targets'? (known: cross_entropy, "
-        "soft_targets, explanation; or give it a `term:`) (in 'slip')",
+        "soft_targets, explanation, attention_transfer; or give it a `term:`) (in 'slip')",
         "optimizer.lrr: unknown key; did you mean 'lr'?",
         "trainer.max_epoch: unknown key 'max_epoch'; did you mean 'max_epochs'? (in 'slip')",
     ]

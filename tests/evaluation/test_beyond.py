@@ -124,7 +124,7 @@ def test_maps_are_held_against_those_of_random_weights(pair: dict[str, StagedNet
     for entry, (_, changed) in zip(found, parts, strict=True):
         maps = resize_maps(Explainer(layer="group2")(changed, images, part.labels).maps, (16, 16))
         ssim = [
-            float(structural_similarity_index_measure(a[None, None], b[None, None], data_range=1.0))
+            float(torch.as_tensor(structural_similarity_index_measure(a[None, None], b[None, None], data_range=1.0)))
             for a, b in zip(normalize_maps(own, "max"), normalize_maps(maps, "max"), strict=True)
             if a.any() and b.any()
         ]

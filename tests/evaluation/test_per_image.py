@@ -37,8 +37,11 @@ def test_the_means_come_out_of_the_file(done: Evaluated, rows: list[dict[str, An
         for network_name, scores in entry["networks"].items():
             own = [row for row in rows if (row["set"], row["network"]) == (name, network_name)]
             assert [row["index"] for row in own] == list(range(entry["n"]))
-            held_out = {f"hires_cam/{figure}": m for figure, m in scores["held_out"]["hires_cam"].items()}
-            for figure, measured in {**scores["figures"], **held_out}.items():
+            held_out: dict[str, Any] = {
+                f"hires_cam/{figure}": m for figure, m in scores["held_out"]["hires_cam"].items()
+            }
+            figures: dict[str, Any] = {**scores["figures"], **held_out}
+            for figure, measured in figures.items():
                 if figure in NO_MEAN:
                     assert figure not in own[0]
                     continue
