@@ -55,7 +55,7 @@ def choose(
 
     Example:
         >>> choose(9, 6, seed=0, ranked=np.arange(9.0) / 9)
-        {8: ('best',), 4: ('median', 'random'), 0: ('worst', 'random'), 2: ('random',)}
+        {8: ('best',), 4: ('median',), 0: ('worst', 'random'), 2: ('random',), 1: ('random',)}
     """
     each = 0 if ranked is None else count // 6
     picks: dict[int, tuple[Pick, ...]] = {}
