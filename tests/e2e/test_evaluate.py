@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from distill.report import schema
 from tests.e2e.helpers import QUIET, SMALL, TINY, Command
 
 
@@ -34,8 +36,10 @@ def test_a_table_a_record_pictures_and_a_page(distill: Command, runs: Path) -> N
     assert record["reference"] == "teacher"
     networks = record["sets"]["unbiased, 24"]["networks"]
     assert set(networks) == {"teacher", "S"}
-    assert networks["S"]["agreement"]["n"] == 24
-    assert 0 <= networks["S"]["accuracy"]["value"] <= 1
+    assert networks["S"]["figures"]["agreement"]["n"] == 24
+    assert 0 <= networks["S"]["figures"]["accuracy"]["value"] <= 1
+    jsonschema.validate(record, schema())
+    assert (runs / "student" / "per_image.parquet").read_bytes().startswith(b"PAR1")
     assert (runs / "student" / "maps.png").read_bytes().startswith(b"\x89PNG")
     page = (runs / "student" / "report.html").read_text()
     assert "Content-Security-Policy" in page
@@ -48,14 +52,14 @@ def test_one_run_alone_has_its_results_beside_it(distill: Command, runs: Path) -
     record = json.loads((runs / "teacher" / "evaluation.json").read_text())
     (only,) = record["sets"].values()
     assert only["n"] == 10
-    assert only["networks"]["teacher"]["agreement"] is None
+    assert only["networks"]["teacher"]["figures"]["agreement"] is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("missing",), "no checkpoint at missing"),
-        (("{runs}",), "holds no student.safetensors"),
+        (("missing",), "there is no run directory at missing"),
+        (("{runs}",), "is not a run directory: it has no config.yaml"),
         (("{runs}/teacher", "--on", "colour=red"), "unknown option of data set fashion_scenes 'colour'"),
         (("{runs}/teacher", "--on", "nonsense"), "--on takes key=value"),
         (("{runs}/teacher", "--method", "grad_camp"), "`method` must be one of"),

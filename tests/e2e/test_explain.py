@@ -117,7 +117,7 @@ def test_a_picture_of_ours_that_is_to_be_explained_is_not_replaced(distill: Comm
         (("{ok}", "--class", "10"), "unknown class '10'; there are top, trouser, "),
         (("{ok}", "--class", "-1"), "unknown class '-1'; "),
         (("{ok}", "--layer", "group7"), "student: `layer` must be one of group1, group2, final, "),
-        (("{ok}", "--layer", "group2_sum"), "Raw sums (taps) cannot be explained."),
+        (("{ok}", "--layer", "group2_sum"), "Raw sums (taps) have no head and cannot be explained"),
         (("{ok}", "--layer", "group2", "--method", "cam"), "images of (3, 16, 16) cannot be explained: "),
         (("{ok}", "--method", "grad_camp"), "`method` must be one of cam, grad_cam, "),
         (("{ok}", "--reference", "{dir}/nowhere"), "no checkpoint at {dir}/nowhere; give a run directory"),

@@ -19,9 +19,9 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["evaluation.json"]
 
 
-def test_the_schema_names_every_figure() -> None:
+def test_the_schema_names_every_part() -> None:
     required = schema()["$defs"]["NetworkScores"]["required"]
-    assert required == ["accuracy", "agreement", "map_cosine", "energy_in_object", "zero_maps"]
+    assert required == ["figures", "strata", "histogram", "curves", "sanity", "held_out"]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, r"is not an evaluation of format 1 \(found 2\); run `distill evaluate` anew"),
+        ({"format": 1}, r"is not an evaluation of format 2 \(found 1\); run `distill evaluate` anew"),
         ({"classes": "bag"}, "classes: Input should be a valid list"),
         ({"sets": {"unbiased": {"n": "many"}}}, r"sets\.unbiased\.n: Input should be a valid integer"),
     ],
