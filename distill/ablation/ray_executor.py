@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from distill.ablation.executor import Ended, Task, parcel, perform
 from distill.ablation.local import THREADS, print_to
 from distill.errors import InputError
 
-_PATIENCE = 60.0
+_PATIENCE, _REACHED = 60.0, 10.0
 
 
 class RayExecutor:
@@ -61,17 +63,31 @@ class RayExecutor:
 
     @contextmanager
     def _connected(self, ray: Any) -> Iterator[None]:
-        where = {"address": self.address} if self.address else {"num_cpus": self.processes * self.threads}
+        where: dict[str, Any] = {"num_cpus": self.processes * self.threads, "include_dashboard": False}
+        if self.address:
+            _reach(self.address)
+            where = {"address": self.address}
         environment = {"env_vars": dict.fromkeys(THREADS, str(self.threads))}
-        quiet = {"include_dashboard": False} if not self.address else {}
+        handler = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**where, **quiet, runtime_env=environment, log_to_driver=False, logging_level="warning")
+            ray.init(**where, runtime_env=environment, log_to_driver=False, logging_level="warning")
+            signal.signal(signal.SIGTERM, handler)  # Ray would leave without a word
         except ConnectionError as error:
             raise InputError(f"executor.address: no Ray cluster answers at {self.address!r}: {error}") from error
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """See that somebody listens at host:port; Ray itself would try for minutes."""
+    host, mark, port = address.removeprefix("ray://").rpartition(":")
+    if mark and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=_REACHED).close()
+        except OSError as error:
+            raise InputError(f"executor.address: no Ray cluster answers at {address!r}: {error}") from error
 
 
 def _import_ray() -> Any:
