@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -81,3 +82,21 @@ def sleep_if_asked(folder: str | None) -> str:
     (Path(folder) / "pid").write_text(str(os.getpid()))
     time.sleep(60)
     return "never"
+
+
+def one_of_many(task: tuple[str, Any]) -> Any:
+    """Do one of these, or run a trial, by name."""
+    kind, payload = task
+    if kind == "real":
+        from distill.trials import run_trial
+
+        return run_trial(payload)
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "square": square,
+        "say": say,
+        "fail": odd_ones_fail,
+        "wait": wait_to_be_ended,
+        "environment": environment,
+        "die": die,
+    }
+    return kinds[kind](payload)
