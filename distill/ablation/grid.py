@@ -43,11 +43,11 @@ def cells(file: AblationFile) -> list[Cell]:
         >>> cells(file)[3].settings
         {'data.size': 16, 'optimizer.lr': 0.2}
     """
-    short = short_names(list(file.grid_axes))
+    short = short_names(_naming(file))
     found = []
     for row, differences in (file.rows or {"": {}}).items():
         for point in _points(file):
-            label = ", ".join(f"{short[key]}={word(value)}" for key, value in point.items())
+            label = ", ".join(f"{short[key]}={word(value)}" for key, value in point.items() if key in short)
             departs = bool(file.one_factor_at_a_time and point)
             if file.one_factor_at_a_time and not point:
                 label = "" if row else DEFAULT
@@ -57,6 +57,21 @@ def cells(file: AblationFile) -> list[Cell]:
                 name = ", ".join(part for part in (row, label) if part) or DEFAULT
                 found.append(Cell(name, row, layers, settings, departs))
     return found
+
+
+def _naming(file: AblationFile) -> list[str]:
+    """Choose the keys whose values name a row: of keys that go together, no more than tell the rows apart."""
+    moved_along: set[str] = set()
+    for group in file.zip:
+        keys = list(group)
+        for count in range(1, len(keys)):
+            seen = [
+                json.dumps(values, default=str) for values in zip(*(group[key] for key in keys[:count]), strict=True)
+            ]
+            if len(set(seen)) == len(seen):
+                moved_along.update(keys[count:])
+                break
+    return [key for key in file.grid_axes if key not in moved_along]
 
 
 def _points(file: AblationFile) -> Iterator[Settings]:
@@ -153,12 +168,12 @@ def folder_names(names: Sequence[str]) -> dict[str, str]:
     """Name a folder for every row.
 
     Example:
-        >>> folder_names(["CE + KD", "CE+KD"])
-        {'CE + KD': 'ce-kd', 'CE+KD': 'ce-kd-2'}
+        >>> folder_names(["CE + KD", "CE+KD", "Grad-CAM++"])
+        {'CE + KD': 'ce-kd', 'CE+KD': 'ce-kd-2', 'Grad-CAM++': 'grad-cam-pp'}
     """
     slugs: dict[str, str] = {}
     for name in names:
-        slug = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-.") or DEFAULT
+        slug = re.sub(r"[^a-z0-9._]+", "-", name.lower().replace("++", "-pp")).strip("-.") or DEFAULT
         number = 1
         while (numbered := slug if number == 1 else f"{slug}-{number}") in slugs.values():
             number += 1

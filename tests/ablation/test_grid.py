@@ -46,6 +46,12 @@ def test_zipped_keys_move_together_and_multiply_axes() -> None:
     ]
 
 
+def test_zipped_keys_are_named_by_as_few_as_tell_them_apart() -> None:
+    sizes = {"data.count": [100, 200], "trainer.max_epochs": [20, 10], "optimizer.lr": [1, 1]}
+    assert names(zip=[sizes]) == ["count=100", "count=200"]
+    assert names(zip=[dict(reversed(sizes.items()))]) == ["lr=1, max_epochs=20", "lr=1, max_epochs=10"]
+
+
 def test_a_grid_multiplies_rows_and_wins_over_them() -> None:
     found = cells(AblationFile(**COMMON, rows={"A": {}, "B": {WEIGHT: 9}}, axes={WEIGHT: [1, 5]}))
     assert [cell.name for cell in found] == ["A, weight=1", "A, weight=5", "B, weight=1", "B, weight=5"]

@@ -16,9 +16,12 @@ RUNS = {
     "one_factor": (12, 5),
     "few_images": (15, 8),
     "shortcuts": (5, 8),
-    "shortcuts_strength": (28, 5),
+    "shortcuts_strength": (16, 5),
+    "shortcuts_weight": (9, 8),
     "lerma_lucas": (4, 5),
 }
+
+FIGURES = ("accuracy", "agreement", "map_cosine", "energy_in_object")
 
 
 def unfinished(path: Path) -> AblationRecord:
@@ -61,15 +64,14 @@ def test_a_study_can_be_run(name: str) -> None:
     assert (len(ablation.rows), len(ablation.file.seeds)) == RUNS[name]
     assert len(ablation.trials) <= ablation.file.max_runs
     assert ablation.file.name == name
-    figures = ("accuracy", "agreement", "map_cosine", "energy_in_object")
-    assert set(ablation.file.metrics) == {f"{each}/{figure}" for each in ablation.file.test_sets for figure in figures}
+    assert {f"{each}/{figure}" for each in ablation.file.test_sets for figure in FIGURES} <= set(ablation.file.metrics)
 
 
 @pytest.mark.parametrize(
     ("name", "row", "baseline"),
     [
-        ("few_images", "CE, train=500, max_epochs=144", "CE + KD, train=500, max_epochs=144"),
-        ("shortcuts_strength", "CE + KD + attention, background_bias=0.9", "CE + KD, background_bias=0.9"),
+        ("few_images", "CE, train=500", "CE + KD, train=500"),
+        ("shortcuts_strength", "CE + KD + attention, background_bias=0.8", "CE + KD, background_bias=0.8"),
         ("lerma_lucas", "positive-gradient Grad-CAM, layer=group2", "Grad-CAM++, layer=group2"),
         ("one_factor", "layer=group1", "default"),
         ("table4", "CE", "CE + KD"),
