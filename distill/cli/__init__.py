@@ -104,7 +104,7 @@ def evaluate(
 ) -> None:
     """Measure runs on the test split: answers, agreement with the teacher, and where their maps lie.
 
-    Writes evaluation.json, per_image.parquet, maps.png and report.html.
+    Writes evaluation.json, per_image.parquet, table.md, maps.png and report.html.
     """
     from distill.cli.evaluate import run
     from distill.evaluation import Extent, MapSettings
@@ -232,7 +232,7 @@ def report(
 ) -> None:
     """Write the page of a run or an ablation again, from what was measured.
 
-    Reads evaluation.json or ablation.json; of an ablation the tables and drawings are made again as well.
+    Reads evaluation.json or ablation.json; the tables, and an ablation's drawings, are made again as well.
     """
     from distill.cli.report import run
 

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from distill.errors import InputError
 
-_ABLATION, _EVALUATION, _CONFIG, _ENVIRONMENT, _PAGE = (
-    "ablation.json", "evaluation.json", "config.yaml", "environment.json", "report.html"
+_ABLATION, _EVALUATION, _CONFIG, _ENVIRONMENT, _PAGE, _TABLE = (
+    "ablation.json", "evaluation.json", "config.yaml", "environment.json", "report.html", "table.md"
 )  # fmt: skip
 
 
@@ -37,10 +37,11 @@ def _ablation(folder: Path) -> None:
 
 def _evaluation(folder: Path) -> None:
     """Write the page of an evaluation; runs that have moved since have no curves in it."""
-    from distill.report import load_record, read_curves, write_report
+    from distill.report import load_record, read_curves, save_table, write_report
     from distill.report.curves import NAME
 
     record = load_record(folder / _EVALUATION)
+    save_table(record, folder / _TABLE)
     runs = {name: Path(network["run"]) for name, network in record["networks"].items() if network["run"]}
     write_report(
         folder / _PAGE,

@@ -15,7 +15,7 @@ from distill.evaluation import Evaluated, Extent, MapSettings, Progress, evaluat
 from distill.evaluations.given import Given, parent, read_given, split_label
 from distill.evaluations.sets import read_sets
 from distill.models import file_hash
-from distill.report import EvaluationRecord, Gallery, read_curves, save_grid, save_record, write_report
+from distill.report import EvaluationRecord, Gallery, read_curves, save_grid, save_record, save_table, write_report
 from distill.training import RunDirectory
 
 #: Pictures of all galleries together, and of the grid that is saved as one file.
@@ -46,7 +46,7 @@ def evaluate_runs(
     title: str = "Evaluation",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure runs on their test split, and write evaluation.json, per_image.parquet, maps.png and report.html.
+    """Measure runs on their test split, and write record, scores, table, pictures and page.
 
     Args:
         runs: Run directories, each with a label before it if it likes: ``CE + KD=runs/kd``.
@@ -115,6 +115,7 @@ def evaluate_runs(
 def _write(folder: Path, title: str, done: Evaluated, galleries: Sequence[Gallery], given: Given) -> Path:
     save_scores(done.scores, done.record["classes"], folder / "per_image.parquet")
     save_record(done.record, folder / "evaluation.json")
+    save_table(done.record, folder / "table.md")
     if galleries:
         save_grid(_grid(galleries[-1]), folder / "maps.png")
     return write_report(

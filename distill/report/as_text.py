@@ -1,19 +1,31 @@
-"""The verdict table as plain text and as Markdown."""
+"""A record as text: the verdict for a terminal, and every figure in Markdown."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.measures import Better
+from distill.report.all_figures import Group, group_figures
 from distill.report.record import EvaluationRecord
-from distill.report.table import VERDICT, Cell, Row, columns, sections
+from distill.report.table import VERDICT, Cell, Row, Section, columns, format_value, sections
+from distill.report.templating import write_page
 
 #: As much of the verdict as a terminal has room for.
 _SHORT = VERDICT[:5]
+_ARROWS: dict[Better, str] = {"higher": "↑", "lower": "↓", "neither": ""}
+_LEGEND = (
+    "↑ higher is better, ↓ lower is better. In parentheses: the 95 % interval over images, and the number of images "
+    "where it is not all of them. Bold: ahead of every other student by more than noise. `distill list metrics` says "
+    "what each figure is.\n"
+)
 
 
 def table_rows(record: EvaluationRecord) -> tuple[list[str], list[list[str]]]:
     """Give header and rows as plain text, for a terminal; the best of a column has a star.
 
     Convention:
-        - The first five figures of the verdict only: all of them stand on the page and in Markdown.
+        - The first five figures of the verdict only: all of them stand on the page, and all figures in Markdown.
 
     Returns:
         The header, and a row for every test set and network.
@@ -28,19 +40,37 @@ def table_rows(record: EvaluationRecord) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def markdown_table(record: EvaluationRecord) -> str:
-    """Write the table in Markdown, with intervals; the best of a column is bold."""
-    shown = columns(record)
-    lines = [
-        ["Test set", "Network", *(one.title for one in shown)],
-        ["---", "---", *["---:"] * len(shown)],
-        *(
-            [_escape(f"{section.name} (n = {section.n:,})"), _escape(_name(row)), *(_bold(cell) for cell in row.cells)]
-            for section in sections(record)
-            for row in section.rows
-        ),
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+def markdown_tables(record: EvaluationRecord) -> str:
+    """Write every figure in Markdown, a table for each test set; see :func:`distill.report.save_table`.
+
+    Convention:
+        - A row is a figure, a column a network; figures that were measured nowhere are left out.
+        - Bold is the best of the networks other than the reference and its second training, where it is ahead of each
+          of them by more than noise.
+    """
+    groups = group_figures(record)
+    blocks = [_markdown_set(section, i, groups) for i, section in enumerate(sections(record))]
+    return "\n".join([*blocks, _LEGEND])
+
+
+def save_table(record: EvaluationRecord, path: Path | str) -> Path:
+    """Write every figure as a Markdown file; it appears whole or not at all."""
+    return write_page(Path(path), markdown_tables(record))
+
+
+def _markdown_set(section: Section, number: int, groups: Sequence[Group]) -> str:
+    names = [_escape(_name(row)) for row in section.rows]
+    lines = [["Figure", "", *names], ["---", "---", *["---:"] * len(names)]]
+    for group in groups:
+        _, _, figures = group.sets[number]
+        lines += [
+            [figure.column.title, _ARROWS[figure.column.better], *(_bold(cell) for cell in figure.cells)]
+            for figure in figures
+        ]
+    share = section.object_share
+    even = "" if share is None else f"; an even map has {format_value(share, 'percent')} in the object"
+    heading = f"**{_escape(section.name)}** (n = {section.n:,}{even})\n"
+    return "\n".join([heading, *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
 
 
 def _name(row: Row) -> str:

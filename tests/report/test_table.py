@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.report import EvaluationRecord, markdown_table, table_rows
+from distill.report import EvaluationRecord, markdown_tables, table_rows
 from distill.report.all_figures import group_figures
 from distill.report.reading import caveat, read_out
 from distill.report.table import columns, left_out, sections
@@ -74,13 +74,22 @@ def test_a_figure_that_a_record_lacks_was_not_measured() -> None:
 def test_markdown() -> None:
     record = renamed(make_record(), "plain", "a|b")
     record["sets"]["a|b"]["networks"][HOSTILE] = record["sets"]["a|b"]["networks"].pop("CE")
-    lines = markdown_table(record).splitlines()
-    assert lines[1] == "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
-    assert lines[4] == (
-        "| unbiased (n = 400) | KD | **82.2%** (78.2 to 86.2) | **84.8%** (80.8 to 88.8) "
-        "| **0.931** (0.921 to 0.941) (n = 397) | 38.8% (34.8 to 42.8) | **0.194** (0.174 to 0.214) (n = 256) |"
+    lines = markdown_tables(record).splitlines()
+    assert lines[:4] == [
+        "**unbiased** (n = 400; an even map has 20.0% in the object)",
+        "",
+        "| Figure |  | teacher (reference) | CE | KD |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    assert lines[4] == "| Accuracy | ↑ | 87.8% (83.7 to 91.8) | 70.2% (66.2 to 74.2) | **82.2%** (78.2 to 86.2) |"
+    (cosine,) = [line for line in lines[:20] if line.startswith("| Map cosine |")]
+    assert cosine == (
+        "| Map cosine | ↑ | – | 0.743 (0.733 to 0.753) (n = 397) | **0.931** (0.921 to 0.941) (n = 397) |"
     )
-    assert lines[7].startswith('| a\\|b (n = 400) | &lt;script>alert("1")&lt;/script> | 70.0% (66.0 to 74.0) |')
+    assert any(line.startswith("| Deletion | ↓ |") for line in lines)
+    start = lines.index("**a\\|b** (n = 400)")
+    assert '&lt;script>alert("1")&lt;/script>' in lines[start + 2]
+    assert lines[-1].startswith("↑ higher is better")
 
 
 def test_every_figure_has_its_group_and_what_was_not_measured_is_named() -> None:
