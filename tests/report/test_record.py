@@ -24,6 +24,12 @@ def test_the_schema_names_every_part() -> None:
     assert required == ["figures", "strata", "histogram", "curves", "sanity", "held_out"]
 
 
+def test_the_documented_schema_is_that_of_the_records() -> None:
+    """Written anew by: distill evaluate --schema > docs/evaluation.schema.json."""
+    documented = Path(__file__).parents[2] / "docs" / "evaluation.schema.json"
+    assert json.loads(documented.read_text()) == schema()
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no evaluation at .*evaluation\.json; make one with `distill evaluate`"):
         load_record(tmp_path / "evaluation.json")
