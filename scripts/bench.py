@@ -1,4 +1,4 @@
-"""What training costs: steps, whole epochs, data path, memory, growth, two processes, start.
+"""What training costs: steps, whole epochs, data path, memory, growth, two processes, start; and an evaluation.
 
     python scripts/bench.py [--quick] [--only steps,epochs,...] [--json FILE] [--markdown docs/performance.md]
 
@@ -13,6 +13,7 @@ earlier run and leaves the others. All of it takes about a quarter of an hour on
     growth   the term against batch, image size, classes and width
     ddp      one process and two
     start    from the command to the first step
+    evaluation  maps and metrics of 10,000 images against the forward passes
     profile  the operators of one step (also --profile, alone)
 """
 
@@ -34,6 +35,7 @@ import torch
 from benchmarks import worker
 from benchmarks.cold_start import measure_start
 from benchmarks.data_path import measure_loader
+from benchmarks.evaluation import measure_evaluation
 from benchmarks.figures import key_figures, worst_term
 from benchmarks.growth import measure_growth
 from benchmarks.memory import measure_memory
@@ -56,6 +58,7 @@ SECTIONS: dict[str, Callable[[Setting], list[Row]]] = {
     "memory": measure_memory,
     "growth": measure_growth,
     "ddp": measure_ddp,
+    "evaluation": measure_evaluation,
     "profile": measure_profile,
 }
 QUICK = ("steps", "epochs")

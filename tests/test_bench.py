@@ -104,6 +104,13 @@ def test_bounds_of_epochs_memory_and_start() -> None:
     ]
 
 
+def test_bound_of_an_evaluation() -> None:
+    row = {"networks": "a beside b", "images": 10_000, "ratio": {"median": 3.1, "low": 3.0, "high": 3.2}}
+    (figure,) = key_figures({"evaluation": [row]})
+    assert (figure["bound"], figure["holds"]) == ("<= 3", False)
+    assert figure["figure"] == "maps and metrics of 10,000 images, a beside b / forward passes"
+
+
 def test_the_page_is_filled_between_its_marks() -> None:
     machine = {
         "threads": 2,

@@ -11,6 +11,7 @@ from .setting import TERM_AT_FINAL, WITHOUT_TEACHER, Row
 
 TERM_BOUNDS = {"float32": 1.05, "bf16": 1.10}
 AT_LEAST_OF_BARE, WARM_TO_CE, OVERHEAD, MEMORY, START_SECONDS = 0.95, 1.08, 1.03, 1.05, 8.0
+EVALUATION = 3.0
 #: The batch that the bound on the overhead is for.
 OVERHEAD_BATCH = 128
 
@@ -23,6 +24,7 @@ def key_figures(sections: Mapping[str, Sequence[Row]]) -> list[Row]:
         *_memory(sections.get("memory", ())),
         *_start(sections.get("start", ())),
         *_loader(sections.get("loader", ())),
+        *_evaluation(sections.get("evaluation", ())),
     ]
 
 
@@ -89,3 +91,9 @@ def _loader(rows: Sequence[Row]) -> Iterator[Row]:
     for row in rows[:1]:
         yield _figure("data path / step without teacher", row, row["of_ce_step"])
         yield _figure("data path / step with the term", row, row["of_term_step"])
+
+
+def _evaluation(rows: Sequence[Row]) -> Iterator[Row]:
+    for row in rows:
+        said = f"maps and metrics of {row['images']:,} images, {row['networks']} / forward passes"
+        yield _figure(said, row, row["ratio"], most=EVALUATION)

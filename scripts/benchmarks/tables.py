@@ -109,6 +109,19 @@ LAYOUTS = {
             Column("peak MiB of the first", "peak_mib", "count"),
         ),
     ),
+    "evaluation": Layout(
+        "Maps at final and metrics, against the forward passes of the same networks",
+        (
+            Column("networks", "networks"),
+            Column("images", "images", "count"),
+            _PRECISION,
+            _BATCH,
+            Column("forward passes, seconds", "forward_seconds", "fine"),
+            Column("evaluation, seconds", "seconds", "fine"),
+            Column("images/s, each network's counted", "images_per_second", "count"),
+            Column("ratio", "ratio", "spread"),
+        ),
+    ),
     "start": Layout(
         "From the command to its first step",
         (Column("what", "what"), Column("seconds", "seconds", "spread"), Column("share", "share", "share")),

@@ -40,6 +40,7 @@ def test_a_table_a_record_pictures_and_a_page(distill: Command, runs: Path) -> N
     assert 0 <= networks["S"]["figures"]["accuracy"]["value"] <= 1
     jsonschema.validate(record, schema())
     assert (runs / "student" / "per_image.parquet").read_bytes().startswith(b"PAR1")
+    assert "| Map cosine | ↑ | – |" in (runs / "student" / "table.md").read_text()
     assert (runs / "student" / "maps.png").read_bytes().startswith(b"\x89PNG")
     page = (runs / "student" / "report.html").read_text()
     assert "Content-Security-Policy" in page
