@@ -125,8 +125,12 @@ class SideBySide:
             return self.networks[network].run(images, [self.explainer(network).layer])
 
     def _explain(self, network: str, output: StagedOutput, target: Tensor, images: Tensor) -> Look:
+        explainer = self.explainer(network)
         with torch.no_grad(), naming(network):
-            raw = self.explainer(network).from_output(output, target)
+            if explainer.from_outside:
+                raw = explainer(self.networks[network], images, target).maps
+            else:
+                raw = explainer.from_output(output, target)
             return Look(output.logits, raw, resize_maps(raw, images.shape[2:]))
 
 

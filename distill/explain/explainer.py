@@ -91,6 +91,11 @@ class Explainer:
         one_of("gradients", self.gradients, get_args(Gradients))
         one_of("statistics", self.statistics, get_args(Statistics))
 
+    @property
+    def from_outside(self) -> bool:
+        """Whether the method takes the network as a whole, and so needs passes of its own."""
+        return self.method in ATTRIBUTIONS
+
     def __call__(
         self,
         model: Readable | nn.Module,
@@ -127,7 +132,7 @@ class Explainer:
         self, model: Readable | nn.Module, images: Tensor, *, create_graph: bool
     ) -> tuple[Tensor, Callable[[Score], Tensor]]:
         """Give the logits, and a function from a score to raw maps."""
-        if self.method in ATTRIBUTIONS:
+        if self.from_outside:
             if create_graph:
                 raise ValueError(f"`create_graph=True` cannot be had: {evaluation_only(self.method)}")
             held_out = HeldOut(self.method, model, self.layer, self.options)
@@ -150,7 +155,7 @@ class Explainer:
             ValueError: if the layer was not read or has no head, the method explains from outside, or a graph is asked
                 for where gradients are off.
         """
-        if self.method in ATTRIBUTIONS:
+        if self.from_outside:
             raise ValueError(
                 f"a forward pass that was already made is not enough: {evaluation_only(self.method)} Call the "
                 "explainer on the network and the images."
