@@ -39,7 +39,7 @@ def known(value: float | None, n: int = 10, excluded: int = 0) -> dict[str, floa
 
 
 @pytest.mark.parametrize("batch_size", [3, 64])
-@pytest.mark.parametrize(("method", "layer"), [("grad_cam_pp", "final"), ("grad_cam", "group2")])
+@pytest.mark.parametrize(("method", "layer"), [("grad_cam_pp", "final"), ("grad_cam", "group2"), ("saliency", "final")])
 def test_figures_match_a_slow_loop(pair: dict[str, StagedNetwork], batch_size: int, method: str, layer: str) -> None:
     data = image_set()
     got = figures_of(pair, data, maps=MapSettings(method=method, layer=layer), batch_size=batch_size)
