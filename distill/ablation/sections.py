@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from distill.config.sections import NotNegative, Section
+from distill.config.section import NotNegative, Section
 
 #: Folders that all ablations of an output folder share.
 RESULTS, TEACHERS, CACHE = "results", "teachers", "teacher_cache"

@@ -3,23 +3,25 @@
 from distill.config.identity import identity
 from distill.config.loading import load, merge, told, validate
 from distill.config.sections import (
-    AnyTerm,
-    AttentionTransferTerm,
     AugmentSection,
     CheckpointSection,
     Config,
-    CrossEntropyTerm,
     DataSection,
-    ExplanationTerm,
-    LayeredTerm,
     LoggersSection,
     MonitorSection,
     Normalisation,
     OptimizerSection,
     ScheduleSection,
-    SoftTargetsTerm,
     StudentSection,
     TeacherSection,
+)
+from distill.config.terms import (
+    AnyTerm,
+    AttentionTransferTerm,
+    CrossEntropyTerm,
+    ExplanationTerm,
+    LayeredTerm,
+    SoftTargetsTerm,
 )
 
 __all__ = [

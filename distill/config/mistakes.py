@@ -8,7 +8,9 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from distill.config.sections import AnyTerm, Config, Section, Term
+from distill.config.section import Section
+from distill.config.sections import Config
+from distill.config.terms import AnyTerm, Term
 
 
 def explain(item: Any, *, record: type[BaseModel] = Config) -> str:

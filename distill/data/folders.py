@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from distill.data.colour import in_colour
 from distill.errors import InputError
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -84,7 +85,9 @@ def _read_image(path: Path, size: int) -> UInt8[Tensor, "h w 3"]:
         with Image.open(path) as image:
             image.draft("RGB", (2 * size, 2 * size))  # lets the JPEG decoder skip detail that is thrown away
             ImageOps.exif_transpose(image, in_place=True)
-            return torch.from_numpy(np.array(image if image.mode == "RGB" else image.convert("RGB")))
+            return torch.from_numpy(np.array(in_colour(image, path)))
+    except InputError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot decode {path}: {error}; repair or remove it.") from error
 

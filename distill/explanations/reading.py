@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from distill.data.colour import in_colour
 from distill.errors import InputError
 
 Source: TypeAlias = str | Path | Image.Image | Tensor | NDArray[np.uint8]
@@ -67,7 +68,7 @@ def read(source: Source, name: str) -> Image.Image:
     if isinstance(source, str | Path):
         return _read_file(Path(source))
     if isinstance(source, Image.Image):
-        return _plain(ImageOps.exif_transpose(source), name)
+        return in_colour(ImageOps.exif_transpose(source), name)
     return _from_values(source, name)
 
 
@@ -79,7 +80,7 @@ def _read_file(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            return _plain(ImageOps.exif_transpose(image), str(path))
+            return in_colour(ImageOps.exif_transpose(image), str(path))
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path} is not an image that can be read, or only its beginning; give a PNG or a JPEG."
@@ -88,17 +89,6 @@ def _read_file(path: Path) -> Image.Image:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot decode {path}: {error}; is the file whole?") from error
-
-
-def _plain(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "F":
-        raise InputError(f"{name} holds numbers that are no pixels (mode F); save it with 8 or 16 bits a channel.")
-    if image.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
-        values = np.clip(np.asarray(image).astype(np.float64), 0, 65535) / 257
-        return Image.fromarray(values.round().astype(np.uint8)).convert("RGB")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
 
 
 def _from_values(source: Tensor | NDArray[np.uint8], name: str) -> Image.Image:

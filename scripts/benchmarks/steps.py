@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from distill.build import build_module
-from distill.config import Config, ExplanationTerm, load
+from distill.config import Config, LayeredTerm, load
 from distill.models import create_model
 from distill.training import DistillationModule, FrozenTeacher, Optimisation
 from distill.types import Batch
@@ -106,5 +106,5 @@ def measure_steps(setting: Setting) -> list[Row]:
 
 
 def _layers(config: Config) -> set[str]:
-    terms = [term for term in config.objective.values() if isinstance(term, ExplanationTerm)]
+    terms = [term for term in config.objective.values() if isinstance(term, LayeredTerm)]
     return {term.layer_of_teacher(layer) for term in terms for layer in term.layers}

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from distill.build import load_config
 from distill.build.terms import EXPLAINER_KEYS, SCHEDULE_KEYS
 from distill.config import AnyTerm, AugmentSection, ExplanationTerm
-from distill.config.sections import Term
+from distill.config.terms import Term
 from distill.data import Padding
 from distill.explain.explainer import Statistics
 from distill.explain.gradients import Gradients

@@ -182,11 +182,18 @@ def test_images_are_turned_upright_resized_and_cut_in_the_middle(tmp_path: Path)
     exif[0x0112] = 6  # turn a quarter clockwise
     half.save(tmp_path / "turned.png", exif=exif)
     Image.new("L", (7, 9), 77).save(tmp_path / "grey.png")
-    images = read_images([tmp_path / "wide.png", tmp_path / "turned.png", tmp_path / "grey.png"], 10)
+    Image.fromarray(np.full((9, 7), 77 * 257, dtype=np.uint16)).save(tmp_path / "deep.png")
+    images = read_images([tmp_path / f"{name}.png" for name in ("wide", "turned", "grey", "deep")], 10)
     assert (images[0] == torch.tensor(GREEN).view(3, 1, 1)).all()
     assert (images[1, :, :5] == torch.tensor(BLUE).view(3, 1, 1)).all()
     assert (images[1, :, 5:] == torch.tensor(GREEN).view(3, 1, 1)).all()
-    assert (images[2] == 77).all()
+    assert (images[2:] == 77).all()
+
+
+def test_numbers_are_no_pixels(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((8, 8), dtype=np.float32)).save(tmp_path / "numbers.tif")
+    with pytest.raises(InputError, match=r"numbers\.tif holds numbers that are no pixels \(mode F\)"):
+        read_images([tmp_path / "numbers.tif"], 8)
 
 
 @pytest.mark.parametrize("size", [9, 24, 40])
