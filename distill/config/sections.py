@@ -116,7 +116,7 @@ class ScheduleSection(Section):
     """Learning rate over the epochs."""
 
     name: Literal["constant", "multi_step", "cosine", "one_cycle"] = "cosine"
-    milestones: list[Annotated[int, Field(ge=1)]] = Field([])
+    milestones: list[Annotated[int, Field(ge=1)]] = Field(default=[])
     """Epochs at which `multi_step` multiplies the rate by `gamma`."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
 
@@ -160,11 +160,13 @@ class Config(Section):
     student: StudentSection = StudentSection()
     teacher: TeacherSection | None = None
     """Left out for plain supervised training."""
-    objective: dict[str, AnyTerm] = Field({"cross_entropy": CrossEntropyTerm(term="cross_entropy")}, min_length=1)
+    objective: dict[str, AnyTerm] = Field(
+        default={"cross_entropy": CrossEntropyTerm(term="cross_entropy")}, min_length=1
+    )
     """Terms by name; `cross_entropy` is there by itself, unless it is null or its weight 0."""
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection = ScheduleSection()
-    trainer: dict[str, Any] = Field({})
+    trainer: dict[str, Any] = Field(default={})
     """Handed to Lightning's Trainer as it is; `precision: auto` takes bfloat16 where the hardware has it."""
     monitor: MonitorSection = MonitorSection()
     checkpoint: CheckpointSection = CheckpointSection()

@@ -93,7 +93,7 @@ class ExplanationTerm(LayeredTerm):
         "activation_attention",
     ] = "grad_cam_pp"
     """How maps are made, see `distill list methods`."""
-    layers: dict[Layer, Positive] = Field({"final": 1.0}, min_length=1)
+    layers: dict[Layer, Positive] = Field(default={"final": 1.0}, min_length=1)
     """Layers of the student that are explained, with weights, or a list of them; `layer: final` is short for one."""
     target: Literal["label", "teacher", "student"] = "label"
     """Which class is explained: the label, or the first choice of one of the two."""
@@ -121,7 +121,9 @@ class AttentionTransferTerm(LayeredTerm):
     term: Literal["attention_transfer"]
     weight: NotNegative = 1000.0
     """What the term counts for; `form: paper` has no default."""
-    layers: dict[Layer, Positive] = Field({"group1_sum": 1.0, "group2_sum": 1.0, "group3_sum": 1.0}, min_length=1)
+    layers: dict[Layer, Positive] = Field(
+        default={"group1_sum": 1.0, "group2_sum": 1.0, "group3_sum": 1.0}, min_length=1
+    )
     """Layers of the student, with weights, or a list of them; `layer: final` is short for one."""
     form: Literal["reference", "paper"] = "reference"
     """Squared difference, mean over the sites, as the authors' code has it; or its norm, as their paper has it."""
