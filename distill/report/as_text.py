@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
-from distill.measures import Better
+from distill.measures import MEASURES, Better
 from distill.report.all_figures import Group, group_figures
 from distill.report.record import EvaluationRecord
-from distill.report.table import VERDICT, Cell, Row, Section, columns, format_value, sections
+from distill.report.table import VERDICT, Cell, Row, Section, columns, format_value, make_cell, sections
 from distill.report.templating import write_page
 
 #: As much of the verdict as a terminal has room for.
 _SHORT = VERDICT[:5]
 _ARROWS: dict[Better, str] = {"higher": "↑", "lower": "↓", "neither": ""}
+_Compared: TypeAlias = Literal["map_cosine", "map_cosine_floor"]
+#: What is told of agreement under explainers that no network was trained on.
+_COMPARED: tuple[_Compared, ...] = ("map_cosine", "map_cosine_floor")
 _LEGEND = (
     "↑ higher is better, ↓ lower is better. In parentheses: the 95 % interval over images, and the number of images "
     "where it is not all of them. Bold: ahead of every other student by more than noise. `distill list metrics` says "
@@ -44,12 +48,13 @@ def markdown_tables(record: EvaluationRecord) -> str:
     """Write every figure in Markdown, a table for each test set; see :func:`distill.report.save_table`.
 
     Convention:
-        - A row is a figure, a column a network; figures that were measured nowhere are left out.
+        - A row is a figure, a column a network; figures that were measured nowhere are left out. Agreement under
+          held-out explainers stands below.
         - Bold is the best of the networks other than the reference and its second training, where it is ahead of each
           of them by more than noise.
     """
     groups = group_figures(record)
-    blocks = [_markdown_set(section, i, groups) for i, section in enumerate(sections(record))]
+    blocks = [_markdown_set(record, section, i, groups) for i, section in enumerate(sections(record))]
     return "\n".join([*blocks, _LEGEND])
 
 
@@ -58,7 +63,7 @@ def save_table(record: EvaluationRecord, path: Path | str) -> Path:
     return write_page(Path(path), markdown_tables(record))
 
 
-def _markdown_set(section: Section, number: int, groups: Sequence[Group]) -> str:
+def _markdown_set(record: EvaluationRecord, section: Section, number: int, groups: Sequence[Group]) -> str:
     names = [_escape(_name(row)) for row in section.rows]
     lines = [["Figure", "", *names], ["---", "---", *["---:"] * len(names)]]
     for group in groups:
@@ -67,10 +72,30 @@ def _markdown_set(section: Section, number: int, groups: Sequence[Group]) -> str
             [figure.column.title, _ARROWS[figure.column.better], *(_bold(cell) for cell in figure.cells)]
             for figure in figures
         ]
+    lines += [
+        [f"{MEASURES[key].title}, {method}", _ARROWS[MEASURES[key].better], *cells]
+        for method in _held_out(record, section.name)
+        for key in _COMPARED
+        if any(cells := _held_out_cells(record, section, method, key))
+    ]
     share = section.object_share
     even = "" if share is None else f"; an even map has {format_value(share, 'percent')} in the object"
     heading = f"**{_escape(section.name)}** (n = {section.n:,}{even})\n"
     return "\n".join([heading, *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
+
+
+def _held_out(record: EvaluationRecord, set_name: str) -> list[str]:
+    networks = record["sets"][set_name]["networks"].values()
+    return list(dict.fromkeys(method for scores in networks for method in scores["held_out"]))
+
+
+def _held_out_cells(record: EvaluationRecord, section: Section, method: str, key: _Compared) -> list[str]:
+    networks = record["sets"][section.name]["networks"]
+    explained = [networks[row.network]["held_out"].get(method) for row in section.rows]
+    found = [None if one is None else one[key] for one in explained]
+    if not any(found):
+        return []
+    return ["–" if one is None else _bold(make_cell(one, "number", section.n)) for one in found]
 
 
 def _name(row: Row) -> str:

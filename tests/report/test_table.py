@@ -92,6 +92,16 @@ def test_markdown() -> None:
     assert lines[-1].startswith("↑ higher is better")
 
 
+def test_agreement_under_held_out_explainers_stands_below() -> None:
+    record = make_record()
+    del record["sets"]["unbiased"]["networks"]["CE"]["held_out"]["input_x_gradient"]
+    lines = [line for line in markdown_tables(record).splitlines() if "input_x_gradient" in line]
+    assert lines == [
+        "| Map cosine, input_x_gradient | ↑ | – | – | 0.800 (0.760 to 0.840) (n = 64) |",
+        "| Cosine floor, input_x_gradient |  | – | – | 0.250 (0.210 to 0.290) (n = 64) |",
+    ]
+
+
 def test_every_figure_has_its_group_and_what_was_not_measured_is_named() -> None:
     groups = group_figures(make_record())
     answers, agreement = groups[0], groups[1]
