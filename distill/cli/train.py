@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from omegaconf import OmegaConf
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
 from distill.build import load_config
@@ -13,7 +14,7 @@ from distill.runs import train
 def run(arguments: list[str], *, overwrite: bool, dry_run: bool) -> None:
     """Split files from pairs, train, and say where the student lies."""
     config = load_config(*split_files(arguments))
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=rank_zero_only.rank != 0)  # of several processes the first one speaks
     if dry_run:
         print(OmegaConf.to_yaml(config.model_dump(mode="json")), end="")
         return
