@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from omegaconf import OmegaConf
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from distill.build import load_config
@@ -14,10 +14,15 @@ from distill.runs import train
 def run(arguments: list[str], *, overwrite: bool, dry_run: bool) -> None:
     """Split files from pairs, train, and say where the student lies."""
     config = load_config(*split_files(arguments))
-    console = Console(stderr=True, quiet=rank_zero_only.rank != 0)  # of several processes the first one speaks
     if dry_run:
         print(OmegaConf.to_yaml(config.model_dump(mode="json")), end="")
         return
-    outcome = train(config, overwrite=overwrite, say=lambda text: console.print(text, highlight=False, soft_wrap=True))
+    outcome = train(config, overwrite=overwrite, say=_say)
     said = {"new": "trained", "resume": "resumed and trained", "done": "already done"}[outcome.action]
-    console.print(f"{config.name}: {said}; the student is in {outcome.directory}", highlight=False)
+    _say(f"{config.name}: {said}; the student is in {outcome.directory}")
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    """Of several processes the first one speaks."""
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
