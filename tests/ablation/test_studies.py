@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from distill.ablation.as_text import markdown_table
 from distill.ablation.planning import plan_ablation
 from distill.ablation.records import AblationRecord
 from distill.ablation.summary import summarise
+from distill.ablations import known_results, make_record
 
-STUDIES = Path(__file__).parents[2] / "configs" / "ablation"
+ROOT = Path(__file__).parents[2]
+STUDIES, DOCS = ROOT / "configs" / "ablation", ROOT / "docs" / "studies"
 RUNS = {
     "table4": (7, 8),
     "one_factor": (12, 5),
@@ -51,6 +54,21 @@ def unfinished(path: Path) -> AblationRecord:
             for trial in ablation.trials
         ],
     }
+
+
+def test_every_result_that_is_kept_has_its_table() -> None:
+    assert {path.parent.name for path in DOCS.glob("*/table.md")} <= RUNS.keys()
+    assert list((DOCS / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in DOCS.glob("*/table.md")))
+def test_a_documented_table_is_that_of_the_results_that_are_kept(name: str, tmp_path: Path) -> None:
+    """Written by: distill ablate configs/ablation/NAME.yaml 'results=[../../docs/studies/results]'."""
+    ablation = plan_ablation(STUDIES / f"{name}.yaml", [f"results=[{DOCS / 'results'}]", f"output_dir={tmp_path}"])
+    results = known_results(ablation)
+    assert len(results) == len(ablation.trials)
+    summary = summarise(make_record(ablation, results, {}))
+    assert (DOCS / name / "table.md").read_text() == markdown_table(summary)
 
 
 def test_every_study_is_tested() -> None:
