@@ -9,17 +9,21 @@ from tempfile import TemporaryDirectory
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from distill.ablation.executor import Task
 from distill.ablation.grid import word
 from distill.ablation.planning import Ablation
 from distill.ablation.progress import state_on_disk
 from distill.ablation.records import TrialResult
-from distill.ablations import ablate, known_results, log_of, make_executor, plan
+from distill.ablation.summary import summarise
+from distill.ablation.table import CLAIMS, Cell, legend, sections, warning
+from distill.ablations import Finished, ablate, known_results, log_of, make_executor, plan
 from distill.cli.arguments import split_files
 from distill.errors import InputError, RunError
 from distill.estimates import seconds_of_training
 
+_COLOURS = {"better": "green", "worse": "red", "different": "blue"}
 TABLE, PAGE = "table.md", "report.html"
 
 
@@ -36,10 +40,34 @@ def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool) -> N
     runs = ablation.folder / "runs"
     console.print(f"curves of all runs: tensorboard --logdir {runs}", highlight=False, soft_wrap=True)
     done = ablate(ablation, overwrite=overwrite, console=console)
-    print((done.folder / TABLE).read_text(encoding="utf-8"), end="")
+    _print(done, Console())
     console.print(f"report: {done.folder / PAGE}", highlight=False, soft_wrap=True)
     if done.failed:
         raise RunError(_failures(ablation, done.record["trials"], done.failed))
+
+
+def _print(done: Finished, console: Console) -> None:
+    """Print the means on a terminal; elsewhere the whole of table.md, for a file or another program."""
+    if not console.is_terminal:
+        print((done.folder / TABLE).read_text(encoding="utf-8"), end="")
+        return
+    summary = summarise(done.record)
+    for section in sections(summary):
+        table = Table("row", "seeds", *section.titles, title=section.name, title_justify="left", box=box.SIMPLE_HEAD)
+        for line in section.lines:
+            cells = [Text("–") if cell is None else _cell(cell) for cell in line.cells]
+            table.add_row(Text(line.row), str(line.seeds), *cells)
+        console.print(table)
+    for text in (legend(summary), warning(summary), f"all differences: {done.folder / TABLE}"):
+        if text:
+            console.print(Text(text))
+
+
+def _cell(cell: Cell) -> Text:
+    text = Text(f"{cell.text} {cell.spread}".strip())
+    if cell.verdict in CLAIMS:
+        text.append(f" {cell.verdict}", style=f"bold {_COLOURS[cell.verdict]}")
+    return text if cell.n is None else text.append(f" (n = {cell.n})")
 
 
 def _failures(ablation: Ablation, trials: list[TrialResult], failed: int) -> str:
