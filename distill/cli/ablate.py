@@ -40,20 +40,20 @@ def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool) -> N
     runs = ablation.folder / "runs"
     console.print(f"curves of all runs: tensorboard --logdir {runs}", highlight=False, soft_wrap=True)
     done = ablate(ablation, overwrite=overwrite, console=console)
-    _print(done, Console())
+    show(done, Console())
     console.print(f"report: {done.folder / PAGE}", highlight=False, soft_wrap=True)
     if done.failed:
         raise RunError(_failures(ablation, done.record["trials"], done.failed))
 
 
-def _print(done: Finished, console: Console) -> None:
+def show(done: Finished, console: Console) -> None:
     """Print the means on a terminal; elsewhere the whole of table.md, for a file or another program."""
     if not console.is_terminal:
         print((done.folder / TABLE).read_text(encoding="utf-8"), end="")
         return
     summary = summarise(done.record)
     for section in sections(summary):
-        table = Table("row", "seeds", *section.titles, title=section.name, title_justify="left", box=box.SIMPLE_HEAD)
+        table = Table("row", "seeds", *section.titles, title=Text(section.name), title_justify="left", box=box.SIMPLE_HEAD)
         for line in section.lines:
             cells = [Text("–") if cell is None else _cell(cell) for cell in line.cells]
             table.add_row(Text(line.row), str(line.seeds), *cells)
