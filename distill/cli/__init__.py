@@ -87,9 +87,8 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="METHOD", help="Another explainer to compare by; several times; `none` for none."),
     ] = None,
-    perturbed: Annotated[
-        int, typer.Option(min=0, help="Images for deletion, insertion and held-out explainers; 0 leaves them out.")
-    ] = 256,
+    perturbed: Annotated[int, typer.Option(min=0, help="Images for deletion and insertion; 0 leaves them out.")] = 256,
+    explained: Annotated[int, typer.Option(min=0, help="Images for held-out explainers; 0 leaves them out.")] = 64,
     sanity: Annotated[bool, typer.Option(help="Compare with maps of random weights, on 64 images.")] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many images of each test set.")] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
@@ -109,7 +108,7 @@ def evaluate(
     from distill.cli.evaluate import run
     from distill.evaluation import Extent, MapSettings
 
-    extent = Extent(perturbed=perturbed, sanity=Extent.sanity if sanity else 0)
+    extent = Extent(perturbed=perturbed, explained=explained, sanity=Extent.sanity if sanity else 0)
     if held_out:
         extent = replace(extent, held_out=tuple(name for name in held_out if name != "none"))
     run(

@@ -53,7 +53,9 @@ def show(done: Finished, console: Console) -> None:
         return
     summary = summarise(done.record)
     for section in sections(summary):
-        table = Table("row", "seeds", *section.titles, title=Text(section.name), title_justify="left", box=box.SIMPLE_HEAD)
+        table = Table(
+            "row", "seeds", *section.titles, title=Text(section.name), title_justify="left", box=box.SIMPLE_HEAD
+        )
         for line in section.lines:
             cells = [Text("–") if cell is None else _cell(cell) for cell in line.cells]
             table.add_row(Text(line.row), str(line.seeds), *cells)

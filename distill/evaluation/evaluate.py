@@ -124,14 +124,18 @@ def _on_set(subject: Subject, extent: Extent) -> tuple[SetRecord, dict[str, Imag
     scores, object_share = score_images(subject, masked=extent.masked, seed=extent.seed)
     drawn = draw(len(data), extent.perturbed, seed=extent.seed)
     perturbed = perturb(subject, drawn, steps=extent.steps) if drawn else {}
-    held_out = score_held_out(subject, drawn, methods=extent.held_out, seed=extent.seed) if drawn else {}
+    shown = draw(len(data), extent.explained if extent.held_out else 0, seed=extent.seed)
+    held_out = score_held_out(subject, shown, methods=extent.held_out, seed=extent.seed) if shown else {}
     few = draw(len(data), extent.sanity, seed=extent.seed)
     sanity = randomise(subject, few, seed=extent.seed) if few else {}
     for network, one in scores.items():
-        more = dict(perturbed[network].figures) if network in perturbed else {}
-        for method, figures in held_out.get(network, {}).items():
-            more |= {f"{method}/{figure}": column for figure, column in figures.items()}
-        scores[network] = one.with_some(more, drawn)
+        by_others = {
+            f"{method}/{figure}": column
+            for method, figures in held_out.get(network, {}).items()
+            for figure, column in figures.items()
+        }
+        curves = perturbed[network].figures if network in perturbed else {}
+        scores[network] = one.with_some(curves, drawn).with_some(by_others, shown)
     record: SetRecord = {
         "n": len(data),
         "localisation": "masks" if data.masks is not None else "boxes" if data.boxes is not None else None,

@@ -17,9 +17,10 @@ class Extent:
     Args:
         masked: Whether every image is looked at a second time, with only what its map shows: average drop, increase,
             win rate, coherency and ADCC.
-        perturbed: Images, drawn by the seed, for deletion, insertion and the held-out explainers; 0 leaves them out.
+        perturbed: Images, drawn by the seed, for deletion and insertion; 0 leaves them out.
         steps: Of deletion and of insertion.
         held_out: Explainers by name that no network was trained on.
+        explained: Images, drawn by the seed, for them, some of which need a hundred passes; 0 leaves them out.
         sanity: Images, drawn by the seed, for the maps of networks whose weights are random; 0 leaves them out.
         resamples: Of the bootstrap behind every interval; 0: no intervals.
         compared: Whether networks are compared with each other, image by image.
@@ -33,13 +34,14 @@ class Extent:
     perturbed: int = 256
     steps: int = 16
     held_out: tuple[str, ...] = ("input_x_gradient", "smooth_grad")
+    explained: int = 64
     sanity: int = 64
     resamples: int = 2000
     compared: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("perturbed", 0), ("steps", 1), ("sanity", 0), ("resamples", 0)):
+        for name, least in (("perturbed", 0), ("steps", 1), ("explained", 0), ("sanity", 0), ("resamples", 0)):
             got = getattr(self, name)
             if got < least:
                 raise InputError(f"`{name}` must be at least {least}, got {got}.")

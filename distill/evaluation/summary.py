@@ -54,7 +54,7 @@ def summarise(
         "histogram": _histogram(scores),
         "curves": None if perturbed is None else perturbed.curves,
         "sanity": None if sanity is None else [_part(part, extent) for part in sanity],
-        "held_out": _held_out(means, extent.held_out if extent.perturbed else ()),
+        "held_out": _held_out(means, extent.held_out if extent.explained else ()),
     }
 
 

@@ -70,7 +70,7 @@ def test_deletion_and_insertion_are_those_of_the_drawn_images(pair: dict[str, St
 
 
 def test_nothing_is_drawn_where_nothing_is_asked_for(pair: dict[str, StagedNetwork]) -> None:
-    extent = Extent(masked=False, perturbed=0, held_out=("hires_cam",), sanity=0, resamples=0)
+    extent = Extent(masked=False, perturbed=0, held_out=("hires_cam",), explained=0, sanity=0, resamples=0)
     for scores in measured(pair, extent).values():
         assert scores["curves"] is None
         assert scores["figures"]["deletion_auc"] is None
@@ -80,7 +80,7 @@ def test_nothing_is_drawn_where_nothing_is_asked_for(pair: dict[str, StagedNetwo
 
 def test_another_explainer_is_compared_as_the_own_one_is(pair: dict[str, StagedNetwork]) -> None:
     data, drawn = image_set(), draw(10, 6, seed=0)
-    extent = Extent(masked=False, perturbed=6, held_out=("hires_cam", "grad_cam"), sanity=0, resamples=50)
+    extent = Extent(masked=False, perturbed=0, held_out=("hires_cam", "grad_cam"), explained=6, sanity=0, resamples=50)
     found = measured(pair, extent)
     part = data.subset(drawn)
     maps = {
@@ -139,7 +139,7 @@ def test_maps_are_held_against_those_of_random_weights(pair: dict[str, StagedNet
 
 def test_progress_counts_what_is_done(pair: dict[str, StagedNetwork]) -> None:
     steps: dict[str, list[tuple[int, int]]] = {}
-    extent = Extent(perturbed=5, steps=2, held_out=("hires_cam",), sanity=4, resamples=0)
+    extent = Extent(perturbed=5, steps=2, held_out=("hires_cam",), explained=5, sanity=4, resamples=0)
     record_of(
         pair,
         image_set(),

@@ -20,7 +20,7 @@ NO_MEAN = ("calibration_error", "adcc")
 @pytest.fixture(scope="module")
 def done() -> Evaluated:
     nets = {"teacher": network(1), "student": network(2)}
-    extent = Extent(perturbed=5, steps=3, held_out=("hires_cam",), sanity=0, resamples=20)
+    extent = Extent(perturbed=5, steps=3, held_out=("hires_cam",), explained=6, sanity=0, resamples=20)
     return evaluate(nets, reference="teacher", sets=SETS, extent=extent)
 
 
