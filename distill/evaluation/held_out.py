@@ -55,6 +55,7 @@ def score_held_out(
         maps: dict[str, list[Tensor]] = {network: [] for network in side.networks}
         scores: dict[str, list[Figures]] = {network: [] for network in side.networks}
         done = 0
+        subject.tell(method, 0, len(positions) * len(explainers))
         for piece in subject.pieces(positions):
             target = side.target(piece.images, piece.labels)
             for network, explainer in explainers.items():

@@ -36,6 +36,7 @@ def perturb(subject: Subject, positions: Sequence[int], *, steps: int) -> dict[s
     networks = subject.side.networks
     found: dict[str, dict[Mode, list[Curves]]] = {network: {mode: [] for mode in BASELINES} for network in networks}
     done = 0
+    subject.tell("deletion, insertion", 0, len(positions) * len(networks))
     for piece in subject.pieces(positions):
         looks = subject.side.look(piece.images, piece.labels)
         for network, look in looks.networks.items():

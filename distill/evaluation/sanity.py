@@ -43,6 +43,7 @@ def randomise(subject: Subject, positions: Sequence[int], *, seed: int) -> dict[
     side, pieces = subject.side, list(subject.pieces(positions))
     targets = [side.target(piece.images, piece.labels) for piece in pieces]
     found: dict[str, list[PartScores]] = {}
+    subject.tell("random weights", 0, len(side.networks) * len(positions))
     for network, net in side.networks.items():
 
         def explain(some: StagedNetwork, network: str = network) -> Tensor:

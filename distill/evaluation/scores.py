@@ -81,6 +81,7 @@ def score_images(subject: Subject, *, masked: bool, seed: int) -> SetScores:
     """
     side, total = subject.side, len(subject.data)
     dealt = blocks(total)
+    subject.tell("", 0, total)
     found: dict[str, list[Figures]] = {network: [] for network in side.networks}
     areas: list[Tensor] = []
     done = 0

@@ -148,6 +148,7 @@ def test_progress_counts_what_is_done(pair: dict[str, StagedNetwork]) -> None:
         progress=lambda what, done, total: steps.setdefault(what, []).append((done, total)),
     )
     assert list(steps) == ["plain", "plain: deletion, insertion", "plain: hires_cam", "plain: random weights"]
+    assert all(seen[0][0] == 0 for seen in steps.values())  # told before the first batch, which may take long
     assert {what: seen[-1] for what, seen in steps.items()} == {
         "plain": (10, 10),
         "plain: deletion, insertion": (10, 10),  # five images of two networks

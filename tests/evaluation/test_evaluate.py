@@ -209,7 +209,7 @@ def test_one_forward_pass_a_network_and_batch_and_one_more_if_images_are_masked(
     steps: list[tuple[str, int, int]] = []
     record_of(pair, image_set(), batch_size=4, progress=lambda *step: steps.append(step))
     assert calls == {"teacher": 3, "student": 3}
-    assert steps == [("plain", 4, 10), ("plain", 8, 10), ("plain", 10, 10)]
+    assert steps == [("plain", 0, 10), ("plain", 4, 10), ("plain", 8, 10), ("plain", 10, 10)]
     record_of(pair, image_set(), batch_size=4, extent=Extent(perturbed=0, held_out=(), sanity=0, resamples=0))
     assert calls == {"teacher": 9, "student": 9}
 
