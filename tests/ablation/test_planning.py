@@ -49,10 +49,10 @@ def test_every_row_under_every_seed() -> None:
     assert settings(ablation) == [
         (row, seed, f"{folder}-seed{seed}")
         for seed in (0, 1)
-        for row, folder in (("CE", "ce"), ("CE + KD", "ce-kd"), ("CE + KD + Grad-CAM++", "ce-kd-grad-cam"))
+        for row, folder in (("CE", "ce"), ("CE + KD", "ce-kd"), ("CE + KD + Grad-CAM++", "ce-kd-grad-cam-pp"))
     ]
     last = ablation.trials[-1].config
-    assert last.directory == Path("out/tiny/runs/ce-kd-grad-cam-seed1")
+    assert last.directory == Path("out/tiny/runs/ce-kd-grad-cam-pp-seed1")
     assert (last.seed, last.data.seed, last.data.options["size"]) == (1, 0, 16)
     assert last.objective["explanation"].weight == 5
     assert len({trial.identity for trial in ablation.trials}) == 6

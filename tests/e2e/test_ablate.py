@@ -23,7 +23,8 @@ from tests.e2e.helpers import Command, environment
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "configs" / "ablation" / "tiny.yaml")
 DISTILL = [sys.executable, "-c", "from distill.cli import main; main()", "ablate", TINY]
-PAIRS = ["rows.CE={}", "executor.threads=1", "exclude=[{row: CE + KD + Grad-CAM++}]"]
+#: Runs of eight epochs, so that one can be met half done.
+PAIRS = ["rows.CE={}", "overrides.trainer.max_epochs=8", "executor.threads=1", "exclude=[{row: CE + KD + Grad-CAM++}]"]
 #: What an ablation says, without the time that it took.
 FOUND = ("rows", "seeds", "metrics", "baseline", "trials")
 
@@ -193,8 +194,7 @@ def _saved(run: Path) -> bool:
 def test_ctrl_c_stops_in_order_and_the_same_command_goes_on(
     straight: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    longer = "overrides.trainer.max_epochs=2"
-    process = start(tmp_path, longer)
+    process = start(tmp_path)
     until(a_cut_run, tmp_path, process)
     children = family(process)
     os.killpg(process.pid, number)  # as a terminal does
@@ -203,7 +203,7 @@ def test_ctrl_c_stops_in_order_and_the_same_command_goes_on(
     assert "Traceback" not in err
     assert "stopped; what is finished is kept, and the same command goes on from there." in " ".join(err.split())
     assert psutil.wait_procs(children, timeout=10)[1] == []
-    finish(tmp_path, longer)
+    finish(tmp_path)
     assert found(tmp_path) == found(straight)
 
 
