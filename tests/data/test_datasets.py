@@ -31,7 +31,7 @@ def write_mnist(folder: Path, *, zipped: bool) -> tuple[np.ndarray[Any, Any], np
         for name, array in ((f"{stem}-images-idx3-ubyte", images[:n]), (f"{stem}-labels-idx1-ubyte", labels[:n])):
             content = idx(array)
             if zipped:
-                (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+                (folder / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
             else:
                 (folder / name).write_bytes(content)
     return images, labels
@@ -59,7 +59,7 @@ def test_fashion_mnist_reads_idx_files_zipped_or_not(tmp_path: Path, zipped: boo
         (idx(np.zeros((3, 4)))[:-1], "truncated or overlong: its header announces 24 bytes, it has 23"),
         (idx(np.zeros((3, 4)))[:6], "truncated or overlong"),
         (idx(np.zeros((3, 4))) + b"x", "truncated or overlong: its header announces 24 bytes, it has 25"),
-        (gzip.compress(idx(np.zeros((3, 4))))[:-9], "cannot read .*copy or download the file again"),
+        (gzip.compress(idx(np.zeros((3, 4))), mtime=0)[:-9], "cannot read .*copy or download the file again"),
     ],
 )
 def test_damaged_idx_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
