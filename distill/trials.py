@@ -14,10 +14,10 @@ from filelock import FileLock
 
 from distill.ablation.checks import VALIDATION
 from distill.ablation.results import Figures, Results, RunResult
-from distill.build import load_images, load_teacher, run_identity
+from distill.build import known_looks, load_images, load_teacher, run_identity
 from distill.config import Config
 from distill.errors import InputError
-from distill.evaluation import ONE_PASS, Extent, MapSettings, evaluate
+from distill.evaluation import ONE_PASS, Extent, KnownLooks, MapSettings, evaluate
 from distill.models import StagedNetwork, load_model
 from distill.report import read_curves
 from distill.runs import train
@@ -140,8 +140,10 @@ def measure(
     """
     sets = {name: load_images(config.data, "test", **changes) for name, changes in test_sets.items()}
     networks: dict[str, StagedNetwork] = {STUDENT: load_model(config.directory)}
+    known: Mapping[str, Mapping[str, KnownLooks]] = {}
     if config.teacher is not None:
         networks[TEACHER] = load_teacher(config.teacher, next(iter(sets.values()))).eval()
+        known = known_looks(config, TEACHER, networks[TEACHER], sets, maps)
     record, _ = evaluate(
         networks,
         reference=TEACHER if config.teacher else None,
@@ -149,6 +151,7 @@ def measure(
         maps=maps,
         extent=extent,
         device="cuda" if torch.cuda.is_available() else "cpu",
+        known=known,
     )
     figures: Figures = {VALIDATION: kept_accuracy(config)}
     for name, entry in record["sets"].items():

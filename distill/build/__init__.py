@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 
 from distill.build.caching import add_cache, cache_folder
 from distill.build.checks import check_monitor, check_trainer_keys, try_step
+from distill.build.looks import known_looks
 from distill.build.networks import build_student, build_teacher, load_teacher
 from distill.build.terms import build_module
 from distill.cache import Need
@@ -30,6 +31,7 @@ __all__ = [
     "build_views",
     "cache_folder",
     "check_trainer_keys",
+    "known_looks",
     "load_config",
     "load_images",
     "load_teacher",

@@ -55,7 +55,7 @@ def add_cache(
     }
 
     def store(data: ImageSet, count: int, width: int, **field: Any) -> ViewStore:
-        key = {**common, "images": _checksum(data), **field}
+        key = {**common, "images": checksum(data), **field}
         journal = open_journal(folder, key, width=width) if folder else None
         return ViewStore(images=len(data), views=count, width=width, journal=journal)
 
@@ -102,7 +102,7 @@ def _precision(config: Config) -> str | int:
     return resolve_precision(trainer.get("precision", "auto"), str(trainer.get("accelerator", "auto")))
 
 
-def _checksum(data: ImageSet) -> str:
+def checksum(data: ImageSet) -> str:
     """Tell one set of images and labels from another."""
     held: object = data.images
     images = held.checksum() if isinstance(held, DecodedImages) else zlib.crc32(data.images.contiguous().numpy().data)

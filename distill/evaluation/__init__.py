@@ -3,6 +3,7 @@
 from distill.evaluation.evaluate import Evaluated, Scores, evaluate
 from distill.evaluation.extent import ONE_PASS, Extent, choose_batch_size
 from distill.evaluation.gallery import make_gallery
+from distill.evaluation.known import KnownLooks, Said
 from distill.evaluation.map_settings import MapSettings
 from distill.evaluation.per_image import save_scores
 from distill.evaluation.scores import Column, ImageScores
@@ -15,8 +16,10 @@ __all__ = [
     "Evaluated",
     "Extent",
     "ImageScores",
+    "KnownLooks",
     "MapSettings",
     "Progress",
+    "Said",
     "Scores",
     "SideBySide",
     "choose_batch_size",

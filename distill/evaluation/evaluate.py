@@ -13,6 +13,7 @@ from distill.evaluation.comparing import compare
 from distill.evaluation.drawing import draw
 from distill.evaluation.extent import Extent, choose_batch_size
 from distill.evaluation.held_out import make_explainers, score_held_out
+from distill.evaluation.known import KnownLooks
 from distill.evaluation.map_settings import PIPELINE, POLICIES, MapSettings
 from distill.evaluation.perturbed import perturb
 from distill.evaluation.sanity import randomise
@@ -46,6 +47,7 @@ def evaluate(
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    known: Mapping[str, Mapping[str, KnownLooks]] | None = None,
 ) -> Evaluated:
     """Compare networks with a reference, with the objects in the images and with each other, on every test set.
 
@@ -66,6 +68,8 @@ def evaluate(
         device: Where to compute.
         progress: Called after every batch with what is being done, how much of it is done and how much there is;
             for the one pass with the set's name and its images.
+        known: By test set and network, what was said of these images before, with the same settings; what is missing
+            there is added.
 
     Returns:
         A record of plain values, see :mod:`distill.report.record`, and the scores of every image.
@@ -89,7 +93,8 @@ def evaluate(
     with evaluating(networks, device):
         for name, data in sets.items():
             size = batch_size or choose_batch_size(*data.images.shape[2:])
-            records[name], scores[name] = _on_set(Subject(side, name, data, size, device, progress), extent)
+            subject = Subject(side, name, data, size, device, progress, (known or {}).get(name, {}))
+            records[name], scores[name] = _on_set(subject, extent)
     record: EvaluationRecord = {
         "format": 2,
         "reference": reference,

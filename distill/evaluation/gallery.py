@@ -68,7 +68,7 @@ def make_gallery(
     explained: list[int] = []
     with evaluating(networks, device):
         for piece in subject.pieces(positions):
-            looks = side.look(piece.images, piece.labels)
+            looks = subject.look(piece)
             at = positions[len(explained) : len(explained) + len(piece.labels)]
             for name, look in looks.networks.items():
                 panels[name] += _panels(name, look, looks.target, data.classes, scores[name], at)

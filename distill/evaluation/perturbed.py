@@ -38,7 +38,7 @@ def perturb(subject: Subject, positions: Sequence[int], *, steps: int) -> dict[s
     done = 0
     subject.tell("deletion, insertion", 0, len(positions) * len(networks))
     for piece in subject.pieces(positions):
-        looks = subject.side.look(piece.images, piece.labels)
+        looks = subject.look(piece)
         for network, look in looks.networks.items():
 
             def score(images: Tensor, rows: Tensor, network: str = network, target: Tensor = looks.target) -> Tensor:

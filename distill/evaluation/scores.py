@@ -89,7 +89,7 @@ def score_images(subject: Subject, *, masked: bool, seed: int) -> SetScores:
         raw: dict[str, list[Tensor]] = {network: [] for network in side.networks}
         batches: dict[str, list[Figures]] = {network: [] for network in side.networks}
         for piece in subject.pieces(block):
-            looks = side.look(piece.images, piece.labels)
+            looks = subject.look(piece)
             for network, figures in _score(side, looks, piece, masked=masked).items():
                 batches[network].append(figures)
                 raw[network].append(looks.networks[network].raw)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distill.data.imageset import ImageSet
 from distill.errors import InputError, unknown
+from distill.evaluation.known import Said
 from distill.evaluation.map_settings import MapSettings
 from distill.explain import Explainer
 from distill.maps import resize_maps
@@ -94,16 +95,29 @@ class SideBySide:
                     f"test set {name!r} has {data.images.shape[1]}."
                 )
 
-    def look(self, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> Looks:
+    def look(
+        self,
+        images: Float[Tensor, "n c h w"],
+        labels: Int[Tensor, " n"],
+        said: Mapping[str, Said] | None = None,
+    ) -> Looks:
         """Run every network once and explain it.
 
         Args:
             images: In [0, 1], on the networks' device.
             labels: Classes of the images.
+            said: What some networks are known to say of them; those are not run.
         """
-        outputs = {name: self._run(name, images) for name in self.networks}
-        target = outputs[str(self.reference)].logits.argmax(1) if self.settings.target == "teacher" else labels
-        return Looks(target, {name: self._explain(name, out, target, images) for name, out in outputs.items()})
+        known = {name: Said(*(part.to(images.device) for part in one)) for name, one in (said or {}).items()}
+        outputs = {name: self._run(name, images) for name in self.networks if name not in known}
+        target = labels
+        if self.settings.target == "teacher":
+            target = (known | outputs)[str(self.reference)].logits.argmax(1)
+        looks = {
+            name: _known(known[name], images) if name in known else self._explain(name, outputs[name], target, images)
+            for name in self.networks
+        }
+        return Looks(target, looks)
 
     def target(self, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """Give the class that all maps of an image explain."""
@@ -132,6 +146,10 @@ class SideBySide:
             else:
                 raw = explainer.from_output(output, target)
             return Look(output.logits, raw, resize_maps(raw, images.shape[2:]))
+
+
+def _known(said: Said, images: Tensor) -> Look:
+    return Look(*said, resize_maps(said.raw, images.shape[2:]))
 
 
 @contextmanager

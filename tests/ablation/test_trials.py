@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +15,14 @@ from distill.config import Config
 from distill.data import load_split
 from distill.data.items import CLASSES
 from distill.errors import InputError
-from distill.evaluation import ONE_PASS, Extent
+from distill.evaluation import ONE_PASS, Extent, SideBySide
 from distill.models import load_model
 from distill.training import RunDirectory
 from distill.trials import Job, extent_for, kept_accuracy, run_trial
+from distill.types import StagedOutput
 from tests.training.helpers import save_teacher, small
 
-MEASURED = {
+MEASURED: dict[str, Any] = {
     "test_sets": {"plain": {"count": 40}, "other": {"count": 40, "background": "conflicting"}},
     "maps": {"method": "grad_cam", "layer": "group2", "target": "label"},
 }
@@ -74,6 +76,36 @@ def test_a_result_that_is_known_is_neither_trained_nor_measured(done: Job, monke
     assert run_trial(done) == first
     with pytest.raises(AssertionError, match="run again"):
         run_trial(replace(done, figures=("plain/adcc",)))
+
+
+@pytest.mark.parametrize("policy", ["label", "teacher"])
+def test_a_teacher_with_a_cache_on_disk_is_asked_about_a_test_set_once(
+    tmp_path: Path, teacher: Path, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+    run = SideBySide._run
+
+    def counting(side: SideBySide, network: str, images: torch.Tensor) -> StagedOutput:
+        asked.append((network, len(images)))
+        return run(side, network, images)
+
+    monkeypatch.setattr(SideBySide, "_run", counting)
+    measured = {**MEASURED, "maps": {**MEASURED["maps"], "target": policy}}
+    figures = {}
+    for name, cache in (("asked", "off"), ("again", "off"), ("kept", "disk"), ("known", "disk")):
+        one = job(tmp_path, f"teacher.checkpoint={teacher}", f"teacher.cache={cache}", f"name={name}")
+        asked.clear()
+        figures[name] = run_trial(replace(one, identity=name, measured=measured))["figures"]
+        whole = [network for network, count in asked if count == 40]
+        assert whole.count("student") == 2
+        assert whole.count("teacher") == (0 if name == "known" else 2)
+    assert figures["asked"] == figures["again"], "a run is not repeatable, so the rest shows nothing"
+    assert figures["kept"] == figures["asked"]
+    assert figures["known"] == figures["asked"]
+    asked.clear()
+    elsewhere = {**measured, "maps": {**measured["maps"], "layer": "final"}}
+    run_trial(replace(one, identity="elsewhere", measured=elsewhere))
+    assert [network for network, count in asked if count == 40].count("teacher") == 2
 
 
 def test_a_figure_that_is_wanted_later_is_measured_of_the_same_weights(done: Job) -> None:

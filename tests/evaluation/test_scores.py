@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +10,11 @@ import torch
 from torch import Tensor
 
 from distill import metrics
-from distill.evaluation import Extent, ImageScores, MapSettings, evaluate
+from distill.cache import ViewStore
+from distill.evaluation import Extent, ImageScores, KnownLooks, MapSettings, Said, evaluate
 from distill.evaluation.drawing import blocks, draw, partners
 from distill.evaluation.scores import STRATA, Column, score_images
-from distill.evaluation.side_by_side import SideBySide, evaluating
+from distill.evaluation.side_by_side import SideBySide
 from distill.evaluation.subject import Subject
 from distill.explain import Explainer
 from distill.maps import resize_maps
@@ -168,18 +168,13 @@ def score_choices(choices: list[tuple[int, int, int]]) -> ImageScores:
     data.labels.copy_(torch.tensor([label for label, _, _ in choices]))
     nets = {"teacher": network(1), "student": network(2)}
     side = SideBySide(nets, "teacher", MapSettings())
-    look: Any = side.look
-
-    def told(images: Tensor, labels: Tensor) -> Any:
-        looks = look(images, labels)
-        for column, name in enumerate(nets, start=1):
-            chosen = torch.tensor([choice[column] for choice in choices])
-            looks.networks[name] = looks.networks[name]._replace(logits=torch.nn.functional.one_hot(chosen, 3).float())
-        return looks
-
-    side.look = told  # type: ignore[method-assign]  # the networks cannot be told what to choose
-    with evaluating(nets, "cpu"):
-        return score_images(Subject(side, "plain", data, 64), masked=False, seed=0).networks["student"]
+    known = {}
+    for column, name in enumerate(nets, start=1):
+        known[name] = KnownLooks(ViewStore(images=len(data), views=1, width=3 + 4), (2, 2))
+        chosen = torch.nn.functional.one_hot(torch.tensor([choice[column] for choice in choices]), 3).float()
+        known[name].add(torch.arange(len(data)), Said(chosen, torch.ones(len(data), 2, 2)))
+    subject = Subject(side, "plain", data, 64, known=known)
+    return score_images(subject, masked=False, seed=0).networks["student"]
 
 
 def test_some_images_have_a_figure() -> None:
