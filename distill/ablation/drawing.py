@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from distill.ablation.pictures import look
-from distill.ablation.series import Plot, Point, Series
+from distill.ablation.series import Plot, Point, Series, aside
 from distill.report.charts import Tick
 
 WIDTH = 520
@@ -80,8 +80,15 @@ def draw(plot: Plot) -> Drawing:
         tuple(Tick(y_scale(y), f"{y:.6g}") for y in y_values),
         tuple(Tick(y_scale(y) - 12, text) for y, text in plot.places.items()) if flat else (),
         None if plot.reference is None else x_scale(plot.reference),
-        tuple(_group(series, i, x_scale, y_scale, flat=flat) for i, series in enumerate(plot.series)),
+        tuple(
+            _group(series, i, _moved(x_scale, aside(plot, i)), y_scale, flat=flat)
+            for i, series in enumerate(plot.series)
+        ),
     )
+
+
+def _moved(scale: _Scale, by: float) -> _Scale:
+    return lambda value: scale(value) + by
 
 
 def _spans(plot: Plot) -> tuple[list[float], list[float]]:

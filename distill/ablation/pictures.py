@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.ablation.series import Plot, Series
+from distill.ablation.series import Plot, Series, aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Told apart by colour-blind people, and dark enough on white; every colour comes with three markers.
 COLOURS = ("#2f4b7c", "#b8500f", "#0b7a5e", "#9c3587", "#7a5f00", "#1679a6")
@@ -43,7 +44,7 @@ def save_plots(plots: Sequence[Plot], folder: Path | str) -> list[Path]:
         height = 1.1 + 0.42 * len(plot.places) if plot.kind == "rows" else 4.2
         figure = Figure(figsize=(6.4, height), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        _draw(plot, figure.subplots())
+        _draw(plot, figure)
         path = folder / f"{plot.name}.png"
         part = path.with_name(path.name + ".part")
         figure.savefig(part, format="png", metadata={"Software": None})
@@ -52,7 +53,10 @@ def save_plots(plots: Sequence[Plot], folder: Path | str) -> list[Path]:
     return paths
 
 
-def _draw(plot: Plot, axes: Axes) -> None:
+def _draw(plot: Plot, figure: Figure) -> None:
+    from matplotlib.transforms import ScaledTranslation
+
+    axes = figure.subplots()
     axes.set_title(_safe(plot.title), fontsize=10)
     axes.set_xlabel(_safe(plot.x_label))
     axes.set_ylabel(_safe(plot.y_label))
@@ -60,7 +64,11 @@ def _draw(plot: Plot, axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     for i, series in enumerate(plot.series):
+        before = len(axes.lines)
         _draw_series(plot, series, i, axes)
+        shift = ScaledTranslation(aside(plot, i) / 72, 0, figure.dpi_scale_trans)
+        for line in axes.lines[before:]:
+            line.set_transform(axes.transData + shift)  # only now: the limits are those of the values
     names = [_safe(name) for name in plot.places.values()]
     if plot.kind == "rows":
         axes.set_yticks(list(plot.places), names, fontsize=8)

@@ -61,6 +61,19 @@ class Plot:
     logarithmic: bool = False
 
 
+def aside(plot: Plot, index: int) -> float:
+    """Say by how many points a series of a drawing by axis stands beside its place: intervals do not cover each other.
+
+    Example:
+        >>> series = tuple(Series(name, (), ()) for name in "ab")
+        >>> plot = Plot("axis", "", "", "", "", series, {}, "")
+        >>> aside(plot, 0), aside(plot, 1)
+        (-3.0, 3.0)
+    """
+    count = len(plot.series)
+    return (index - (count - 1) / 2) * min(6, 40 / count) if plot.kind == "axis" else 0.0
+
+
 def label(metric: str) -> str:
     """Name a figure as the axis of a drawing does.
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from distill.ablation.drawing import Drawing, draw
+from distill.ablation.pictures import _draw as draw_picture
 from distill.ablation.pictures import look, save_plots
 from distill.ablation.plots import make_plots
 from distill.ablation.records import AblationRecord
@@ -143,6 +145,29 @@ def test_everything_lies_inside(make: Any) -> None:
             ]
             assert points
             assert all(made.left <= x <= made.right and made.top <= y <= made.bottom for x, y in points)
+
+
+def test_series_stand_side_by_side_about_the_value_that_they_share() -> None:
+    made = drawing(swept(), f"axis-{WEIGHT}-test-accuracy")
+    first, second = made.groups
+    for tick, one, other in zip(made.x_ticks, first.marks, second.marks, strict=True):
+        assert (one[0], other[0]) == pytest.approx((tick.at - 3, tick.at + 3))
+    assert {x for x, _ in first.dots} == {x for x, _ in first.marks}
+    assert [whisker[0] for whisker in second.whiskers] == [x for x, _ in second.marks]
+
+
+@pytest.mark.parametrize("make", [typical, swept])
+def test_all_values_lie_within_the_limits_of_a_picture(make: Any) -> None:
+    for plot in plots(make()).values():
+        figure = Figure()
+        draw_picture(plot, figure)
+        (axes,) = figure.axes
+        (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+        dots = [dot for series in plot.series for dot in series.dots]
+        assert dots
+        assert all(left <= x <= right and low <= y <= high for x, y in dots)
+        lines = [np.asarray(line.get_xydata()) for line in axes.lines]
+        assert all(any(np.allclose(line, [dot], atol=0.2) for line in lines if len(line) == 1) for dot in dots)
 
 
 def test_eighteen_series_look_different() -> None:
