@@ -4,7 +4,7 @@
 
 What is compared alternates, after a warm-up; a ratio is the median over rounds of one to the other in the same round,
 with the quartiles beside it. Each section prints a table and goes into one JSON file, where it replaces that of an
-earlier run and leaves the others. All of it takes about a quarter of an hour on two quiet cores.
+earlier run and leaves the others. All of it takes about half an hour on two quiet cores.
 
     steps    optimiser steps on a resident batch, float32 and bf16
     epochs   whole epochs of real runs, with and without teacher, term and cache
