@@ -14,6 +14,7 @@ from distill.ablation.reading import read_file
 from distill.ablation.results import Results
 from distill.ablation.sections import CACHE, RESULTS, TEACHERS, AblationFile
 from distill.config import Config, identity, merge, told, validate
+from distill.data import fingerprint
 from distill.errors import InputError
 from distill.models import file_hash
 
@@ -141,7 +142,8 @@ def _teacher(file: AblationFile, folder: Path, check: Check | None) -> tuple[Con
     if config is None:
         return None, [f"teacher: {problem}" for problem in mistakes]
     own = file_hash(config.teacher.checkpoint) if config.teacher else None
-    named = config.model_copy(update={"name": f"{config.name}-{identity(config, teacher_hash=own)}"})
+    known = identity(config, teacher_hash=own, data_hash=_data_hash(config))
+    named = config.model_copy(update={"name": f"{config.name}-{known}"})
     return named, [f"teacher: {problem}" for problem in check_data(config)]
 
 
@@ -158,10 +160,21 @@ def _merged(common: Mapping[str, Any], cell: Cell, file: AblationFile) -> dict[s
 
 def _identity(config: Config, trained: Config | None) -> str:
     if config.teacher is None:
-        return identity(config)
-    if trained is not None and config.teacher.checkpoint == str(trained.directory):
-        return identity(config, teacher_hash=f"trained:{trained.name.rpartition('-')[2]}")
-    return identity(config, teacher_hash=_hash(config.teacher.checkpoint))
+        teacher = None
+    elif trained is not None and config.teacher.checkpoint == str(trained.directory):
+        teacher = f"trained:{trained.name.rpartition('-')[2]}"
+    else:
+        teacher = _hash(config.teacher.checkpoint)
+    return identity(config, teacher_hash=teacher, data_hash=_data_hash(config))
+
+
+def _data_hash(config: Config) -> str | None:
+    return _fingerprint(config.data.name, config.data.options.get("root"))
+
+
+@cache
+def _fingerprint(name: str, root: Any) -> str | None:
+    return fingerprint(name, {"root": root})
 
 
 @cache

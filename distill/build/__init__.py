@@ -16,7 +16,7 @@ from distill.build.terms import build_module
 from distill.cache import Need
 from distill.config import Config, DataSection, load
 from distill.config import identity as identity_of
-from distill.data import ColourJitter, DistillDataModule, ImageSet, Views, load_split
+from distill.data import ColourJitter, DistillDataModule, ImageSet, Views, fingerprint, load_split
 from distill.errors import InputError
 from distill.models import file_hash
 from distill.training import DistillationModule, check_trainer
@@ -88,9 +88,13 @@ def build(config: Config) -> Run:
 
 
 def run_identity(config: Config) -> str:
-    """Hash what a run computes, the teacher's weights included."""
+    """Hash what a run computes, the teacher's weights and a folder of images included."""
     teacher = config.teacher
-    return identity_of(config, teacher_hash=file_hash(_existing(teacher.checkpoint)) if teacher else None)
+    return identity_of(
+        config,
+        teacher_hash=file_hash(_existing(teacher.checkpoint)) if teacher else None,
+        data_hash=fingerprint(config.data.name, config.data.options),
+    )
 
 
 def build_views(section: DataSection) -> Views:

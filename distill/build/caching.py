@@ -15,7 +15,7 @@ from distill.config import Config
 from distill.data import DecodedImages, ImageSet, Views
 from distill.errors import InputError
 from distill.explain import PairExplainer
-from distill.models import file_hash
+from distill.models import describe, file_hash
 from distill.training import DistillationModule
 from distill.training.precision import resolve_precision
 from distill.training.teacher_cache import MapKind, TeacherCache
@@ -50,6 +50,7 @@ def add_cache(
     folder = cache_folder(config)
     common = {
         "teacher": file_hash(section.checkpoint),
+        "network": describe(teacher.network),
         "views": {"pad": views.pad, "flip": views.flip, "padding": views.padding},
         "precision": str(_precision(config)),
     }

@@ -9,7 +9,7 @@ from distill.cache import ViewStore, open_journal
 from distill.config import Config
 from distill.data import ImageSet
 from distill.evaluation import KnownLooks, MapSettings, SideBySide
-from distill.models import StagedNetwork, file_hash
+from distill.models import StagedNetwork, describe, file_hash
 
 
 def known_looks(
@@ -38,6 +38,7 @@ def known_looks(
     key = {
         "field": "look",
         "teacher": file_hash(config.teacher.checkpoint),
+        "network": describe(teacher),
         "method": explainer.method,
         "layer": explainer.layer,
         "policy": maps.target,

@@ -65,9 +65,12 @@ class Journal:
         self._end, self._inode, self._unreadable = 0, there, False
         return not fresh
 
-    def grown(self) -> bool:
-        """Tell whether there is more than was read."""
-        return not self._unreadable and self.path.exists() and self.path.stat().st_size > self._end
+    def changed(self) -> bool:
+        """Tell whether there is more than was read, or another file; nothing is read or forgotten by asking."""
+        if not self.path.exists():
+            return self._inode != -1
+        there = self.path.stat()
+        return there.st_ino != self._inode or (not self._unreadable and there.st_size > self._end)
 
     def unread(self) -> Iterator[Chunk]:
         """Give the chunks that were written since the last time, by whatever process."""

@@ -58,11 +58,7 @@ class ViewStore:
         """Look views up, on the CPU."""
         keys = self._keys(index, view)
         starts = self._starts[keys]
-        if (
-            self.journal is not None
-            and (starts == _MISSING).any()
-            and (self.journal.replaced() or self.journal.grown())
-        ):
+        if self.journal is not None and (starts == _MISSING).any() and self.journal.changed():
             self._read()
             starts = self._starts[keys]
         known = starts != _MISSING

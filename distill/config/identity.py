@@ -38,8 +38,13 @@ NOT_IDENTITY_TRAINER = (
 )
 
 
-def identity(config: Config, *, teacher_hash: str | None = None) -> str:
+def identity(config: Config, *, teacher_hash: str | None = None, data_hash: str | None = None) -> str:
     """Hash what a run computes: the same for the same experiment, wherever it lies and on whatever device it runs.
+
+    Args:
+        config: The run.
+        teacher_hash: Of the teacher's weights.
+        data_hash: Of the data, where the configuration does not say what they are, but only where they lie.
 
     Example:
         >>> from distill.config import load
@@ -55,4 +60,6 @@ def identity(config: Config, *, teacher_hash: str | None = None) -> str:
         section.pop(last, None)
     plain["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
     plain["teacher_hash"] = teacher_hash
+    if data_hash is not None:
+        plain["data_hash"] = data_hash
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

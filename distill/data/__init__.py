@@ -5,6 +5,7 @@ from distill.data.datamodule import DistillDataModule
 from distill.data.decoded import DecodedImages
 from distill.data.decoded import same as same_images
 from distill.data.fashion_scenes import FashionScenes
+from distill.data.fingerprint import fingerprint
 from distill.data.imageset import ImageSet
 from distill.data.jitter import ColourJitter
 from distill.data.loader import BatchLoader, EpochSampler
@@ -31,6 +32,7 @@ __all__ = [
     "Views",
     "channel_statistics",
     "dataset_info",
+    "fingerprint",
     "load_split",
     "partition",
     "same_images",

@@ -48,14 +48,17 @@ def describe(net: StagedNetwork) -> dict[str, Any]:
 
 
 def save_model(net: StagedNetwork, folder: Path | str) -> Path:
-    """Write ``student.safetensors`` and ``student.json`` into a folder; each file appears whole or not at all."""
+    """Write ``student.safetensors`` and ``student.json`` into a folder; each file appears whole or not at all.
+
+    The weights come last: where they are, all is.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in net.network.state_dict().items()}
     weights, spec = folder / WEIGHTS_NAME, folder / SPEC_NAME
     for path, write in (
-        (weights, lambda p: safetensors.torch.save_file(state, p)),
         (spec, lambda p: p.write_text(json.dumps(describe(net), indent=2) + "\n")),
+        (weights, lambda p: safetensors.torch.save_file(state, p)),
     ):
         part = path.with_name(path.name + ".part")
         write(part)

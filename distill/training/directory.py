@@ -50,6 +50,10 @@ class RunDirectory:
         return self.path / "environment.json"
 
     @property
+    def _unnamed(self) -> Path:
+        return self.environment.with_name(self.environment.name + ".part")
+
+    @property
     def config(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.yaml"
@@ -71,7 +75,8 @@ class RunDirectory:
             if (self.path / WEIGHTS_NAME).exists():
                 return "done"
             return "resume" if self.last.exists() else "new"
-        if self.path.exists() and not self.environment.exists() and any(self.path.iterdir()):
+        strange = self.path.exists() and not self.environment.exists()
+        if strange and any(entry != self._unnamed for entry in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run; choose another `name=` or `output_dir=`.")
         return "new"
 
@@ -84,12 +89,13 @@ class RunDirectory:
         state = self.state(identity, overwrite=overwrite)
         if state == "new":
             if self.environment.exists():
-                shutil.rmtree(self.path)
+                # What says whose directory this is goes last: cut off in between, the same call may begin again.
+                for entry in self.path.iterdir():
+                    if entry != self.environment:
+                        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
             self.path.mkdir(parents=True, exist_ok=True)
-            # First what says whose directory this is: cut off in between, the same run may begin again.
-            part = self.environment.with_name(self.environment.name + ".part")
-            part.write_text(json.dumps(self._facts(config, identity), indent=2) + "\n")
-            part.replace(self.environment)
+            self._unnamed.write_text(json.dumps(self._facts(config, identity), indent=2) + "\n")
+            self._unnamed.replace(self.environment)  # and comes first
             self.config.write_text(OmegaConf.to_yaml(config.model_dump(mode="json")))
         return state
 

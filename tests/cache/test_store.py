@@ -67,6 +67,21 @@ def test_another_run_finds_all_of_it(tmp_path: Path) -> None:
     assert torch.equal(again.find(index, view).rows, rows(index, view))
 
 
+def test_a_file_that_was_deleted_and_filled_again_is_read_anew(tmp_path: Path) -> None:
+    path, (index, view) = tmp_path / "rows.bin", pairs(30)
+    made(path).add(index[:20], view[:20], rows(index[:20], view[:20]))
+    reader = made(path)
+    path.unlink()
+    made(path).add(index[15:], view[15:], rows(index[15:], view[15:]))
+    found = reader.find(index, view)
+    assert found.known[15:].all()
+    assert not found.known[:15].any()
+    assert torch.equal(found.rows[15:], rows(index[15:], view[15:]))
+    path.unlink()
+    assert reader.find(index[15:], view[15:]).known.all()  # who holds the old file has it as long as it lasts
+    assert not reader.find(index, view).known.any()
+
+
 def test_what_another_process_adds_later_is_found(tmp_path: Path) -> None:
     reader, writer = made(tmp_path / "rows.bin"), made(tmp_path / "rows.bin")
     index, view = pairs(10)

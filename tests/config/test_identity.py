@@ -42,6 +42,11 @@ def test_name_paths_loggers_and_devices_do_not_count(pair: str) -> None:
     assert of(pair) == of()
 
 
+def test_other_data_under_the_same_words_are_another_run() -> None:
+    config = load([], BASE)
+    assert len({identity(config, data_hash=data) for data in (None, "a", "b")}) == 3
+
+
 @pytest.mark.parametrize(
     "pair",
     [

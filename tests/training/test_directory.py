@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from distill.config import Config, load
 from distill.errors import InputError
+from distill.models import load_model
 from distill.runs import train
 from distill.training import RunDirectory
 from tests.training.helpers import CrashError, crash_at, small
@@ -114,6 +115,47 @@ def test_a_run_that_never_saved_begins_anew(config: Config) -> None:
     assert not RunDirectory(config.directory).last.exists()
     assert train(config).action == "new"
     assert len((config.directory / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_a_run_cut_off_while_it_named_its_directory_begins_anew(config: Config) -> None:
+    config.directory.mkdir(parents=True)
+    (config.directory / "environment.json.part").write_text("{")
+    assert train(config).action == "new"
+    assert not (config.directory / "environment.json.part").exists()
+
+
+def test_a_run_cut_off_while_it_kept_its_weights_is_not_done(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_: object) -> None:
+        raise CrashError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("safetensors.torch.save_file", cut)
+        with pytest.raises(CrashError):
+            train(config)
+    assert (config.directory / "student.json").exists()
+    assert train(config).action == "resume"
+    assert load_model(config.directory).spec.name == config.student.name
+
+
+@pytest.mark.parametrize("survivors", range(4))
+def test_a_run_cut_off_while_it_made_way_for_another_may_be_replaced_again(
+    config: Config, survivors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config)
+    unlink, left = Path.unlink, [survivors]
+
+    def cut(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == config.directory:
+            if not left[0]:
+                raise CrashError
+            left[0] -= 1
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", cut)
+        with pytest.raises(CrashError):
+            train(other(config, seed=1), overwrite=True)
+    assert train(other(config, seed=1), overwrite=True).action == "new"
 
 
 def test_a_run_that_was_stopped_goes_on(config: Config) -> None:

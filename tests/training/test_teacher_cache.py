@@ -15,6 +15,7 @@ from distill.caches import fill_cache
 from distill.config import Config
 from distill.data import Views
 from distill.errors import InputError
+from distill.models import load_model
 from distill.training import RunDirectory, fit
 from tests.training.helpers import CrashError, checkpoint, crash_at, rows, save_teacher, small, train
 
@@ -160,6 +161,22 @@ def test_another_teacher_has_a_cache_of_its_own(tmp_path: Path, teacher: Path) -
     state = save_teacher(tmp_path / "third", "wrn_10_2")
     build(run_of(tmp_path, state, "third", DISK))
     assert len(list((tmp_path / "teacher_cache").iterdir())) == 8
+
+
+def test_a_teacher_read_in_another_way_has_a_cache_of_its_own(tmp_path: Path, teacher: Path) -> None:
+    weights = tmp_path / "teacher.pth"
+    torch.save(load_model(teacher).network.state_dict(), weights)
+    losses_of = {}
+    for mean in (0.5, 0.0):
+        scaling = f"teacher.normalisation={{mean: [{mean}, {mean}, {mean}], std: [1, 1, 1]}}"
+        for cache in (DISK, OFF):
+            pairs = (f"teacher.checkpoint={weights}", "teacher.name=wrn_16_1", scaling, cache, "trainer.max_epochs=1")
+            losses_of[mean, cache] = losses(
+                small(tmp_path, *pairs, OBJECTIVE % "label", f"name=run-{mean}-{cache[-3:]}")
+            )
+    assert losses_of[0.5, OFF] != losses_of[0.0, OFF]
+    for mean in (0.5, 0.0):
+        assert_equal(losses_of[mean, DISK], losses_of[mean, OFF])
 
 
 def test_the_students_choice_cannot_be_kept(tmp_path: Path, teacher: Path) -> None:
