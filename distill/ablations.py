@@ -158,7 +158,10 @@ def _train_teacher(ablation: Ablation, trials: Sequence[Trial], console: Console
         return
     log = teacher.directory.with_name(teacher.name + ".log")
     console.print(
-        f"teacher: {teacher.directory} (its words are in {log.name} beside it)", highlight=False, soft_wrap=True
+        f"teacher: {teacher.directory} (its words are in {log.name} beside it)",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
     with closing(make_executor(ablation, alone=True).run([Task(teacher.name, teacher, log)], train_teacher)) as endings:
         for ended in endings:

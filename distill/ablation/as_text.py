@@ -10,6 +10,7 @@ from distill.ablation.summary import Summary
 from distill.ablation.table import (
     CLAIMS,
     NONE,
+    POWER,
     Cell,
     columns,
     differences,
@@ -31,7 +32,7 @@ def markdown_table(summary: Summary) -> str:
             for line in section.lines
         ]
         blocks.append(_grid((section.name + mark, "Seeds", *section.titles), lines))
-    blocks.append(_escape(legend(summary)))
+    blocks.append(_escape(f"{legend(summary)} {POWER}"))
     for metric in summary["metrics"]:
         blocks.append(_grid((heading(metric) + mark, *columns(summary)[1:]), differences(summary, metric)))
     if left := unfinished(summary):

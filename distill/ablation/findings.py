@@ -10,12 +10,14 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from distill.measures import Better
-from distill.metrics.statistics import compare_seeds, holm, mean_interval, seeds_needed
+from distill.metrics.statistics import compare_seeds, holm, holm_factors, mean_interval, seeds_needed
 
 #: The chance that a difference is claimed which is none, over all rows of a figure.
 ALPHA = 0.05
 
-Verdict = Literal["baseline", "better", "worse", "different", "inside the noise", "too few seeds", "not measured"]
+Verdict = Literal[
+    "baseline", "better", "worse", "different", "inside the noise", "too few seeds", "no pairs", "not measured"
+]
 
 
 class Spread(TypedDict):
@@ -33,7 +35,8 @@ class Difference(TypedDict):
 
     ``n`` counts the pairs, ``unpaired`` the seeds for which one of the two has no figure. ``p`` is of the paired
     t-test, ``p_holm`` the same after Holm's correction over the rows of this figure, ``effect`` the mean divided by the
-    deviation of the differences (Cohen's d_z), ``seeds_needed`` how many pairs find such an effect four times in five.
+    deviation of the differences (Cohen's d_z), ``seeds_needed`` how many pairs find such an effect four times in five,
+    at the level that Holm's correction leaves to this row.
     """
 
     n: int
@@ -61,8 +64,8 @@ def compare_rows(
     """Compare every row with its baseline, paired by seed.
 
     Convention:
-        - A difference is claimed where Holm's p over all rows is below 0.05. All else is inside the noise, or rests on
-          fewer than two pairs.
+        - A difference is claimed where Holm's p over all rows is below 0.05. All else is inside the noise, rests on
+          fewer than two pairs, or on none.
 
     Args:
         rows: The figure by row and seed.
@@ -71,13 +74,15 @@ def compare_rows(
     """
     differences = {row: _difference(own, rows[baselines[row]]) for row, own in rows.items() if row != baselines[row]}
     ps = [math.nan if one["p"] is None else one["p"] for one in differences.values()]
-    for one, p in zip(differences.values(), holm(ps), strict=True):
+    for one, p, factor in zip(differences.values(), holm(ps), holm_factors(ps), strict=True):
         one["p_holm"] = _plain(p)
+        if factor and one["effect"] is not None:
+            one["seeds_needed"] = seeds_needed(one["effect"], alpha=ALPHA / factor)
     return {
         row: {
             "figure": _spread([own[seed] for seed in sorted(own)]),
             "difference": differences.get(row),
-            "verdict": _verdict(differences[row], better) if row in differences else "baseline",
+            "verdict": _verdict(own, differences[row], better) if row in differences else "baseline",
         }
         for row, own in rows.items()
     }
@@ -114,13 +119,12 @@ def _difference(row: Mapping[int, float], baseline: Mapping[int, float]) -> Diff
         difference["mean"] = _plain(found.difference)
         difference["low"], difference["high"] = _plain(found.low), _plain(found.high)
         difference["p"], difference["effect"] = _plain(found.p), _plain(found.effect)
-        difference["seeds_needed"] = seeds_needed(found.effect, alpha=ALPHA)
     return difference
 
 
-def _verdict(difference: Difference, better: Better) -> Verdict:
+def _verdict(own: Mapping[int, float], difference: Difference, better: Better) -> Verdict:
     if difference["mean"] is None:
-        return "not measured"
+        return "no pairs" if own else "not measured"
     if difference["p_holm"] is None:
         return "too few seeds"
     if difference["p_holm"] >= ALPHA:

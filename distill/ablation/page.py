@@ -15,7 +15,7 @@ from distill.ablation.plots import make_plots
 from distill.ablation.records import AblationRecord
 from distill.ablation.sentences import read_out
 from distill.ablation.summary import Summary, measure_of, sort_trials, summarise
-from distill.ablation.table import CLAIMS, columns, differences, heading, legend, sections, target, warning
+from distill.ablation.table import CLAIMS, POWER, columns, differences, heading, legend, sections, target, warning
 from distill.report import Facts
 from distill.report.templating import environment, policy_hash, write_page
 
@@ -93,7 +93,7 @@ def write_ablation(
         claims=CLAIMS,
         warning=warning(summary),
         sentences=[sentence for sentence in read_out(summary) if sentence != warning(summary)],
-        legend=legend(summary),
+        legend=f"{legend(summary)} {POWER}",
         measures=_measures(summary),
         drawings=[draw(plot) for plot in make_plots(record, summary)],
         target=target(summary),

@@ -91,7 +91,7 @@ class Board:
             value = None if result is None else result["figures"].get(metric)
             said = reason if result is None else f"{metric} {_number(value)}, {result['seconds']:.0f} s"
             line = f"{len(self.ended)}/{len(self.trials)}  {trial.row}, seed {trial.seed}: {said}; {self._left()}"
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def state(self, trial: Trial) -> str:
         """Say how a run stands."""
@@ -111,7 +111,7 @@ class Board:
             table.add_column(column, justify="left" if column in ("row", "state") else "right", no_wrap=True)
         shown = by_state[: max(3, self.console.height - _SPARE_LINES)]
         for trial in shown:
-            table.add_row(*self._cells(trial, states[trial.config.name]))
+            table.add_row(*map(Text, self._cells(trial, states[trial.config.name])))
         counts = Counter(states.values())
         words = [f"{counts[state]} {state}" for state in STATES if counts[state]]
         if len(shown) < len(self.trials):

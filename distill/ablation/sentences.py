@@ -41,6 +41,7 @@ def _read(summary: Summary, metric: str) -> str:
     noise = by_verdict.get("inside the noise", [])
     silent = [_noise(summary, metric, noise)] if noise else []
     silent += [f"too few seeds for {_join(by_verdict['too few seeds'])}"] if "too few seeds" in by_verdict else []
+    silent += [f"no pairs for {_join(by_verdict['no pairs'])}"] if "no pairs" in by_verdict else []
     silent += [f"not measured for {_join(by_verdict['not measured'])}"] if "not measured" in by_verdict else []
     if not claims and noise:
         claims = ["no row stands out"]

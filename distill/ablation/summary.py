@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
@@ -40,7 +40,9 @@ class Summary(TypedDict):
     """What an ablation says.
 
     ``baselines`` has for every row the one that it is compared with, and ``within`` the axes on which the two are the
-    same, where there is more than one baseline. ``findings`` are by figure, as SET/figure, and by row.
+    same, where there is more than one baseline; ``elsewhere`` are rows at whose place of the grid there is none.
+    ``fewest`` is the least number of seeds of any row that has finished together with its baseline. ``findings`` are by
+    figure, as SET/figure, and by row.
     """
 
     format: Literal[1]
@@ -48,10 +50,12 @@ class Summary(TypedDict):
     baseline: str
     baselines: dict[str, str]
     within: list[str]
+    elsewhere: list[str]
     rows: list[str]
     seeds: list[int]
     metrics: list[str]
     exploratory: bool
+    fewest: int
     trials: dict[str, RowTrials]
     findings: dict[str, dict[str, Finding]]
 
@@ -65,7 +69,7 @@ def summarise(record: AblationRecord) -> Summary:
           same place of the grid.
         - What is better is said by :data:`distill.measures.MEASURES`.
         - Pairs with a missing partner are left out and counted.
-        - With fewer than 8 finished seeds of any row, the whole is exploratory.
+        - With fewer than 8 seeds of any row that have finished, the row's run and its baseline's, all is exploratory.
         - The order in which trials arrived does not matter.
 
     Args:
@@ -80,17 +84,21 @@ def summarise(record: AblationRecord) -> Summary:
     trials = sort_trials(record)
     baselines = find_baselines(record, trials)
     rows = {name: _row_trials(own, record["seeds"]) for name, own in trials.items()}
-    fewest = min(row["done"] for row in rows.values())
+    done = {name: {seed for seed, trial in own.items() if trial["state"] == "done"} for name, own in trials.items()}
+    fewest = min(len(done[name] & done[baselines[name]]) for name in rows)
+    within = list(record["axes"]) if len(set(baselines.values())) > 1 else []
     return {
         "format": FORMAT,
         "name": record["name"],
         "baseline": record["baseline"],
         "baselines": baselines,
-        "within": list(record["axes"]) if len(set(baselines.values())) > 1 else [],
+        "within": within,
+        "elsewhere": _elsewhere(record, trials, baselines) if within else [],
         "rows": list(record["rows"]),
         "seeds": sorted(record["seeds"]),
         "metrics": list(record["metrics"]),
         "exploratory": record["exploratory"] or fewest < ENOUGH_SEEDS,
+        "fewest": fewest,
         "trials": rows,
         "findings": {
             metric: compare_rows(
@@ -139,15 +147,30 @@ def values_by_seed(trials: Mapping[int, TrialResult], metric: str) -> dict[int, 
 
 def find_baselines(record: AblationRecord, trials: Trials) -> dict[str, str]:
     """Give for every row the one that it is compared with; see :func:`summarise`."""
-    settings = {row: next((trial["settings"] for trial in own.values()), {}) for row, own in trials.items()}
-    named, places = {}, {}
-    for row, own in settings.items():
-        named[row] = {key: value for key, value in own.items() if key not in record["axes"]}
-        places[row] = {key: value for key, value in own.items() if key in record["axes"]}
+    settings, places = _settings(trials), _places(record, trials)
+    named = {
+        row: {key: value for key, value in own.items() if key not in record["axes"]} for row, own in settings.items()
+    }
     alike = [row for row in trials if named[row] == named[record["baseline"]]]
     if len(alike) == len(trials):
         return dict.fromkeys(trials, record["baseline"])
     return {row: next((one for one in alike if places[one] == places[row]), record["baseline"]) for row in trials}
+
+
+def _settings(trials: Trials) -> dict[str, dict[str, Any]]:
+    return {row: next((trial["settings"] for trial in own.values()), {}) for row, own in trials.items()}
+
+
+def _places(record: AblationRecord, trials: Trials) -> dict[str, dict[str, Any]]:
+    return {
+        row: {key: value for key, value in own.items() if key in record["axes"]}
+        for row, own in _settings(trials).items()
+    }
+
+
+def _elsewhere(record: AblationRecord, trials: Trials, baselines: Mapping[str, str]) -> list[str]:
+    places = _places(record, trials)
+    return [row for row, baseline in baselines.items() if places[row] != places[baseline]]
 
 
 def _row_trials(trials: Mapping[int, TrialResult], seeds: list[int]) -> RowTrials:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.ablation.findings import Finding, Verdict
+from distill.ablation.grid import short_names
 from distill.ablation.numbers import format_difference, format_effect, format_p, format_value, format_width
 from distill.ablation.summary import ENOUGH_SEEDS, Summary, measure_of
 from distill.measures import Style
@@ -98,9 +99,8 @@ def warning(summary: Summary) -> str:
     """Say that an ablation is exploratory; nothing if it is not."""
     if not summary["exploratory"]:
         return ""
-    fewest = min(row["done"] for row in summary["trials"].values())
     return (
-        f"Exploratory: fewer than {ENOUGH_SEEDS} seeds for every row (the fewest is {fewest}); "
+        f"Exploratory: not every row has {ENOUGH_SEEDS} seeds to compare (the fewest is {summary['fewest']}); "
         "what it says is a guess to be tested with new seeds."
     )
 
@@ -109,7 +109,8 @@ def target(summary: Summary) -> str:
     """Say what rows are compared with."""
     if not summary["within"]:
         return summary["baseline"]
-    return f"the baseline of the same {' and '.join(key.rpartition('.')[2] for key in summary['within'])}"
+    same = f"the baseline of the same {' and '.join(short_names(summary['within']).values())}"
+    return f"{same}, or {summary['baseline']} where there is none" if summary["elsewhere"] else same
 
 
 def legend(summary: Summary) -> str:
@@ -119,6 +120,13 @@ def legend(summary: Summary) -> str:
         "paired by seed, has p < 0.05 in a paired t-test after Holm's correction over the rows; all else is inside the "
         "noise."
     )
+
+
+#: How to read the last figure of a difference.
+POWER = (
+    "Pairs for 80 % power: so many find an effect of the size seen four times in five, at the level that Holm's "
+    "correction leaves to the row."
+)
 
 
 def unfinished(summary: Summary) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,10 +39,10 @@ def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool) -> N
         return
     console = Console(stderr=True)
     runs = ablation.folder / "runs"
-    console.print(f"curves of all runs: tensorboard --logdir {runs}", highlight=False, soft_wrap=True)
+    console.print(f"curves of all runs: tensorboard --logdir {runs}", markup=False, highlight=False, soft_wrap=True)
     done = ablate(ablation, overwrite=overwrite, console=console)
     show(done, Console())
-    console.print(f"report: {done.folder / PAGE}", highlight=False, soft_wrap=True)
+    console.print(f"report: {done.folder / PAGE}", markup=False, highlight=False, soft_wrap=True)
     if done.failed:
         raise RunError(_failures(ablation, done.record["trials"], done.failed))
 
@@ -90,7 +91,7 @@ def _list(ablation: Ablation) -> None:
     for trial in ablation.trials:
         state = "done" if trial.config.name in known else state_on_disk(trial)
         settings = " ".join(f"{key}={word(value)}" for key, value in trial.settings.items())
-        table.add_row(trial.row, str(trial.seed), state, settings)
+        table.add_row(Text(trial.row), str(trial.seed), state, Text(settings))
     Console().print(table)
     left = [trial for trial in ablation.trials if trial.config.name not in known]
     console = Console(stderr=True)
@@ -98,10 +99,11 @@ def _list(ablation: Ablation) -> None:
         console.print("nothing is left to run", highlight=False)
         return
     seconds, processes = _measured(ablation, left[0].config.name), ablation.file.executor.processes
-    minutes = seconds * len(left) / processes / 60
+    minutes = seconds * math.ceil(len(left) / processes) / 60
     console.print(
         f"{len(left)} runs are left, very roughly {minutes:.0f} minutes: by its first steps {left[0].row!r} trains for "
         f"{seconds:.0f} s, and {processes} runs go on at a time. The teacher, validation and evaluation come on top.",
+        markup=False,
         highlight=False,
         soft_wrap=True,
     )

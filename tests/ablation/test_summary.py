@@ -12,7 +12,10 @@ import pytest
 
 from distill.ablation.findings import Difference
 from distill.ablation.records import AblationRecord
+from distill.ablation.sentences import read_out
 from distill.ablation.summary import Summary, summarise
+from distill.ablation.table import legend
+from distill.metrics.statistics import seeds_needed
 from tests.ablation.records import HOSTILE, PAIRED, record, shifted, swept, typical
 from tests.oracles.paired import holm, interval, moments, paired
 
@@ -122,6 +125,44 @@ def test_equal_rows_are_inside_the_noise() -> None:
     assert verdicts(found)["again"] == "inside the noise"
     assert difference(found, "again")["p"] == 1
     assert difference(found, "again")["seeds_needed"] is None
+
+
+def test_the_seeds_that_are_needed_are_more_than_there_are_where_nothing_is_claimed() -> None:
+    """They count at the level at which a claim is made, which is stricter the more rows there are."""
+    generator = np.random.default_rng(3)
+    shape = generator.normal(size=10)
+    shape = 1.0 + (shape - shape.mean()) / shape.std(ddof=1)  # d_z = 1: p = 0.012
+    rows = {f"row {i}": dict.fromkeys(range(10), 0.7) for i in range(9)}
+    rows |= {"KD": dict.fromkeys(range(10), 0.7), "maps": dict(enumerate(0.7 + 0.01 * shape))}
+    alone = difference(summary_of({"KD": rows["KD"], "maps": rows["maps"]}), "maps")
+    among = difference(summary_of(rows), "maps")
+    assert alone["p"] == among["p"]
+    assert alone["seeds_needed"] == 10
+    assert verdicts(summary_of(rows))["maps"] == "inside the noise"
+    assert among["seeds_needed"] == seeds_needed(1.0, alpha=0.05 / 10) == 18
+
+
+def test_equal_differences_of_few_seeds_are_no_finding() -> None:
+    found = summary_of({"KD": {0: 0.5, 1: 0.75}, "maps": {0: 0.53125, 1: 0.78125}})
+    assert verdicts(found)["maps"] == "inside the noise"
+    assert difference(found, "maps")["low"] is None
+    assert difference(found, "maps")["seeds_needed"] is None
+
+
+def test_a_row_whose_baseline_has_no_figure_is_measured_but_has_no_pairs() -> None:
+    rows: dict[str, dict[int, Any]] = {
+        "KD": {seed: {"test/accuracy": 0.7} for seed in range(3)},
+        "maps": {seed: {"test/accuracy": 0.7, "test/map_cosine": 0.5} for seed in range(3)},
+    }
+    found = summarise(record(rows, baseline="KD", metrics=["test/accuracy", "test/map_cosine"]))
+    assert verdicts(found, "test/map_cosine")["maps"] == "no pairs"
+    assert any("no pairs for maps" in sentence for sentence in read_out(found))
+
+
+def test_seeds_that_have_no_partner_do_not_count_as_enough() -> None:
+    rows: Rows = {"KD": dict(enumerate([0.7] * 8)), "maps": dict.fromkeys(range(4, 12), 0.7)}
+    assert summary_of(rows)["fewest"] == 4
+    assert summary_of(rows)["exploratory"]
 
 
 def test_a_missing_partner_is_left_out_and_counted() -> None:
@@ -241,6 +282,21 @@ def test_without_a_partner_on_the_grid_the_baseline_is_taken() -> None:
     summary = summarise(multiplied(without="CE, background_bias=0.9"))
     assert summary["baselines"]["KD, background_bias=0.9"] == "CE, background_bias=0.5"
     assert verdicts(summary)["KD, background_bias=0.9"] == "worse"
+
+
+def test_what_is_compared_elsewhere_on_the_grid_is_said() -> None:
+    made = multiplied()
+    assert summarise(made)["elsewhere"] == []
+    assert "of the same background_bias, paired" in legend(summarise(made))
+    more: list[Any] = [
+        {**trial, "row": "KD, background_bias=1", "settings": {**trial["settings"], "data.background_bias": 1}}
+        for trial in made["trials"]
+        if trial["row"] == "KD, background_bias=0.9"
+    ]
+    rows = [*made["rows"], "KD, background_bias=1"]
+    found = summarise({**made, "rows": rows, "trials": [*made["trials"], *more]})
+    assert found["elsewhere"] == ["KD, background_bias=1"]
+    assert "of the same background_bias, or CE, background_bias=0.5 where there is none, paired" in legend(found)
 
 
 @pytest.mark.parametrize(

@@ -162,9 +162,10 @@ def test_seeds_are_compared_as_by_scipy(n: int) -> None:
 def test_seeds_without_spread_have_limits() -> None:
     assert compare_seeds([0.7, 0.8], [0.7, 0.8]) == Comparison(0.0, 0.0, 0.0, 1.0, 0.0, 2)
     constant = compare_seeds([0.3, 0.4, 0.9], [0.2, 0.3, 0.8])  # equal up to rounding only
-    assert constant[3:] == (0.0, math.inf, 3)
-    close(constant[:3], [0.1, 0.1, 0.1])
-    assert compare_seeds([0.2, 0.3, 0.8], [0.3, 0.4, 0.9])[3:] == (0.0, -math.inf, 3)
+    assert constant[3:] == (0.25, math.inf, 3)  # the sign test: two of eight outcomes are as extreme
+    close(constant[:3], [0.1, NAN, NAN])
+    assert compare_seeds([0.2, 0.3, 0.8], [0.3, 0.4, 0.9])[3:] == (0.25, -math.inf, 3)
+    assert compare_seeds([0.3] * 8, [0.2] * 8).p == pytest.approx(2 / 2**8)
     assert compare_seeds([1e-9, 2e-9], [0.0, 0.0]).p == pytest.approx(0.2048, abs=1e-4)  # small is not constant
 
 

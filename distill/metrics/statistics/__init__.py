@@ -5,7 +5,7 @@ Numpy in, plain numbers out. NaN says that an image or a seed has no score: it i
 
 from distill.metrics.statistics.comparison import Comparison, compare_images, compare_many, compare_seeds
 from distill.metrics.statistics.intervals import Interval, bootstrap_means, mean_interval, resampled_means
-from distill.metrics.statistics.significance import holm, seeds_needed
+from distill.metrics.statistics.significance import holm, holm_factors, seeds_needed
 
 __all__ = [
     "Comparison",
@@ -15,6 +15,7 @@ __all__ = [
     "compare_many",
     "compare_seeds",
     "holm",
+    "holm_factors",
     "mean_interval",
     "resampled_means",
     "seeds_needed",

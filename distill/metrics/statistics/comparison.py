@@ -94,9 +94,9 @@ def compare_seeds(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.
         - Interval and ``p`` are those of the paired t-test; ``effect`` is Cohen's :math:`d_z`, the mean difference in
           units of its standard deviation over seeds.
         - Fewer than two pairs: interval, p and effect are NaN.
-        - Differences that are all the same, up to rounding, have no spread. All zero: p is 1, the effect 0. Otherwise
-          the limits: p is 0, the effect infinite, the interval a point; few seeds of a coarse figure may do so by
-          chance.
+        - Differences that are all the same, up to rounding, have no spread, and t says nothing. All zero: p is 1, the
+          effect 0, the interval that point. Otherwise few seeds of a coarse figure may have done so by chance: p is
+          that of the sign test, 2^(1 - n), the effect infinite, and there is no interval.
 
     Args:
         first: The figure of every seed, (N,).
@@ -120,7 +120,7 @@ def compare_seeds(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.
     if np.ptp(known) <= rounding:
         if abs(value) <= rounding:
             return Comparison(0.0, 0.0, 0.0, 1.0, 0.0, n)
-        return Comparison(value, value, value, 0.0, math.copysign(math.inf, value), n)
+        return Comparison(value, math.nan, math.nan, 2.0 ** (1 - n), math.copysign(math.inf, value), n)
     from scipy.stats import t
 
     effect = value / float(known.std(ddof=1))

@@ -39,12 +39,26 @@ def holm(p_values: Sequence[float]) -> list[float]:
     if wrong:
         raise ValueError(f"`p_values` must lie between 0 and 1, got {wrong}.")
     adjusted = [math.nan] * len(p_values)
-    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
     least = 0.0
-    for rank, i in enumerate(order):
-        least = min(max(least, (len(order) - rank) * p_values[i]), 1.0)
+    factors = holm_factors(p_values)
+    for i in sorted((i for i, factor in enumerate(factors) if factor), key=lambda i: p_values[i]):
+        least = min(max(least, factors[i] * p_values[i]), 1.0)
         adjusted[i] = least
     return adjusted
+
+
+def holm_factors(p_values: Sequence[float]) -> list[int]:
+    """Give what :func:`holm` multiplies each value by; 0 for NaN.
+
+    Example:
+        >>> holm_factors([0.01, 0.04, 0.03])
+        [3, 1, 2]
+    """
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    factors = [0] * len(p_values)
+    for rank, i in enumerate(order):
+        factors[i] = len(order) - rank
+    return factors
 
 
 def seeds_needed(effect: float, *, power: float = 0.8, alpha: float = 0.05) -> int | None:
