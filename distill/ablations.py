@@ -23,6 +23,7 @@ from distill.ablation.records import AblationRecord, TrialResult, save_ablation
 from distill.ablation.results import RunResult
 from distill.build import check_trainer_keys
 from distill.errors import InputError, RunError
+from distill.rehearsal import rehearse
 from distill.training import InterruptError
 from distill.training.environment import describe_machine
 from distill.trials import Job, run_trial, train_teacher
@@ -46,14 +47,7 @@ def plan(path: Path | str, pairs: Sequence[str] = (), *, yes: bool = False) -> A
     Raises:
         InputError: with every mistake; or if there are more runs than ``max_runs`` and nobody said yes.
     """
-    ablation = plan_ablation(path, pairs, check=check_trainer_keys)
-    runs, limit = len(ablation.trials), ablation.file.max_runs
-    if runs > limit and not yes:
-        raise InputError(
-            f"{path} asks for {runs:,} runs ({len(ablation.rows)} rows under {len(ablation.file.seeds)} seeds), more "
-            f"than max_runs={limit}; leave some out, or say --yes."
-        )
-    return ablation
+    return plan_ablation(path, pairs, check=check_trainer_keys, yes=yes)
 
 
 def ablate(ablation: Ablation, *, overwrite: bool = False, console: Console | None = None) -> Finished:
@@ -130,6 +124,7 @@ def _run(ablation: Ablation, *, overwrite: bool, console: Console) -> tuple[dict
     results = known_results(ablation)
     open_trials = {trial.config.name: trial for trial in ablation.trials if trial.config.name not in results}
     if open_trials:
+        rehearse(ablation, list(open_trials.values()))
         _train_teacher(ablation, list(open_trials.values()), console)
     failures: Failures = {}
     jobs = [Task(name, _job(ablation, trial, overwrite), log_of(trial)) for name, trial in open_trials.items()]
@@ -197,7 +192,10 @@ def _facts(ablation: Ablation) -> dict[str, dict[str, object]]:
 
 @contextmanager
 def _only_one(ablation: Ablation) -> Iterator[None]:
-    ablation.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        ablation.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output_dir: {ablation.folder} cannot be made ({error}); name another.") from error
     try:
         with FileLock(ablation.folder / ".lock", timeout=0):
             yield

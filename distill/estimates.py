@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from distill.build import build, build_student, load_images
 from distill.config import Config
 from distill.models import save_model
+from distill.models.weights import WEIGHTS_NAME
 from distill.training import make_trainer_for_inference
 
 _STEPS, _WARM = 8, 3
@@ -28,11 +29,15 @@ def seconds_of_training(runs: tuple[Config, Config | None]) -> float:
     """
     config, taught_by = runs
     with tempfile.TemporaryDirectory() as folder:
-        if taught_by is not None and config.teacher is not None and not Path(config.teacher.checkpoint).exists():
+        if taught_by is not None and config.teacher is not None and not _finished(Path(config.teacher.checkpoint)):
             save_model(build_student(taught_by, load_images(taught_by.data, "train")), folder)
             teacher = config.teacher.model_copy(update={"checkpoint": folder})
             config = config.model_copy(update={"teacher": teacher})
         return _seconds(config)
+
+
+def _finished(checkpoint: Path) -> bool:
+    return (checkpoint / WEIGHTS_NAME if checkpoint.is_dir() else checkpoint).exists()
 
 
 def _seconds(config: Config) -> float:

@@ -9,6 +9,7 @@ from typing import Literal
 Group = Literal["answers", "agreement", "localisation", "faithfulness", "shape", "rates"]
 Style = Literal["percent", "number"]
 Better = Literal["higher", "lower", "neither"]
+Needs = Literal["nothing", "reference", "objects"]
 
 #: What a group of figures is about, in the order in which they are shown.
 GROUPS: Mapping[Group, str] = {
@@ -141,3 +142,16 @@ MEASURES: Mapping[str, Measure] = {
         "rates", "Constant maps", "share of maps that are the same everywhere, though not zero", "percent", "lower"
     ),
 }
+
+
+def needs(figure: str) -> Needs:
+    """Say what a figure needs beside images and labels: a network to compare with, or where the objects are.
+
+    Example:
+        >>> needs("accuracy"), needs("map_cosine"), needs("pointing_game")
+        ('nothing', 'reference', 'objects')
+    """
+    group = MEASURES[figure].group
+    if group == "agreement" or figure in ("agreement", "output_kl", "win_rate"):
+        return "reference"
+    return "objects" if group == "localisation" else "nothing"

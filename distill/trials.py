@@ -61,28 +61,46 @@ def run_trial(job: Job) -> RunResult:
     """
     results = Results(job.results)
     start = time.monotonic()
-    with _alone(results.path(job.identity, job.measured)):
+    with _alone(results.folders[0] / job.identity):
         known = results.find(job.identity, job.measured, job.figures)
         if known is not None:
             return known
-        train_once(job.config, overwrite=job.overwrite)
-        figures = measure(
-            job.config,
+        config = _finished(job.config, results.find_run(job.identity))
+        if config is None:
+            config = job.config
+            train_once(config, overwrite=job.overwrite)
+            results.remember_run(job.identity, config.directory)
+        earlier = results.find(job.identity, job.measured, ())
+        measured = measure(
+            config,
             job.measured["test_sets"],
             maps=MapSettings(**job.measured["maps"]),
             extent=extent_for(job.figures),
         )
-        kept = {name: value for name, value in figures.items() if value is not None}
+        figures: Figures = {**dict.fromkeys(job.figures), **(earlier["figures"] if earlier else {})}
+        figures |= {name: value for name, value in measured.items() if value is not None}
         result: RunResult = {
             "format": 1,
             "identity": job.identity,
             "measured": dict(job.measured),
             "config": job.config.model_dump(mode="json", exclude=_PLACES),
-            "figures": dict(sorted({**dict.fromkeys(job.figures), **kept}.items())),
+            "figures": dict(sorted(figures.items())),
             "seconds": round(time.monotonic() - start, 1),
         }
         results.save(result)
         return result
+
+
+def _finished(config: Config, run: Path | None) -> Config | None:
+    """Give the configuration as that of the same run in another directory, if it is finished there."""
+    if run is None:
+        return None
+    there = config.model_copy(update={"name": run.name, "output_dir": str(run.parent)})
+    try:
+        done = RunDirectory(run).state(run_identity(there)) == "done"
+    except InputError:  # another run took its place
+        return None
+    return there if done else None
 
 
 def train_teacher(config: Config) -> str:

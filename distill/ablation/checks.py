@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from distill.ablation.sections import AblationFile
-from distill.config import Config, ExplanationTerm
+from distill.config import Config, LayeredTerm
 from distill.data import dataset_info
 from distill.errors import InputError, unknown
 from distill.explain import METHODS
-from distill.measures import MEASURES
+from distill.measures import MEASURES, needs
 from distill.models import StagedNetwork, create_model
 
 #: Keys of a run that the ablation sets.
 OURS = ("name", "output_dir", "seed")
 #: The figure that is not measured on a test set.
 VALIDATION = "validation/accuracy"
-_COMPARED = ("answers", "agreement")  # groups of figures of which some need a teacher
-_ALONE = ("accuracy", "calibration_error")
 
 
 def check_file(file: AblationFile, rows: Sequence[str], *, taught: bool) -> Iterator[str]:
@@ -29,12 +28,14 @@ def check_file(file: AblationFile, rows: Sequence[str], *, taught: bool) -> Iter
         yield "exclude: leaves no row at all"
     elif file.baseline not in rows:
         yield f"baseline: {unknown('row', file.baseline, rows)}"
-    for name in sorted({row for row in rows if rows.count(row) > 1}):
+    for name in sorted(row for row, count in Counter(rows).items() if count > 1):
         yield f"rows: there is more than one {name!r}"
     for metric in file.metrics:
         yield from _check_metric(metric, file, taught=taught)
     if file.maps.method not in METHODS:
         yield f"maps.method: {unknown('method', file.maps.method, METHODS)}"
+    if "validation" in file.test_sets:
+        yield f"test_sets: none can be called validation, which {VALIDATION} is of"
 
 
 def check_run(config: Config, settings: Mapping[str, Any], file: AblationFile) -> Iterator[str]:
@@ -49,6 +50,15 @@ def check_run(config: Config, settings: Mapping[str, Any], file: AblationFile) -
             if key not in options:
                 yield f"test_sets.{name}.{unknown(f'option of data set {config.data.name}', key, options)}"
     yield from _check_student(config, file.maps.layer)
+
+
+def check_teacher(config: Config) -> Iterator[str]:
+    """Name what does not fit in the run of a teacher that is trained along."""
+    yield from check_data(config)
+    try:
+        _network(config.student.name, json.dumps(config.student.options, sort_keys=True, default=str))
+    except InputError as error:
+        yield f"student: {error}"
 
 
 def check_data(config: Config) -> Iterator[str]:
@@ -72,7 +82,7 @@ def _check_metric(metric: str, file: AblationFile, *, taught: bool) -> Iterator[
         yield f"metrics: {metric!r}: {unknown('test set', where, file.test_sets)}"
     elif figure not in MEASURES:
         yield f"metrics: {metric!r}: {unknown('figure', figure, MEASURES)}"
-    elif not taught and MEASURES[figure].group in _COMPARED and figure not in _ALONE:
+    elif not taught and needs(figure) == "reference":
         yield f"metrics: {metric!r} compares with a teacher, and no run has one"
 
 
@@ -85,7 +95,7 @@ def _check_student(config: Config, explained: str) -> Iterator[str]:
         return
     if explained not in network.cuts:
         yield f"maps.layer: {unknown('layer', explained, network.cuts)}"
-    terms = [t for t in config.objective.values() if isinstance(t, ExplanationTerm) and t.weight > 0]
+    terms = [t for t in config.objective.values() if isinstance(t, LayeredTerm) and t.weight > 0]
     for layer in dict.fromkeys(layer for term in terms for layer in term.layers):
         try:
             network.check_layer(layer)

@@ -45,6 +45,7 @@ def cells(file: AblationFile) -> list[Cell]:
     """
     short = short_names(_naming(file))
     found = []
+    rules = _rules(file)
     for row, differences in (file.rows or {"": {}}).items():
         for point in _points(file):
             label = ", ".join(f"{short[key]}={word(value)}" for key, value in point.items() if key in short)
@@ -53,10 +54,25 @@ def cells(file: AblationFile) -> list[Cell]:
                 label = "" if row else DEFAULT
             layers = (nested(differences), nested(point))
             settings = {**dotted(layers[0]), **point}
-            if not any(_matches(rule, {"row": row, **settings}) for rule in file.exclude):
+            if not any(_matches(rule, {"row": row, **settings}) for rule in rules):
                 name = ", ".join(part for part in (row, label) if part) or DEFAULT
                 found.append(Cell(name, row, layers, settings, departs))
     return found
+
+
+def idle_rules(file: AblationFile) -> list[dict[str, Any]]:
+    """Name the rules of ``exclude`` that leave nothing out."""
+    every = [
+        {"row": row, **dotted(nested(differences)), **point}
+        for row, differences in (file.rows or {"": {}}).items()
+        for point in _points(file)
+    ]
+    pairs = zip(file.exclude, _rules(file), strict=True)
+    return [rule for rule, flat in pairs if not any(_matches(flat, settings) for settings in every)]
+
+
+def _rules(file: AblationFile) -> list[Settings]:
+    return [dotted(nested(rule)) for rule in file.exclude]
 
 
 def _naming(file: AblationFile) -> list[str]:

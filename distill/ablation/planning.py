@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from distill.ablation.checks import check_data, check_file, check_run
-from distill.ablation.grid import Cell, Settings, cells, folder_names, look_up, merge_values, nested
+from distill.ablation.checks import check_file, check_run, check_teacher
+from distill.ablation.grid import Cell, Settings, cells, folder_names, idle_rules, look_up, merge_values, nested
 from distill.ablation.reading import read_file
 from distill.ablation.results import Results
 from distill.ablation.sections import CACHE, RESULTS, TEACHERS, AblationFile
@@ -18,6 +18,8 @@ from distill.data import fingerprint
 from distill.errors import InputError
 from distill.models import file_hash
 
+#: No ablation of so many runs is meant.
+ABSURD = 100_000
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
 
 
@@ -69,19 +71,24 @@ class Ablation:
         return {"test_sets": self.file.test_sets, "maps": self.file.maps.model_dump()}
 
 
-def plan_ablation(path: Path | str, pairs: Sequence[str] = (), *, check: Check | None = None) -> Ablation:
+def plan_ablation(
+    path: Path | str, pairs: Sequence[str] = (), *, check: Check | None = None, yes: bool = True
+) -> Ablation:
     """Read an ablation file and every run that it asks for.
 
     Args:
         path: The file; the paths in it are relative to it.
         pairs: ``key.path=value`` of the file's own keys, merged last.
         check: More checks of a run's merged values.
+        yes: Whether there may be more runs than the file's ``max_runs``.
 
     Raises:
-        InputError: with every mistake, a line each.
+        InputError: with every mistake, a line each; or if there are too many runs.
     """
     path = Path(path)
     file = read_file(path, pairs)
+    if file.most_runs > ABSURD or (not file.exclude and not yes):
+        _check_size(file.most_runs, file, path, most=ABSURD if yes else file.max_runs)
     teacher, mistakes = _teacher(file, path.parent, check)
     rows, merged = _rows(file, path.parent, teacher)
     configs, wrong = _validate(rows, merged, file, check)
@@ -96,6 +103,9 @@ def plan_ablation(path: Path | str, pairs: Sequence[str] = (), *, check: Check |
     kept, twice = _distinct(rows, identities)
     names = [rows[i].name for i in kept]
     mistakes += [*twice, *check_file(file, names, taught=taught)]
+    mistakes += [f"exclude: {rule} leaves nothing out" for rule in idle_rules(file)]
+    missing = [folder for folder in file.results if not (path.parent / folder).is_dir()]
+    mistakes += [f"results: there is no folder {path.parent / folder}" for folder in missing]
     if mistakes:
         raise InputError(told(mistakes, str(path)))
     folders = folder_names(names)
@@ -104,8 +114,20 @@ def plan_ablation(path: Path | str, pairs: Sequence[str] = (), *, check: Check |
         for seed in file.seeds
         for i in kept
     ]
+    if not yes:
+        _check_size(len(trials), file, path, most=file.max_runs)
     results = Results([Path(file.output_dir) / RESULTS, *(path.parent / folder for folder in file.results)])
     return Ablation(file, tuple(names), tuple(trials), teacher, results)
+
+
+def _check_size(runs: int, file: AblationFile, path: Path, *, most: int) -> None:
+    if runs > most:
+        way = "leave some out" if most == ABSURD else "leave some out, or say --yes"
+        limit = f"{most:,} at most" if most == ABSURD else f"max_runs={most}"
+        raise InputError(
+            f"{path} asks for {runs:,} runs ({runs // len(file.seeds):,} rows under {len(file.seeds):,} seeds), more "
+            f"than {limit}; {way}."
+        )
 
 
 def _rows(file: AblationFile, folder: Path, teacher: Config | None) -> tuple[list[Cell], list[dict[str, Any]]]:
@@ -144,7 +166,7 @@ def _teacher(file: AblationFile, folder: Path, check: Check | None) -> tuple[Con
     own = file_hash(config.teacher.checkpoint) if config.teacher else None
     known = identity(config, teacher_hash=own, data_hash=_data_hash(config))
     named = config.model_copy(update={"name": f"{config.name}-{known}"})
-    return named, [f"teacher: {problem}" for problem in check_data(config)]
+    return named, [f"teacher: {problem}" for problem in check_teacher(config)]
 
 
 def _merged(common: Mapping[str, Any], cell: Cell, file: AblationFile) -> dict[str, Any]:

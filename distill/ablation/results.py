@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +69,24 @@ class Results:
                 if wanted <= result["figures"].keys():
                     return result
         return None
+
+    def remember_run(self, identity: str, run: Path) -> None:
+        """Note where a finished run lies, for those who want other figures of it."""
+        note = self._note(identity)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        part = note.with_name(f"{note.name}.{os.getpid()}.part")
+        part.write_text(os.path.relpath(run, self.folders[0]), encoding="utf-8")
+        part.replace(note)
+
+    def find_run(self, identity: str) -> Path | None:
+        """Say where a run of this identity lies, if one was noted."""
+        try:
+            return Path(os.path.normpath(self.folders[0] / self._note(identity).read_text(encoding="utf-8")))
+        except OSError:
+            return None
+
+    def _note(self, identity: str) -> Path:
+        return self.folders[0] / ".runs" / identity
 
     def save(self, result: RunResult) -> Path:
         """Write a result; the file appears whole or not at all."""

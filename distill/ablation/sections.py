@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,8 @@ from distill.config.section import NotNegative, Section
 RESULTS, TEACHERS, CACHE = "results", "teachers", "teacher_cache"
 #: Name of the row from which one factor at a time departs.
 DEFAULT = "default"
+#: More are no number of seeds, but a seed.
+MOST_SEEDS = 1_000
 
 
 def _listed(value: Any) -> Any:
@@ -20,7 +23,11 @@ def _listed(value: Any) -> Any:
 
 
 def _counted(value: Any) -> Any:
-    return list(range(value)) if type(value) is int and value > 0 else value
+    if type(value) is not int or value <= 0:
+        return value
+    if value > MOST_SEEDS:
+        raise ValueError(f"a number is how many seeds, and {value:,} are too many; one seed is a list, [{value}]")
+    return list(range(value))
 
 
 Paths = Annotated[list[str], BeforeValidator(_listed)]
@@ -135,6 +142,16 @@ class AblationFile(Section):
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(f"axes and zip give values of {', '.join(twice)} more than once")
         return self
+
+    @property
+    def most_runs(self) -> int:
+        """How many runs there are if nothing is left out."""
+        if self.one_factor_at_a_time:
+            points = 1 + sum(len(values) for values in self.one_factor_at_a_time.values())
+        else:
+            groups = [len(next(iter(group.values()), ())) for group in self.zip]
+            points = math.prod([*(len(values) for values in self.axes.values()), *groups])
+        return max(len(self.rows), 1) * points * len(self.seeds)
 
     @property
     def grid_axes(self) -> Mapping[str, list[Any]]:

@@ -23,6 +23,7 @@ from distill.ablations import Finished, ablate, known_results, log_of, make_exec
 from distill.cli.arguments import split_files
 from distill.errors import InputError, RunError
 from distill.estimates import seconds_of_training
+from distill.rehearsal import rehearse
 
 _COLOURS = {"better": "green", "worse": "red", "different": "blue"}
 TABLE, PAGE = "table.md", "report.html"
@@ -94,6 +95,7 @@ def _list(ablation: Ablation) -> None:
         table.add_row(Text(trial.row), str(trial.seed), state, Text(settings))
     Console().print(table)
     left = [trial for trial in ablation.trials if trial.config.name not in known]
+    rehearse(ablation, left)
     console = Console(stderr=True)
     if not left:
         console.print("nothing is left to run", highlight=False)

@@ -213,7 +213,52 @@ def test_too_many_runs_need_a_yes(tmp_path: Path) -> None:
     assert len(plan(path, ["max_runs=201"]).trials) == 201
 
 
+def test_a_seed_is_not_taken_for_a_number_of_seeds(tmp_path: Path) -> None:
+    (line,) = mistakes(write(tmp_path, seeds=20260714))
+    assert line.startswith(
+        "seeds: a number is how many seeds, and 20,260,714 are too many; one seed is a list, [20260714]"
+    )
+    assert plan(write(tmp_path, seeds=[20260714])).trials[0].seed == 20260714
+
+
+@pytest.mark.parametrize("yes", [False, True])
+def test_an_absurd_grid_is_refused_before_it_is_spelt_out(
+    tmp_path: Path, yes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, axes={f"optimizer.{key}": list(range(1000)) for key in ("lr", "weight_decay", "momentum")})
+    monkeypatch.setattr("distill.ablation.planning.cells", lambda file: pytest.fail("it was spelt out"))
+    with pytest.raises(
+        InputError, match=r"asks for 1,000,000,000 runs \(1,000,000,000 rows under 1 seeds\), more than"
+    ):
+        plan(path, yes=yes)
+
+
+@pytest.mark.parametrize(
+    "rule", [{"row": "CEE"}, {"optimizer.lr": 7}, {"optimizer": {"lr": 7}}, {"row": "CE", "optimizer.lr": 7}]
+)
+def test_a_rule_that_leaves_nothing_out_is_told(tmp_path: Path, rule: dict[str, Any]) -> None:
+    path = write(tmp_path, axes={"optimizer.lr": [0.1, 0.2]}, exclude=[rule], baseline="CE, lr=0.1")
+    assert mistakes(path) == [f"exclude: {rule} leaves nothing out"]
+
+
+@pytest.mark.parametrize("figure", ["win_rate", "output_kl", "map_ssim"])
+def test_a_figure_that_compares_wants_a_teacher(tmp_path: Path, figure: str) -> None:
+    (line,) = mistakes(write(tmp_path, metrics=[f"test/{figure}"]))
+    assert line == f"metrics: 'test/{figure}' compares with a teacher, and no run has one"
+
+
+@pytest.mark.parametrize("rule", [{"optimizer.lr": 0.2}, {"optimizer": {"lr": 0.2}}])
+def test_a_rule_may_be_nested(tmp_path: Path, rule: dict[str, Any]) -> None:
+    path = write(tmp_path, axes={"optimizer.lr": [0.1, 0.2]}, exclude=[rule], baseline="CE, lr=0.1")
+    assert plan(path).rows == ("CE, lr=0.1",)
+
+
+def test_a_folder_of_results_that_is_not_there_is_told(tmp_path: Path) -> None:
+    assert mistakes(write(tmp_path, results="nowhere")) == [f"results: there is no folder {tmp_path / 'nowhere'}"]
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "known").mkdir()
     (tmp_path / "base.yaml").write_text("optimizer: {lr: 0.123}\n")
     ablation = plan_ablation(write(tmp_path, base="base.yaml", results="known"))
     assert ablation.trials[0].config.optimizer.lr == 0.123

@@ -117,8 +117,35 @@ def test_a_figure_that_is_wanted_later_is_measured_of_the_same_weights(done: Job
     assert (done.config.directory / "student.safetensors").stat().st_mtime_ns == weights
 
 
+def test_another_ablation_that_wants_other_figures_trains_nothing_and_drops_nothing(
+    done: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("it was trained again")
+
+    before = run_trial(replace(done, figures=("plain/adcc",)))["figures"]
+    monkeypatch.setattr("distill.trials.train", forbidden)
+    other = done.config.model_copy(update={"output_dir": str(Path(done.config.output_dir) / "other")})
+    after = run_trial(replace(done, config=other, figures=("plain/deletion_auc",)))["figures"]
+    assert after["plain/deletion_auc"] is not None
+    assert before.items() <= after.items()
+    measured = {**MEASURED, "test_sets": {"plain": {"count": 20}}}
+    assert run_trial(replace(done, config=other, measured=measured))["figures"]["plain/accuracy"] is not None
+    assert not other.directory.exists()
+
+
+def test_a_run_that_is_no_longer_where_it_was_is_trained_again(done: Job, tmp_path: Path) -> None:
+    results = Results([tmp_path / "results"])
+    results.remember_run(done.identity, tmp_path / "nowhere")
+    assert results.find_run(done.identity) == tmp_path / "nowhere"
+    assert results.find_run("another") is None
+    elsewhere = done.config.model_copy(update={"output_dir": str(tmp_path)})
+    run_trial(replace(done, config=elsewhere, results=(str(tmp_path / "results"),)))
+    assert results.find_run(done.identity) == elsewhere.directory
+
+
 def test_where_it_lies_is_no_part_of_a_result(done: Job) -> None:
-    (path,) = Path(done.results[0]).glob("*.json")
+    path = Results(done.results).path(done.identity, MEASURED)
     assert str(done.config.output_dir) not in path.read_text()
     assert json.loads(path.read_text())["config"]["optimizer"]["lr"] == done.config.optimizer.lr
 
