@@ -80,6 +80,8 @@ class ExplanationTerm(LayeredTerm):
     """The teacher's maps."""
 
     term: Literal["explanation"]
+    weight: NotNegative = 5.0
+    """What the term counts for; chosen in docs/studies/one_factor for maps of `normalize: l2`."""
     method: Literal[
         "cam",
         "grad_cam",
