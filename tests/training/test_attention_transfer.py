@@ -99,12 +99,12 @@ def test_a_layer_that_does_not_exist_names_those_that_do(tmp_path: Path, teacher
 
 
 def test_an_explanation_says_what_it_said() -> None:
-    """What a run of before is known by: no key came or went, and no default moved."""
+    """What a run of before is known by: no key came or went, and no default moved but the weight, from 1 to 5."""
     section = load([], ["teacher.checkpoint=x", "objective.explanation={}"]).objective["explanation"]
     assert isinstance(section, ExplanationTerm)
     assert section.model_dump() == {
         "term": "explanation",
-        "weight": 1.0,
+        "weight": 5.0,
         "every": 1,
         "start_epoch": 0.0,
         "ramp_epochs": 0.0,
