@@ -20,7 +20,7 @@ RUNS = {
     "few_images": (15, 8),
     "shortcuts": (5, 8),
     "shortcuts_strength": (16, 5),
-    "shortcuts_weight": (9, 8),
+    "shortcuts_weight": (7, 8),
     "lerma_lucas": (4, 5),
 }
 
