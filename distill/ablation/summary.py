@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -86,7 +87,7 @@ def summarise(record: AblationRecord) -> Summary:
     rows = {name: _row_trials(own, record["seeds"]) for name, own in trials.items()}
     done = {name: {seed for seed, trial in own.items() if trial["state"] == "done"} for name, own in trials.items()}
     fewest = min(len(done[name] & done[baselines[name]]) for name in rows)
-    within = list(record["axes"]) if len(set(baselines.values())) > 1 else []
+    within = _telling(record, trials) if len(set(baselines.values())) > 1 else []
     return {
         "format": FORMAT,
         "name": record["name"],
@@ -166,6 +167,19 @@ def _places(record: AblationRecord, trials: Trials) -> dict[str, dict[str, Any]]
         row: {key: value for key, value in own.items() if key in record["axes"]}
         for row, own in _settings(trials).items()
     }
+
+
+def _telling(record: AblationRecord, trials: Trials) -> list[str]:
+    """Give the axes that tell places of the grid apart, without those that move along with earlier ones."""
+    kept: list[str] = []
+    for key in record["axes"]:
+        values: dict[str, set[str]] = {}
+        for own in _places(record, trials).values():
+            place = json.dumps([own.get(one) for one in kept], default=str)
+            values.setdefault(place, set()).add(json.dumps(own.get(key), default=str))
+        if any(len(found) > 1 for found in values.values()):
+            kept.append(key)
+    return kept
 
 
 def _elsewhere(record: AblationRecord, trials: Trials, baselines: Mapping[str, str]) -> list[str]:

@@ -284,6 +284,14 @@ def test_without_a_partner_on_the_grid_the_baseline_is_taken() -> None:
     assert verdicts(summary)["KD, background_bias=0.9"] == "worse"
 
 
+def test_keys_that_move_along_do_not_name_a_place() -> None:
+    made = multiplied()
+    for trial in made["trials"]:
+        trial["settings"]["trainer.max_epochs"] = 10 * trial["settings"]["data.background_bias"]
+    axes = {**made["axes"], "trainer.max_epochs": [5, 9]}
+    assert summarise({**made, "axes": axes})["within"] == ["data.background_bias"]
+
+
 def test_what_is_compared_elsewhere_on_the_grid_is_said() -> None:
     made = multiplied()
     assert summarise(made)["elsewhere"] == []
