@@ -19,7 +19,7 @@ RUNS = {
     "one_factor": (12, 5),
     "few_images": (15, 8),
     "shortcuts": (5, 8),
-    "shortcuts_strength": (12, 5),
+    "shortcuts_strength": (12, 3),
     "shortcuts_weight": (7, 8),
     "lerma_lucas": (4, 5),
 }
