@@ -18,11 +18,11 @@ class RunError(RuntimeError):
     exit_code = 1
 
 
-def unknown(kind: str, got: str, known: Iterable[str], *, see: str = "") -> str:
+def unknown_name(kind: str, got: str, known: Iterable[str], *, see: str = "") -> str:
     """Word the message for a name that does not exist, with the nearest ones that do.
 
     Example:
-        >>> unknown("model", "wrn_16_z", ["wrn_16_2", "resnet18"])
+        >>> unknown_name("model", "wrn_16_z", ["wrn_16_2", "resnet18"])
         "unknown model 'wrn_16_z'; did you mean 'wrn_16_2'? (known: resnet18, wrn_16_2)"
     """
     names = sorted(known)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Num, UInt8
 from torch import Tensor, nn
 
 
-class Stored(NamedTuple):
+class CacheLookup(NamedTuple):
     """Rows about a batch that were known before it was computed, of one or more kinds, and which samples have none.
 
     Convention:
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     view: Int[Tensor, " n"]
     boxes: Int[Tensor, "n m 4"] | None = None
     masks: UInt8[Tensor, "n h w"] | None = None
-    stored: Stored | None = None
+    stored: CacheLookup | None = None
 
 
 class Head(Protocol):

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from distill.build import load_config, load_images
 from distill.data import ImageSet
-from distill.errors import InputError, unknown
+from distill.errors import InputError, unknown_name
 from distill.explain import METHODS, Explainer
 from distill.models import StagedNetwork, load_model
 from distill.training import RunDirectory
@@ -97,7 +97,7 @@ def compare(loaded: Loaded, layers: Sequence[str] | None, methods: Sequence[str]
     """
     for method in methods:
         if method not in METHODS:
-            raise InputError(unknown("method", method, METHODS, see="`distill list methods`"))
+            raise InputError(unknown_name("method", method, METHODS, see="`distill list methods`"))
     if images is not None and images < 1:
         raise InputError(f"`--images` must be at least 1, got {images}.")
     count = min(images or len(loaded.images), len(loaded.images))

@@ -33,7 +33,7 @@ from distill.errors import InputError
 from distill.explain import METHODS, Explainer
 from distill.maps import normalize_maps, resize_maps
 from distill.models import StagedNetwork
-from distill.report.colours import COLOUR_MAP
+from distill.report.common.colours import COLOUR_MAP
 from distill.training.environment import describe_machine
 
 LAYERS = ("group2", "final")

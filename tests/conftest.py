@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # so that tests/conftest.py imports none of it at its head; and beartype wants a protocol that can be asked.
 runtime_checkable(Head)
 CHECKED = (
-    "distill.explain.attribution",
+    "distill.explain.held_out",
     "distill.explain.cam",
     "distill.explain.gradients",
     "distill.losses",

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from distill.ablation.sections import AblationFile
+from distill.ablation.file import AblationFile
 from distill.config import Config, LayeredTerm
 from distill.data import dataset_info
-from distill.errors import InputError, unknown
+from distill.errors import InputError, unknown_name
 from distill.explain import METHODS
-from distill.measures import MEASURES, needs
+from distill.metrics.names import METRIC_INFO, required_input
 from distill.models import StagedNetwork, create_model
 
 #: Keys of a run that the ablation sets.
@@ -27,13 +27,13 @@ def check_file(file: AblationFile, rows: Sequence[str], *, taught: bool) -> Iter
     if not rows:
         yield "exclude: leaves no row at all"
     elif file.baseline not in rows:
-        yield f"baseline: {unknown('row', file.baseline, rows)}"
+        yield f"baseline: {unknown_name('row', file.baseline, rows)}"
     for name in sorted(row for row, count in Counter(rows).items() if count > 1):
         yield f"rows: there is more than one {name!r}"
     for metric in file.metrics:
         yield from _check_metric(metric, file, taught=taught)
     if file.maps.method not in METHODS:
-        yield f"maps.method: {unknown('method', file.maps.method, METHODS)}"
+        yield f"maps.method: {unknown_name('method', file.maps.method, METHODS)}"
     if "validation" in file.test_sets:
         yield f"test_sets: none can be called validation, which {VALIDATION} is of"
 
@@ -48,7 +48,7 @@ def check_run(config: Config, settings: Mapping[str, Any], file: AblationFile) -
     for name, changes in file.test_sets.items():
         for key in changes:
             if key not in options:
-                yield f"test_sets.{name}.{unknown(f'option of data set {config.data.name}', key, options)}"
+                yield f"test_sets.{name}.{unknown_name(f'option of data set {config.data.name}', key, options)}"
     yield from _check_student(config, file.maps.layer)
 
 
@@ -65,11 +65,11 @@ def check_data(config: Config) -> Iterator[str]:
     """Name keys that the data set does not take."""
     known = _options_of_data()
     if config.data.name not in known:
-        yield f"data.name: {unknown('data set', config.data.name, known)}"
+        yield f"data.name: {unknown_name('data set', config.data.name, known)}"
         return
     for key in config.data.options:
         if key not in known[config.data.name]:
-            yield f"data.{unknown(f'option of data set {config.data.name}', key, known[config.data.name])}"
+            yield f"data.{unknown_name(f'option of data set {config.data.name}', key, known[config.data.name])}"
 
 
 def _check_metric(metric: str, file: AblationFile, *, taught: bool) -> Iterator[str]:
@@ -79,10 +79,10 @@ def _check_metric(metric: str, file: AblationFile, *, taught: bool) -> Iterator[
     if not mark:
         yield f"metrics: {metric!r} should be SET/figure, such as {next(iter(file.test_sets))}/{metric}"
     elif where not in file.test_sets:
-        yield f"metrics: {metric!r}: {unknown('test set', where, file.test_sets)}"
-    elif figure not in MEASURES:
-        yield f"metrics: {metric!r}: {unknown('figure', figure, MEASURES)}"
-    elif not taught and needs(figure) == "reference":
+        yield f"metrics: {metric!r}: {unknown_name('test set', where, file.test_sets)}"
+    elif figure not in METRIC_INFO:
+        yield f"metrics: {metric!r}: {unknown_name('figure', figure, METRIC_INFO)}"
+    elif not taught and required_input(figure) == "reference":
         yield f"metrics: {metric!r} compares with a teacher, and no run has one"
 
 
@@ -94,7 +94,7 @@ def _check_student(config: Config, explained: str) -> Iterator[str]:
         yield f"student: {error}"
         return
     if explained not in network.cuts:
-        yield f"maps.layer: {unknown('layer', explained, network.cuts)}"
+        yield f"maps.layer: {unknown_name('layer', explained, network.cuts)}"
     terms = [t for t in config.objective.values() if isinstance(t, LayeredTerm) and t.weight > 0]
     for layer in dict.fromkeys(layer for term in terms for layer in term.layers):
         try:

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from distill.ablation.sections import DEFAULT, AblationFile
+from distill.ablation.file import DEFAULT, AblationFile
+from distill.config.dotted_keys import dotted, format_setting, nested, short_names
 
 Settings = dict[str, Any]
 _MISSING = object()
 
 
-class Cell(NamedTuple):
+class GridRow(NamedTuple):
     """One row of the table.
 
     Args:
@@ -32,15 +33,15 @@ class Cell(NamedTuple):
     departs: bool = False
 
 
-def cells(file: AblationFile) -> list[Cell]:
+def grid_rows(file: AblationFile) -> list[GridRow]:
     """List the rows of an ablation, in the file's order.
 
     Example:
         >>> common = {"name": "a", "base": "b.yaml", "seeds": 1, "metrics": ["test/accuracy"]}
         >>> file = AblationFile(**common, rows={"CE": {}, "KD": {"data.size": 16}}, axes={"optimizer.lr": [0.1, 0.2]})
-        >>> [cell.name for cell in cells(file)]
+        >>> [cell.name for cell in grid_rows(file)]
         ['CE, lr=0.1', 'CE, lr=0.2', 'KD, lr=0.1', 'KD, lr=0.2']
-        >>> cells(file)[3].settings
+        >>> grid_rows(file)[3].settings
         {'data.size': 16, 'optimizer.lr': 0.2}
     """
     short = short_names(_naming(file))
@@ -48,7 +49,7 @@ def cells(file: AblationFile) -> list[Cell]:
     rules = _rules(file)
     for row, differences in (file.rows or {"": {}}).items():
         for point in _points(file):
-            label = ", ".join(f"{short[key]}={word(value)}" for key, value in point.items() if key in short)
+            label = ", ".join(f"{short[key]}={format_setting(value)}" for key, value in point.items() if key in short)
             departs = bool(file.one_factor_at_a_time and point)
             if file.one_factor_at_a_time and not point:
                 label = "" if row else DEFAULT
@@ -56,11 +57,11 @@ def cells(file: AblationFile) -> list[Cell]:
             settings = {**dotted(layers[0]), **point}
             if not any(_matches(rule, {"row": row, **settings}) for rule in rules):
                 name = ", ".join(part for part in (row, label) if part) or DEFAULT
-                found.append(Cell(name, row, layers, settings, departs))
+                found.append(GridRow(name, row, layers, settings, departs))
     return found
 
 
-def idle_rules(file: AblationFile) -> list[dict[str, Any]]:
+def unused_exclusions(file: AblationFile) -> list[dict[str, Any]]:
     """Name the rules of ``exclude`` that leave nothing out."""
     every = [
         {"row": row, **dotted(nested(differences)), **point}
@@ -105,79 +106,6 @@ def _points(file: AblationFile) -> Iterator[Settings]:
 
 def _matches(rule: Mapping[str, Any], settings: Settings) -> bool:
     return all(settings.get(key, _MISSING) == value for key, value in rule.items())
-
-
-def nested(differences: Mapping[str, Any]) -> dict[str, Any]:
-    """Split dotted keys at their dots; keys of inner mappings stay as they are, for they may be dotted names.
-
-    Example:
-        >>> nested({"optimizer.lr": 0.1, "optimizer": {"momentum": 0}})
-        {'optimizer': {'lr': 0.1, 'momentum': 0}}
-    """
-    whole: dict[str, Any] = {}
-    for key, value in differences.items():
-        for part in reversed(str(key).split(".")):
-            value = {part: value}
-        whole = merge_values(whole, value)
-    return whole
-
-
-def dotted(differences: Mapping[str, Any], prefix: str = "") -> Settings:
-    """Flatten nested mappings to dotted keys.
-
-    Example:
-        >>> dotted({"optimizer": {"lr": 0.1, "momentum": 0}, "teacher": None})
-        {'optimizer.lr': 0.1, 'optimizer.momentum': 0, 'teacher': None}
-    """
-    flat: Settings = {}
-    for key, value in differences.items():
-        where = f"{prefix}{key}"
-        flat |= dotted(value, f"{where}.") if isinstance(value, Mapping) and value else {where: value}
-    return flat
-
-
-def merge_values(first: Any, second: Any) -> Any:
-    """Merge nested mappings; where one of the two is none, the second wins."""
-    if not isinstance(first, Mapping) or not isinstance(second, Mapping):
-        return second
-    common = {key: merge_values(first[key], value) if key in first else value for key, value in second.items()}
-    return {**first, **common}
-
-
-def look_up(values: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """Give the value of a dotted key."""
-    found: Any = values
-    for part in key.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            return default
-        found = found[part]
-    return found
-
-
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Shorten dotted keys to their last parts, as many as tell them apart.
-
-    Example:
-        >>> short_names(["objective.explanation.weight", "objective.hint.weight", "optimizer.lr"]).values()
-        dict_values(['explanation.weight', 'hint.weight', 'lr'])
-    """
-
-    def suffixes(key: str) -> list[str]:
-        parts = key.split(".")
-        return [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
-
-    every = [suffix for key in keys for suffix in suffixes(key)]
-    return {key: next((s for s in suffixes(key) if every.count(s) == 1), key) for key in keys}
-
-
-def word(value: Any) -> str:
-    """Write a value as a row's name shows it.
-
-    Example:
-        >>> word(True), word(0.5), word("l2"), word({"final": 1.0})
-        ('true', '0.5', 'l2', '{final: 1.0}')
-    """
-    return value if isinstance(value, str) else json.dumps(value).replace('"', "")
 
 
 def folder_names(names: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from distill.ablation.planning import Trial
+from distill.ablation.plan import Trial
 from distill.ablation.results import RunResult
 from distill.errors import InputError
 from distill.models.weights import WEIGHTS_NAME
@@ -25,7 +25,7 @@ STATES = ("running", "failed", "cut", "to do", "done")
 _SPARE_LINES = 6
 
 
-class Reached(NamedTuple):
+class TrialProgress(NamedTuple):
     """How far a run came: epochs that are done, the best of what it monitors, and whether its weights are kept."""
 
     epochs: int
@@ -33,7 +33,7 @@ class Reached(NamedTuple):
     kept: bool
 
 
-def reached(trial: Trial) -> Reached:
+def read_progress(trial: Trial) -> TrialProgress:
     """Read how far a run came."""
     config = trial.config
     kept = (config.directory / WEIGHTS_NAME).exists()
@@ -42,7 +42,9 @@ def reached(trial: Trial) -> Reached:
     except InputError:  # not there yet, or being written
         watched = []
     best = max if config.monitor.mode == "max" else min
-    return Reached(watched[-1][0] + 1 if watched else 0, best(value for _, value in watched) if watched else None, kept)
+    return TrialProgress(
+        watched[-1][0] + 1 if watched else 0, best(value for _, value in watched) if watched else None, kept
+    )
 
 
 def state_on_disk(trial: Trial) -> str:
@@ -50,7 +52,7 @@ def state_on_disk(trial: Trial) -> str:
     return "cut" if (trial.config.directory / "checkpoints" / "last.ckpt").exists() else "to do"
 
 
-class Board:
+class ProgressBoard:
     """All runs with their state.
 
     Args:
@@ -67,7 +69,7 @@ class Board:
         self._since = time.time()
         self._live: Live | None = None
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> ProgressBoard:
         if self.console.is_terminal:
             self._live = Live(get_renderable=self.render, console=self.console, refresh_per_second=1)
             self._live.start()
@@ -127,7 +129,7 @@ class Board:
         return f"{minutes:.0f} min left" if left else "all done"
 
     def _cells(self, trial: Trial, state: str) -> tuple[str, ...]:
-        far = reached(trial)
+        far = read_progress(trial)
         total = trial.config.max_epochs
         left = ""
         if state == "running":

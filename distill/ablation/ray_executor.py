@@ -10,8 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distill.ablation.executor import Ended, Task, parcel, perform
-from distill.ablation.local import THREADS, print_to
+from distill.ablation.executors import (
+    THREAD_VARIABLES,
+    Task,
+    TaskResult,
+    pack_task,
+    redirect_output,
+    run_packed,
+)
 from distill.errors import InputError
 
 _PATIENCE, _REACHED = 60.0, 10.0
@@ -44,13 +50,13 @@ class RayExecutor:
         self.processes, self.gpus, self.address, self.retries = processes, gpus, address, retries
         self.threads = threads or (1 if address else max(1, (os.cpu_count() or 1) // processes))
 
-    def run(self, tasks: Sequence[Task], work: Callable[[Any], Any]) -> Generator[Ended, None, None]:
-        """Carry out trials; see :class:`distill.ablation.executor.Executor`."""
+    def run(self, tasks: Sequence[Task], work: Callable[[Any], Any]) -> Generator[TaskResult, None, None]:
+        """Carry out trials; see :class:`distill.ablation.executors.Executor`."""
         ray = _import_ray()
         with self._connected(ray):
             gpus = self.gpus if self.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
             remote = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=self.retries)(_perform)
-            waiting = {remote.remote(parcel(task, work), str(task.log)): task for task in tasks}
+            waiting = {remote.remote(pack_task(task, work), str(task.log)): task for task in tasks}
             try:
                 while waiting:
                     (ready,), _ = ray.wait(list(waiting))
@@ -67,7 +73,7 @@ class RayExecutor:
         if self.address:
             _reach(self.address)
             where = {"address": self.address}
-        environment = {"env_vars": dict.fromkeys(THREADS, str(self.threads))}
+        environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
         handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**where, runtime_env=environment, log_to_driver=False, logging_level="warning")
@@ -101,23 +107,23 @@ def _import_ray() -> Any:
     return ray
 
 
-def _hear(ray: Any, reference: Any, task: Task) -> Ended:
+def _hear(ray: Any, reference: Any, task: Task) -> TaskResult:
     try:
         ended, words = ray.get(reference)
     except ray.exceptions.RayError as error:
-        return Ended(task.key, "lost", reason=" ".join(str(error).split())[:500])
+        return TaskResult(task.key, "lost", reason=" ".join(str(error).split())[:500])
     if not task.log.exists():
         task.log.parent.mkdir(parents=True, exist_ok=True)
         task.log.write_bytes(words)
     return ended
 
 
-def _perform(packed: bytes, log: str) -> tuple[Ended, bytes]:
+def _perform(packed: bytes, log: str) -> tuple[TaskResult, bytes]:
     """Do what a parcel says in a worker that will do others after it."""
     kept = [os.dup(stream) for stream in (1, 2)]
-    print_to(Path(log))
+    redirect_output(Path(log))
     try:
-        return perform(packed), Path(log).read_bytes()
+        return run_packed(packed), Path(log).read_bytes()
     finally:
         for stream, copy in zip((1, 2), kept, strict=True):
             os.dup2(copy, stream)

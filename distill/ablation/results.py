@@ -18,7 +18,7 @@ Figures = dict[str, float | None]
 
 
 class RunResult(TypedDict):
-    """What one run came to, with all that it depends on; see :class:`distill.ablation.records.TrialResult`."""
+    """What one run came to, with all that it depends on; see :class:`distill.report.ablation.record.TrialResult`."""
 
     format: Literal[1]
     identity: str
@@ -31,11 +31,12 @@ class RunResult(TypedDict):
 _ADAPTER = TypeAdapter(RunResult)
 
 
-def measured_key(measured: Mapping[str, Any]) -> str:
+def measurement_hash(measured: Mapping[str, Any]) -> str:
     """Hash how a run is evaluated: test sets and maps.
 
     Example:
-        >>> measured_key({"maps": {}, "test_sets": {"a": {}}}) == measured_key({"test_sets": {"a": {}}, "maps": {}})
+        >>> one, other = {"maps": {}, "test_sets": {"a": {}}}, {"test_sets": {"a": {}}, "maps": {}}
+        >>> measurement_hash(one) == measurement_hash(other)
         True
     """
     return hashlib.sha256(json.dumps(measured, sort_keys=True, default=str).encode()).hexdigest()[:8]
@@ -104,7 +105,7 @@ class Results:
 
     @staticmethod
     def _name(identity: str, measured: Mapping[str, Any]) -> str:
-        return f"{identity}-{measured_key(measured)}.json"
+        return f"{identity}-{measurement_hash(measured)}.json"
 
 
 def _read(path: Path) -> RunResult:

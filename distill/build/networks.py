@@ -6,11 +6,16 @@ from pathlib import Path
 
 import torch
 
-from distill.config import Config, LayeredTerm, TeacherSection, load
+from distill.config import (
+    Config,
+    LayeredTerm,
+    TeacherSection,
+    load,
+)
 from distill.data import ImageSet, channel_statistics
 from distill.errors import InputError
 from distill.models import StagedNetwork, create_model, load_network
-from distill.training import FrozenTeacher
+from distill.teachers import FrozenTeacher
 
 
 def build_student(config: Config, train: ImageSet) -> StagedNetwork:

@@ -106,9 +106,11 @@ def evaluate(
     Writes evaluation.json, per_image.parquet, table.md, maps.png and report.html.
     """
     from distill.cli.evaluate import run
-    from distill.evaluation import Extent, MapSettings
+    from distill.evaluation import EvaluationSettings, MapSettings
 
-    extent = Extent(perturbed=perturbed, explained=explained, sanity=Extent.sanity if sanity else 0)
+    extent = EvaluationSettings(
+        perturbed=perturbed, explained=explained, sanity=EvaluationSettings.sanity if sanity else 0
+    )
     if held_out:
         extent = replace(extent, held_out=tuple(name for name in held_out if name != "none"))
     run(

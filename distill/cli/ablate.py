@@ -12,18 +12,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from distill.ablation.executor import Task
-from distill.ablation.grid import word
-from distill.ablation.planning import Ablation
+from distill.ablation.estimate import estimate_training_seconds
+from distill.ablation.executors import Task
+from distill.ablation.plan import Ablation
+from distill.ablation.preflight import run_preflight
 from distill.ablation.progress import state_on_disk
-from distill.ablation.records import TrialResult
-from distill.ablation.summary import summarise
-from distill.ablation.table import CLAIMS, Cell, legend, sections, warning
-from distill.ablations import Finished, ablate, known_results, log_of, make_executor, plan
+from distill.ablation.run import (
+    FinishedAblation,
+    ablate,
+    find_results,
+    log_path,
+    make_executor,
+    plan,
+)
+from distill.ablation.statistics import summarise
 from distill.cli.arguments import split_files
+from distill.config.dotted_keys import format_setting
 from distill.errors import InputError, RunError
-from distill.estimates import seconds_of_training
-from distill.rehearsal import rehearse
+from distill.report.ablation.record import TrialResult
+from distill.report.ablation.table import (
+    CLAIMS,
+    Cell,
+    exploratory_warning,
+    legend,
+    sections,
+)
 
 _COLOURS = {"better": "green", "worse": "red", "different": "blue"}
 TABLE, PAGE = "table.md", "report.html"
@@ -48,7 +61,7 @@ def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool) -> N
         raise RunError(_failures(ablation, done.record["trials"], done.failed))
 
 
-def show(done: Finished, console: Console) -> None:
+def show(done: FinishedAblation, console: Console) -> None:
     """Print the means on a terminal; elsewhere the whole of table.md, for a file or another program."""
     if not console.is_terminal:
         print((done.folder / TABLE).read_text(encoding="utf-8"), end="")
@@ -62,7 +75,7 @@ def show(done: Finished, console: Console) -> None:
             cells = [Text("–") if cell is None else _cell(cell) for cell in line.cells]
             table.add_row(Text(line.row), str(line.seeds), *cells)
         console.print(table)
-    for text in (legend(summary), warning(summary), f"all differences: {done.folder / TABLE}"):
+    for text in (legend(summary), exploratory_warning(summary), f"all differences: {done.folder / TABLE}"):
         if text:
             console.print(Text(text))
 
@@ -75,7 +88,7 @@ def _cell(cell: Cell) -> Text:
 
 
 def _failures(ablation: Ablation, trials: list[TrialResult], failed: int) -> str:
-    logs = {(trial.row, trial.seed): log_of(trial) for trial in ablation.trials}
+    logs = {(trial.row, trial.seed): log_path(trial) for trial in ablation.trials}
     lines = [
         f"{t['row']}, seed {t['seed']}: {t['reason']} ({logs[t['row'], t['seed']]})"
         for t in trials
@@ -87,15 +100,15 @@ def _failures(ablation: Ablation, trials: list[TrialResult], failed: int) -> str
 
 def _list(ablation: Ablation) -> None:
     """Print every run with what is left of it, and about how long the open ones will take."""
-    known = known_results(ablation)
+    known = find_results(ablation)
     table = Table("row", "seed", "state", "what differs", box=box.SIMPLE_HEAD, pad_edge=False)
     for trial in ablation.trials:
         state = "done" if trial.config.name in known else state_on_disk(trial)
-        settings = " ".join(f"{key}={word(value)}" for key, value in trial.settings.items())
+        settings = " ".join(f"{key}={format_setting(value)}" for key, value in trial.settings.items())
         table.add_row(Text(trial.row), str(trial.seed), state, Text(settings))
     Console().print(table)
     left = [trial for trial in ablation.trials if trial.config.name not in known]
-    rehearse(ablation, left)
+    run_preflight(ablation, left)
     console = Console(stderr=True)
     if not left:
         console.print("nothing is left to run", highlight=False)
@@ -116,7 +129,7 @@ def _measured(ablation: Ablation, name: str) -> float:
     config = next(trial.config for trial in ablation.trials if trial.config.name == name)
     with TemporaryDirectory() as folder:
         task = Task(name, (config, ablation.teacher), Path(folder) / "log")
-        with closing(make_executor(ablation).run([task], seconds_of_training)) as endings:
+        with closing(make_executor(ablation).run([task], estimate_training_seconds)) as endings:
             for ended in endings:
                 if ended.state != "done":
                     raise InputError(f"{name}: {ended.reason}")

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from distill.build import load_config
-from distill.caches import fill_cache
 from distill.cli.arguments import split_files
 from distill.errors import InputError
+from distill.workflows.cache import fill_cache
 
 
 def run(arguments: list[str]) -> None:

@@ -11,9 +11,9 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from distill.evaluation import Extent, MapSettings
-from distill.evaluations import Evaluation, evaluate_runs
+from distill.evaluation import EvaluationSettings, MapSettings
 from distill.report import table_rows
+from distill.workflows.evaluate import Evaluation, evaluate_runs
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
     on: list[str],
     split: str,
     maps: MapSettings,
-    extent: Extent,
+    extent: EvaluationSettings,
     limit: int | None,
     device: str,
     batch_size: int | None,

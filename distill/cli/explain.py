@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from distill.errors import InputError
-from distill.explanations import ImageExplanation, explain_images, output_paths, save_explanations
+from distill.report.explained import ImageExplanation, output_paths, save_explanations
+from distill.workflows.explain import explain_images
 
 FOLDER = "explained"
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from distill.errors import InputError
 from distill.export import Parity
-from distill.exports import export_run
+from distill.workflows.export import export_run
 
 
 def run(

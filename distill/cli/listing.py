@@ -7,13 +7,13 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from distill.errors import InputError, unknown
+from distill.errors import InputError, unknown_name
 
 
 def run(what: str) -> None:
     """Print a table of the names of one kind."""
     if what not in _LISTS:
-        raise InputError(unknown("list", what, _LISTS))
+        raise InputError(unknown_name("list", what, _LISTS))
     columns, rows = _LISTS[what]()
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:

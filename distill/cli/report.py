@@ -29,16 +29,23 @@ def run(folder: Path) -> None:
 
 
 def _ablation(folder: Path) -> None:
-    from distill.ablation.page import write_results
-    from distill.ablation.records import load_ablation
+    from distill.ablation.statistics import summarise
+    from distill.report.ablation.page import write_ablation_report
+    from distill.report.ablation.record import load_ablation
 
-    write_results(folder, record=load_ablation(folder / _ABLATION))
+    record = load_ablation(folder / _ABLATION)
+    write_ablation_report(folder, record=record, summary=summarise(record))
 
 
 def _evaluation(folder: Path) -> None:
     """Write the page of an evaluation; runs that have moved since have no curves in it."""
-    from distill.report import load_record, read_curves, save_table, write_report
-    from distill.report.curves import NAME
+    from distill.report import (
+        load_record,
+        read_curves,
+        save_table,
+        write_report,
+    )
+    from distill.report.common.curves import NAME
 
     record = load_record(folder / _EVALUATION)
     save_table(record, folder / _TABLE)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from distill.build import load_config
 from distill.cli.arguments import split_files
-from distill.runs import train
+from distill.workflows.train import train
 
 
 def run(arguments: list[str], *, overwrite: bool, dry_run: bool) -> None:

@@ -1,8 +1,13 @@
 """Configuration: YAML -> typed records. Knows no torch; networks and data sets are looked up when they are built."""
 
 from distill.config.identity import identity
-from distill.config.loading import load, merge, told, validate
-from distill.config.sections import (
+from distill.config.loading import (
+    format_mistakes,
+    load,
+    merge,
+    validate,
+)
+from distill.config.schema import (
     AugmentSection,
     CheckpointSection,
     Config,
@@ -42,9 +47,9 @@ __all__ = [
     "SoftTargetsTerm",
     "StudentSection",
     "TeacherSection",
+    "format_mistakes",
     "identity",
     "load",
     "merge",
-    "told",
     "validate",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from distill.config.sections import Config
+from distill.config.schema import Config
 
 #: Keys that do not change what a run computes, only where it lies and how it is shown.
 NOT_IDENTITY = (

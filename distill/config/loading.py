@@ -14,8 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from distill.config.mistakes import explain
-from distill.config.sections import Config
+from distill.config.messages import describe_mistake
+from distill.config.schema import Config
 from distill.errors import InputError
 
 
@@ -46,7 +46,7 @@ def load(
     """
     config, mistakes = validate(merge(paths, overrides), check=check)
     if config is None:
-        raise InputError(told(mistakes, "the configuration"))
+        raise InputError(format_mistakes(mistakes, "the configuration"))
     return config
 
 
@@ -65,11 +65,11 @@ def validate(
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        return None, [explain(item) for item in error.errors()] + mistakes
+        return None, [describe_mistake(item) for item in error.errors()] + mistakes
     return (None, mistakes) if mistakes else (config, [])
 
 
-def told(mistakes: Sequence[str], where: str) -> str:
+def format_mistakes(mistakes: Sequence[str], where: str) -> str:
     """Word all mistakes as one message."""
     count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
     return f"{count} in {where}:\n  " + "\n  ".join(sorted(mistakes))

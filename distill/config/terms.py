@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from distill.config.section import NotNegative, Positive, Section
+from distill.config.base import NotNegative, Positive, Section
 
 Layer = str
 

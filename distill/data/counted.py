@@ -19,7 +19,7 @@ class Purpose(IntEnum):
     VIEW_CHOICE = 6
 
 
-def stream(purpose: Purpose, *, seed: int, part: int = 0) -> np.random.Philox:
+def random_stream(purpose: Purpose, *, seed: int, part: int = 0) -> np.random.Philox:
     """Open the stream of one purpose, seed and part (an epoch, a split).
 
     Convention:
@@ -27,18 +27,18 @@ def stream(purpose: Purpose, *, seed: int, part: int = 0) -> np.random.Philox:
         - Streams of different arguments do not overlap; ``seed`` counts modulo 2 ** 64.
 
     Example:
-        >>> stream(Purpose.ORDER, seed=0).random_raw(2)
+        >>> random_stream(Purpose.ORDER, seed=0).random_raw(2)
         array([15003734204198539638, 13859618513508960101], dtype=uint64)
     """
     key = np.array([seed % 2**64, int(purpose)], np.uint64)
     return np.random.Philox(key=key, counter=np.array([0, 0, part, 0], np.uint64))
 
 
-def below(words: NDArray[np.uint64], bound: int | NDArray[np.int64]) -> NDArray[np.int64]:
+def integers_below(words: NDArray[np.uint64], bound: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """Turn words into whole numbers from 0 to ``bound`` - 1, uniform to 2 ** -32.
 
     Example:
-        >>> below(np.array([0, 2**63, 2**64 - 1], np.uint64), 10)
+        >>> integers_below(np.array([0, 2**63, 2**64 - 1], np.uint64), 10)
         array([0, 5, 9])
     """
     scaled = (words >> np.uint64(32)) * np.asarray(bound).astype(np.uint64)
@@ -52,5 +52,5 @@ def permutation(n: int, purpose: Purpose, *, seed: int, part: int = 0) -> NDArra
         >>> permutation(5, Purpose.ORDER, seed=0)
         array([3, 2, 4, 1, 0])
     """
-    words = stream(purpose, seed=seed, part=part).random_raw(n)
+    words = random_stream(purpose, seed=seed, part=part).random_raw(n)
     return np.argsort(words, kind="stable").astype(np.int64)

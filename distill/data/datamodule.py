@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 import pytorch_lightning as pl
 
-from distill.data.augment import Views
-from distill.data.decoded import DecodedImages
+from distill.data.augment import ColourJitter, Views
+from distill.data.image_files import DecodedImages
 from distill.data.imageset import ImageSet
-from distill.data.jitter import ColourJitter
 from distill.data.loader import BatchLoader
 from distill.errors import InputError
 from distill.types import Batch

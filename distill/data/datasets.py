@@ -1,21 +1,64 @@
-"""The data sets: a function each, which gives one split, decoded and in memory."""
+"""Built-in data sets by name: a function each, which loads one split; and how a set is split."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int, Int64
+from torch import Tensor
 
-from distill.data.decoded import DecodedImages
-from distill.data.fashion_scenes import FashionScenes
-from distill.data.folders import free_memory, list_images, read_images
+from distill.data.counted import Purpose, permutation
+from distill.data.fashion_items import CLASSES
+from distill.data.fashion_scenes import SPLITS, Background, FashionScenes, Split
 from distill.data.idx import find_idx, read_pair
+from distill.data.image_files import DecodedImages, free_memory, list_images, read_images
 from distill.data.imageset import ImageSet
-from distill.data.items import CLASSES as FASHION_CLASSES
-from distill.data.partition import partition
-from distill.data.scenes import SPLITS, Background, Split
-from distill.errors import InputError, unknown
+from distill.errors import InputError, unknown_name
+
+
+def partition(
+    labels: Int[Tensor, " n"], *, seed: int, validation: float, test: float = 0.0
+) -> dict[str, Int64[Tensor, " m"]]:
+    """Divide a set class by class into ``train``, ``validation`` and ``test``.
+
+    Convention:
+        - Each class gives the fractions of its own size, rounded to whole images.
+        - The parts are disjoint, together they are the set, and they keep its order. They depend on ``labels``,
+          ``seed`` and the fractions; the images set aside for validation do not depend on ``test``.
+
+    Raises:
+        InputError: if a fraction is negative, or the two leave nothing to train on.
+
+    Example:
+        >>> parts = partition(torch.tensor([0, 1] * 5), seed=0, validation=0.2)
+        >>> {name: len(part) for name, part in parts.items()}
+        {'train': 8, 'validation': 2, 'test': 0}
+    """
+    if min(validation, test) < 0 or validation + test >= 1:
+        raise InputError(
+            f"`validation` and `test` are fractions of the training images: 0 or more, and less than 1 together; "
+            f"got {validation} and {test}."
+        )
+    classes = labels.numpy()
+    shuffled = permutation(len(classes), Purpose.PARTITION, seed=seed)
+    by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
+    sizes = np.bincount(classes)
+    rank = np.empty(len(classes), np.int64)
+    rank[by_class] = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    first = np.rint(validation * sizes).astype(np.int64)
+    second = first + np.rint(test * sizes).astype(np.int64)
+    chosen = {
+        "train": rank >= second[classes],
+        "validation": rank < first[classes],
+        "test": (rank >= first[classes]) & (rank < second[classes]),
+    }
+    return {name: torch.from_numpy(np.flatnonzero(part)) for name, part in chosen.items()}
 
 
 def fashion_scenes(
@@ -34,7 +77,7 @@ def fashion_scenes(
     """
     if isinstance(count, Mapping):
         if wrong := next((name for name in count if name not in SPLITS), None):
-            raise InputError(unknown("split in `count`", wrong, SPLITS))
+            raise InputError(unknown_name("split in `count`", wrong, SPLITS))
         count = count.get(split)
     return FashionScenes(
         split,
@@ -77,7 +120,7 @@ def fashion_mnist(
             "dataset-fashion-mnist, or set `download: true`."
         )
     images, labels = read_pair(folder, stem)
-    data = ImageSet(torch.from_numpy(images)[:, None], torch.from_numpy(labels).to(torch.int64), FASHION_CLASSES)
+    data = ImageSet(torch.from_numpy(images)[:, None], torch.from_numpy(labels).to(torch.int64), CLASSES)
     return _own_split(data, split, validation, seed)
 
 
@@ -173,3 +216,68 @@ def _own_split(data: ImageSet, split: Split, validation: float, seed: int) -> Im
 def _not_empty(n: int, split: str) -> None:
     if n == 0:
         raise InputError(f"no images are left for {split}: take a greater fraction `{split}`, or more images.")
+
+
+DATASETS: dict[str, Callable[..., ImageSet]] = {
+    "fashion_scenes": fashion_scenes,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "image_folder": image_folder,
+}
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What ``distill list datasets`` says: the options map each name to its default, or to ``required``."""
+
+    name: str
+    description: str
+    options: dict[str, str]
+
+
+def dataset_info() -> tuple[DatasetInfo, ...]:
+    """Describe every data set.
+
+    Example:
+        >>> dataset_info()[2].name, dataset_info()[2].options["root"]
+        ('cifar10', 'required')
+    """
+    return tuple(
+        DatasetInfo(name, (inspect.getdoc(function) or "").partition("\n")[0], _options(function))
+        for name, function in DATASETS.items()
+    )
+
+
+def _options(function: Callable[..., ImageSet]) -> dict[str, str]:
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return {p.name: "required" if p.default is p.empty else repr(p.default) for p in parameters}
+
+
+def load_split(name: str, split: str, **options: Any) -> ImageSet:
+    """Load one split of a data set by name.
+
+    Args:
+        name: One of ``DATASETS``.
+        split: ``train``, ``validation`` or ``test``; the three are disjoint.
+        options: What that data set takes.
+
+    Raises:
+        InputError: if the name, the split or an option is unknown, a required option is missing, or the data are.
+
+    Example:
+        >>> len(load_split("fashion_scenes", "validation", count=50))
+        50
+    """
+    if name not in DATASETS:
+        raise InputError(unknown_name("data set", name, DATASETS, see="`distill list datasets`"))
+    if split not in SPLITS:
+        raise InputError(unknown_name("split", split, SPLITS))
+    known = _options(DATASETS[name])
+    for option in options:
+        if option not in known:
+            raise InputError(unknown_name(f"option of data set {name}", option, known))
+    for option, default in known.items():
+        if default == "required" and option not in options:
+            raise InputError(f"data set {name} needs the option `{option}`; see `distill list datasets`.")
+    return DATASETS[name](split, **options)

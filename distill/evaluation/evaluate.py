@@ -9,26 +9,23 @@ import torch
 
 from distill.data.imageset import ImageSet
 from distill.errors import InputError
-from distill.evaluation.comparing import compare
-from distill.evaluation.drawing import draw
-from distill.evaluation.extent import Extent, choose_batch_size
+from distill.evaluation.aggregate import compare, summarise
+from distill.evaluation.deletion_insertion import score_perturbed
 from distill.evaluation.held_out import make_explainers, score_held_out
-from distill.evaluation.known import KnownLooks
-from distill.evaluation.map_settings import PIPELINE, POLICIES, MapSettings
-from distill.evaluation.perturbed import perturb
-from distill.evaluation.sanity import randomise
-from distill.evaluation.scores import ImageScores, score_images
-from distill.evaluation.side_by_side import SideBySide, evaluating
-from distill.evaluation.subject import Progress, Subject
-from distill.evaluation.summary import summarise
+from distill.evaluation.image_scores import ImageScores, score_images
+from distill.evaluation.networks import ComparedNetworks, EvaluationJob, Progress, evaluation_mode
+from distill.evaluation.sampling import sample
+from distill.evaluation.sanity import score_randomised
+from distill.evaluation.settings import PIPELINE, POLICIES, EvaluationSettings, MapSettings, choose_batch_size
 from distill.models import StagedNetwork
-from distill.report.record import EvaluationRecord, SetRecord
+from distill.report.evaluation.record import EvaluationRecord, SetRecord
+from distill.teachers.evaluation_cache import EvaluationCache
 
 #: Scores of every image, by test set and network.
 Scores = dict[str, dict[str, ImageScores]]
 
 
-class Evaluated(NamedTuple):
+class EvaluationResult(NamedTuple):
     """The record, and the scores that it is made of."""
 
     record: EvaluationRecord
@@ -42,13 +39,13 @@ def evaluate(
     sets: Mapping[str, ImageSet],
     ceiling: str | None = None,
     maps: MapSettings | None = None,
-    extent: Extent | None = None,
+    extent: EvaluationSettings | None = None,
     split: str = "test",
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
-    known: Mapping[str, Mapping[str, KnownLooks]] | None = None,
-) -> Evaluated:
+    known: Mapping[str, Mapping[str, EvaluationCache]] | None = None,
+) -> EvaluationResult:
     """Compare networks with a reference, with the objects in the images and with each other, on every test set.
 
     Convention:
@@ -72,13 +69,13 @@ def evaluate(
             there is added.
 
     Returns:
-        A record of plain values, see :mod:`distill.report.record`, and the scores of every image.
+        A record of plain values, see :mod:`distill.report.evaluation.record`, and the scores of every image.
 
     Raises:
         InputError: if networks or sets have different classes, or something named does not exist.
     """
-    settings, extent = maps or MapSettings(), extent or Extent()
-    side = SideBySide(networks, reference, settings)
+    settings, extent = maps or MapSettings(), extent or EvaluationSettings()
+    side = ComparedNetworks(networks, reference, settings)
     if ceiling is not None and ceiling not in side.others:
         raise InputError(f"the ceiling {ceiling!r} must be one of the networks, beside a reference.")
     if not sets:
@@ -90,10 +87,10 @@ def evaluate(
         side.check(name, data)
     records: dict[str, SetRecord] = {}
     scores: Scores = {}
-    with evaluating(networks, device):
+    with evaluation_mode(networks, device):
         for name, data in sets.items():
             size = batch_size or choose_batch_size(*data.images.shape[2:])
-            subject = Subject(side, name, data, size, device, progress, (known or {}).get(name, {}))
+            subject = EvaluationJob(side, name, data, size, device, progress, (known or {}).get(name, {}))
             records[name], scores[name] = _on_set(subject, extent)
     record: EvaluationRecord = {
         "format": 2,
@@ -121,18 +118,18 @@ def evaluate(
         },
         "sets": records,
     }
-    return Evaluated(record, scores)
+    return EvaluationResult(record, scores)
 
 
-def _on_set(subject: Subject, extent: Extent) -> tuple[SetRecord, dict[str, ImageScores]]:
+def _on_set(subject: EvaluationJob, extent: EvaluationSettings) -> tuple[SetRecord, dict[str, ImageScores]]:
     data, side = subject.data, subject.side
     scores, object_share = score_images(subject, masked=extent.masked, seed=extent.seed)
-    drawn = draw(len(data), extent.perturbed, seed=extent.seed)
-    perturbed = perturb(subject, drawn, steps=extent.steps) if drawn else {}
-    shown = draw(len(data), extent.explained if extent.held_out else 0, seed=extent.seed)
+    drawn = sample(len(data), extent.perturbed, seed=extent.seed)
+    perturbed = score_perturbed(subject, drawn, steps=extent.steps) if drawn else {}
+    shown = sample(len(data), extent.explained if extent.held_out else 0, seed=extent.seed)
     held_out = score_held_out(subject, shown, methods=extent.held_out, seed=extent.seed) if shown else {}
-    few = draw(len(data), extent.sanity, seed=extent.seed)
-    sanity = randomise(subject, few, seed=extent.seed) if few else {}
+    few = sample(len(data), extent.sanity, seed=extent.seed)
+    sanity = score_randomised(subject, few, seed=extent.seed) if few else {}
     for network, one in scores.items():
         by_others = {
             f"{method}/{figure}": column

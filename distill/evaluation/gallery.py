@@ -1,25 +1,85 @@
-"""Images that a rule or a seed chose, with what every network sees in them."""
+"""The gallery: which images are shown (by rank and at random), with every network's map."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from distill.data.imageset import ImageSet
 from distill.errors import InputError
-from distill.evaluation.extent import choose_batch_size
-from distill.evaluation.map_settings import MapSettings
-from distill.evaluation.ranking import choose, rank
-from distill.evaluation.scores import STRATA, ImageScores
-from distill.evaluation.side_by_side import Look, SideBySide, evaluating
-from distill.evaluation.subject import Subject
+from distill.evaluation.image_scores import STRATA, ImageScores
+from distill.evaluation.networks import ComparedNetworks, EvaluationJob, NetworkOutput, evaluation_mode
+from distill.evaluation.sampling import sample
+from distill.evaluation.settings import MapSettings, choose_batch_size
 from distill.maps import normalize_maps
-from distill.measures import MEASURES
+from distill.metrics.names import METRIC_INFO
 from distill.models import StagedNetwork
-from distill.report.pictures import Gallery, Panel, Picture
+from distill.report.evaluation.gallery import Gallery, Panel, Pick, Picture
+
+
+class Ranking(NamedTuple):
+    """A score an image, NaN where there is none, and which it is, in words."""
+
+    scores: Float[np.ndarray, " n"]
+    words: str
+
+
+def rank_images(scores: Mapping[str, ImageScores], reference: str | None) -> Ranking | None:
+    """Choose what the pictures are ranked by: the last network's map cosine, else what of its map is in the object.
+
+    Returns:
+        None if neither was measured of any image.
+    """
+    last = [name for name in scores if name != reference] or list(scores)
+    for figure in ("map_cosine", "energy_in_object"):
+        column = scores[last[-1]].columns.get(figure) if last else None
+        if column is not None and not np.isnan(column.values).all():
+            return Ranking(column.values.astype(np.float64), f"{METRIC_INFO[figure].title} of {last[-1]}")
+    return None
+
+
+def choose_images(
+    total: int, count: int, *, seed: int, ranked: Float[np.ndarray, " n"] | None = None
+) -> dict[int, tuple[Pick, ...]]:
+    """Choose images: a sixth each of the best, the median and the worst, and the rest drawn without looking.
+
+    Convention:
+        - An image that is chosen twice is there once, with both reasons, so there may be less than ``count``.
+        - Best, median and worst are of the images that have a score; among equals the first comes first.
+
+    Args:
+        total: Number of images.
+        count: How many at most.
+        seed: Of the draw.
+        ranked: A score an image, NaN where there is none; without it all are drawn.
+
+    Returns:
+        Positions in the order best, median, worst, random, with the reasons of each.
+
+    Example:
+        >>> choose_images(9, 6, seed=0, ranked=np.arange(9.0) / 9)
+        {8: ('best',), 4: ('median',), 0: ('worst', 'random'), 2: ('random',), 1: ('random',)}
+    """
+    each = 0 if ranked is None else count // 6
+    picks: dict[int, tuple[Pick, ...]] = {}
+
+    def add(positions: Sequence[int], why: Pick) -> None:
+        for i in positions:
+            picks[i] = (*picks.get(i, ()), why)
+
+    if ranked is not None:
+        order = [int(i) for i in np.argsort(-ranked, kind="stable") if not np.isnan(ranked[i])]
+        middle = max((len(order) - each) // 2, 0)
+        add(order[:each], "best")
+        add(order[middle : middle + each], "median")
+        add(order[len(order) - each :][::-1] if each else [], "worst")
+    add(sample(total, count - 3 * each, seed=seed), "random")
+    return picks
 
 
 def make_gallery(
@@ -58,15 +118,15 @@ def make_gallery(
     """
     if count < 1:
         raise InputError(f"a gallery needs at least 1 image, got {count}.")
-    side = SideBySide(networks, reference, maps or MapSettings())
+    side = ComparedNetworks(networks, reference, maps or MapSettings())
     side.check(set_name, data)
-    ranking = rank(scores, reference)
-    picks = choose(len(data), count, seed=seed, ranked=None if ranking is None else ranking.scores)
+    ranking = rank_images(scores, reference)
+    picks = choose_images(len(data), count, seed=seed, ranked=None if ranking is None else ranking.scores)
     positions = list(picks)
-    subject = Subject(side, set_name, data, batch_size or choose_batch_size(*data.images.shape[2:]), device)
+    subject = EvaluationJob(side, set_name, data, batch_size or choose_batch_size(*data.images.shape[2:]), device)
     panels: dict[str, list[Panel]] = {name: [] for name in networks}
     explained: list[int] = []
-    with evaluating(networks, device):
+    with evaluation_mode(networks, device):
         for piece in subject.pieces(positions):
             looks = subject.look(piece)
             at = positions[len(explained) : len(explained) + len(piece.labels)]
@@ -96,7 +156,7 @@ def make_gallery(
 
 def _panels(
     name: str,
-    look: Look,
+    look: NetworkOutput,
     target: torch.Tensor,
     classes: Sequence[str],
     scores: ImageScores,
@@ -121,7 +181,7 @@ def _panels(
 
 
 def _scores(scores: ImageScores, position: int) -> dict[str, float | None]:
-    found = {name: float(scores.columns[name].values[position]) for name in MEASURES if name in scores.columns}
+    found = {name: float(scores.columns[name].values[position]) for name in METRIC_INFO if name in scores.columns}
     return {name: None if np.isnan(value) else value for name, value in found.items()}
 
 

@@ -9,17 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.errors import InputError
-from distill.evaluation.drawing import partners
-from distill.evaluation.figures import Figures
-from distill.evaluation.floor import cosine_floor
-from distill.evaluation.side_by_side import SideBySide, naming
-from distill.evaluation.subject import Piece, Subject
+from distill.evaluation.image_scores import Figures, cosine_floor
+from distill.evaluation.networks import ComparedNetworks, EvaluationBatch, EvaluationJob, name_network_in_errors
+from distill.evaluation.sampling import other_images
 from distill.explain import Explainer
 from distill.maps import resize_maps
 from distill.metrics import energy_in_mask, map_cosine, map_spearman
 
 
-def make_explainers(side: SideBySide, methods: Sequence[str]) -> dict[str, dict[str, Explainer]]:
+def make_explainers(side: ComparedNetworks, methods: Sequence[str]) -> dict[str, dict[str, Explainer]]:
     """Make the explainer of every method and network.
 
     Raises:
@@ -35,7 +33,7 @@ def make_explainers(side: SideBySide, methods: Sequence[str]) -> dict[str, dict[
 
 
 def score_held_out(
-    subject: Subject, positions: Sequence[int], *, methods: Sequence[str], seed: int
+    subject: EvaluationJob, positions: Sequence[int], *, methods: Sequence[str], seed: int
 ) -> dict[str, dict[str, Figures]]:
     """Explain drawn images by other methods, and compare as with the method itself.
 
@@ -50,7 +48,7 @@ def score_held_out(
     """
     side = subject.side
     found: dict[str, dict[str, Figures]] = {network: {} for network in side.networks}
-    others = partners(len(positions), seed=seed)
+    others = other_images(len(positions), seed=seed)
     for method, explainers in make_explainers(side, methods).items():
         maps: dict[str, list[Tensor]] = {network: [] for network in side.networks}
         scores: dict[str, list[Figures]] = {network: [] for network in side.networks}
@@ -59,7 +57,7 @@ def score_held_out(
         for piece in subject.pieces(positions):
             target = side.target(piece.images, piece.labels)
             for network, explainer in explainers.items():
-                with naming(network):
+                with name_network_in_errors(network):
                     maps[network].append(explainer(side.networks[network], piece.images, target).maps.detach())
                 done += len(piece.labels)
                 subject.tell(method, done, len(positions) * len(explainers))
@@ -76,7 +74,7 @@ def score_held_out(
     return found
 
 
-def _compare(raw: Float[Tensor, "n *s"], reference: Float[Tensor, "n *t"] | None, piece: Piece) -> Figures:
+def _compare(raw: Float[Tensor, "n *s"], reference: Float[Tensor, "n *t"] | None, piece: EvaluationBatch) -> Figures:
     size = piece.images.shape[2:]
     maps = resize_maps(raw, size)
     figures = {} if piece.objects is None else {"energy_in_object": energy_in_mask(maps, piece.objects)}

@@ -13,15 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.evaluation.side_by_side import naming
-from distill.evaluation.subject import Subject
+from distill.evaluation.networks import EvaluationJob, name_network_in_errors
 from distill.maps import resize_maps
 from distill.metrics import map_spearman, map_ssim
 from distill.models import StagedNetwork
 from distill.models.randomise import cascade
 
 
-class PartScores(NamedTuple):
+class RandomisedScores(NamedTuple):
     """The maps of every image once all down to one part is random, against those of before."""
 
     part: str
@@ -29,7 +28,9 @@ class PartScores(NamedTuple):
     ssim: Float[Tensor, " n"]
 
 
-def randomise(subject: Subject, positions: Sequence[int], *, seed: int) -> dict[str, list[PartScores]]:
+def score_randomised(
+    subject: EvaluationJob, positions: Sequence[int], *, seed: int
+) -> dict[str, list[RandomisedScores]]:
     """Randomise every network from the logits down, one more part at a time, and compare maps before and after.
 
     Convention:
@@ -42,7 +43,7 @@ def randomise(subject: Subject, positions: Sequence[int], *, seed: int) -> dict[
     """
     side, pieces = subject.side, list(subject.pieces(positions))
     targets = [side.target(piece.images, piece.labels) for piece in pieces]
-    found: dict[str, list[PartScores]] = {}
+    found: dict[str, list[RandomisedScores]] = {}
     subject.tell("random weights", 0, len(side.networks) * len(positions))
     for network, net in side.networks.items():
 
@@ -52,10 +53,10 @@ def randomise(subject: Subject, positions: Sequence[int], *, seed: int) -> dict[
             return resize_maps(torch.cat(maps), subject.size)
 
         found[network] = []
-        with naming(network):
+        with name_network_in_errors(network):
             own = explain(net)
             for part, changed in cascade(net, seed=seed):
                 maps = explain(changed)
-                found[network].append(PartScores(part, map_spearman(own, maps).cpu(), map_ssim(own, maps).cpu()))
+                found[network].append(RandomisedScores(part, map_spearman(own, maps).cpu(), map_ssim(own, maps).cpu()))
         subject.tell("random weights", len(found) * len(positions), len(side.networks) * len(positions))
     return found

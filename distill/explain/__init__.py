@@ -1,23 +1,22 @@
 """Explanations: from activations and gradients to maps, differentiable throughout."""
 
-from distill.explain.attribution import ATTRIBUTIONS, Attribution
 from distill.explain.cam import (
+    METHODS,
+    Method,
     activation_attention,
     cam,
     grad_cam,
     grad_cam_pp,
     grad_cam_pp_signed,
+    grad_cam_pp_softmax,
     hires_cam,
     layer_cam,
     positive_grad_cam,
     xgrad_cam,
 )
-from distill.explain.explainer import Explainer, Explanation, warn_if_signed
-from distill.explain.gradients import closed_form, score_gradients, through_head
-from distill.explain.methods import METHODS, Method
-from distill.explain.pair import PairExplainer
-from distill.explain.score import Score, Target, choose_score
-from distill.explain.softmax_score import grad_cam_pp_softmax
+from distill.explain.explainer import Explainer, Explanation, PairExplainer, warn_if_signed
+from distill.explain.gradients import Score, Target, choose_score, closed_form, score_gradients, through_head
+from distill.explain.held_out import ATTRIBUTIONS, Attribution
 
 __all__ = [
     "ATTRIBUTIONS",

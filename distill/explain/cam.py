@@ -18,9 +18,11 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -57,7 +59,7 @@ def grad_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k
         >>> grad_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 3.0]]]))
         tensor([[2., 4.]])
     """
-    activations, gradients = checked(activations, gradients)
+    activations, gradients = check_shapes(activations, gradients)
     return weighted_sum(gradients.flatten(2).mean(2), activations)
 
 
@@ -70,7 +72,7 @@ def positive_grad_cam(
         >>> positive_grad_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
         tensor([[1., 2.]])
     """
-    activations, gradients = checked(activations, gradients)
+    activations, gradients = check_shapes(activations, gradients)
     return weighted_sum(sum_over_sites(gradients.relu(), activations), activations)
 
 
@@ -85,7 +87,7 @@ def xgrad_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n 
         >>> xgrad_cam(torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[1.0, 2.0]]]))
         tensor([[1.7500, 5.2500]])
     """
-    activations, gradients = checked(activations, gradients)
+    activations, gradients = check_shapes(activations, gradients)
     total = activations.flatten(2).sum(2)
     empty = total == 0
     weights = (gradients * activations).flatten(2).sum(2) / torch.where(empty, 1.0, total)
@@ -99,7 +101,7 @@ def hires_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n 
         >>> hires_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
         tensor([[1., 0.]])
     """
-    activations, gradients = checked(activations, gradients)
+    activations, gradients = check_shapes(activations, gradients)
     return (gradients * activations).sum(1).relu()
 
 
@@ -110,7 +112,7 @@ def layer_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n 
         >>> layer_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
         tensor([[1., 0.]])
     """
-    activations, gradients = checked(activations, gradients)
+    activations, gradients = check_shapes(activations, gradients)
     return (gradients.relu() * activations).sum(1).relu()
 
 
@@ -121,7 +123,7 @@ def activation_attention(activations: Float[Tensor, "n k *s"]) -> Float[Tensor, 
         >>> activation_attention(torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]))
         tensor([[10.,  4.]])
     """
-    activations, _ = checked(activations, activations)
+    activations, _ = check_shapes(activations, activations)
     return activations.square().sum(1)
 
 
@@ -141,7 +143,7 @@ def grad_cam_pp(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "
         >>> grad_cam_pp(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
         tensor([[0.2000, 0.4000]])
     """
-    activations, gradients = checked(activations, gradients)
+    activations, gradients = check_shapes(activations, gradients)
     positive = gradients.relu()
     total = activations.flatten(2).sum(2)
     total = total.view(*total.shape, *[1] * (gradients.ndim - 2))
@@ -163,7 +165,7 @@ def grad_cam_pp_signed(
         >>> grad_cam_pp_signed(torch.tensor([[[0.2, 0.4]]]), torch.tensor([[[2.0, -1.0]]]))
         tensor([[0., 0.]])
     """
-    activations, gradients = checked(activations, gradients)
+    activations, gradients = check_shapes(activations, gradients)
     total = activations.flatten(2).sum(2)
     denominator = (2 + gradients * total.view(*total.shape, *[1] * (gradients.ndim - 2))).clamp(min=1e-3)
     return weighted_sum(sum_over_sites(gradients / denominator, activations), activations)
@@ -174,7 +176,7 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def checked(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+def check_shapes(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """See that the shapes fit, and widen both."""
     if activations.ndim < 3:
         raise ValueError(
@@ -201,3 +203,123 @@ def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     with torch.autocast(activations.device.type, enabled=False):
         flat = torch.bmm(weights[:, None], activations.flatten(2))[:, 0]
     return flat.relu().view(activations.shape[0], *activations.shape[2:])
+
+
+def grad_cam_pp_softmax(
+    activations: Float[Tensor, "n k *s"],
+    gradients: Float[Tensor, "n classes k ..."],
+    logits: Float[Tensor, "n classes"],
+    target: Int[Tensor, " n"],
+) -> Float[Tensor, "n *s"]:
+    r"""Grad-CAM++ with the derivatives of the target's softmax probability.
+
+    With :math:`p` the probabilities, :math:`D = g_c - \bar g` where :math:`\bar g = \sum_j p_j g_j`, and :math:`V` and
+    :math:`M` the second and third central moment of :math:`g` under :math:`p`, the derivatives of the score
+    :math:`Y` under a head that is linear around the activations are
+
+    .. math:: Y_1 = Y D,\quad Y_2 = Y (D^2 - V),\quad Y_3 = Y (D^3 - 3 D V - M),\qquad
+              \alpha = \frac{Y_2}{2 Y_2 + Y_3 \sum A_k},\quad w_k = \sum \alpha\,\mathrm{relu}(D).
+
+    Convention:
+        - Y, a factor of the whole map, is left out. Where the two terms of the denominator cancel, alpha is 0.
+
+    Args:
+        activations: Of the layer, post-ReLU.
+        gradients: Of every logit; spatial axes of size 1 where they are the same at every site.
+        logits: Of the network.
+        target: The explained class.
+
+    Returns:
+        Maps, not negative, not normalised, float32 or wider.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> one = torch.ones(1, 1, 2)
+        >>> grad_cam_pp_softmax(one, torch.stack([one / 2, 0 * one], 1), torch.tensor([[0.0, 2.0]]), torch.tensor([0]))
+        tensor([[0.3543, 0.3543]])
+    """
+    if gradients.shape[:2] != logits.shape:
+        raise ValueError(
+            f"`gradients` must be (samples, classes, channels, *sites) with the first two {tuple(logits.shape)}, "
+            f"got {tuple(gradients.shape)}."
+        )
+    rows = torch.arange(len(target), device=target.device)
+    activations, own = check_shapes(activations, gradients[rows, target])
+    gradients = wide(gradients)
+    probabilities = wide(logits).softmax(1).view(*logits.shape, *[1] * (gradients.ndim - 2))
+    # Relative to the class's own gradient, and by the second derivative: a probability near 1 cancels nothing then.
+    others = gradients - own[:, None]
+    first = -(probabilities * others).sum(1)
+    centred = others + first[:, None]
+    variance = (probabilities * centred.square()).sum(1)
+    skew = (probabilities * centred**3).sum(1)
+    second = first.square() - variance
+    third = first**3 - 3 * first * variance - skew
+    size = second.detach().abs()
+    size = torch.where(size == 0, 1.0, size)
+    second, third = second / size, third / size
+    total = activations.flatten(2).sum(2)
+    denominator = 2 * second + third * total.view(*total.shape, *[1] * (first.ndim - 2))
+    cancelled = denominator.abs() <= 1e-6 * (2 * second).abs()
+    alpha = torch.where(cancelled, 0.0, second / torch.where(cancelled, 1.0, denominator))
+    return weighted_sum(sum_over_sites(alpha * first.relu(), activations), activations)
+
+
+Needs = Literal["activations", "class_weights", "gradients", "all_gradients"]
+
+
+class Method(NamedTuple):
+    """One way to make a map.
+
+    Args:
+        function: The pure function.
+        needs: What it takes besides activations: nothing, the class's row of the linear layer, the gradient of the
+            score, or the gradients of all logits with logits and class.
+        formula: How it is written.
+        source: Where it comes from.
+    """
+
+    function: Callable[..., Tensor]
+    needs: Needs
+    formula: str
+    source: str
+
+    @property
+    def class_specific(self) -> bool:
+        """Whether another class has another map."""
+        return self.needs != "activations"
+
+
+METHODS: Mapping[str, Method] = {
+    "cam": Method(cam, "class_weights", "relu(sum_k W_ck A_k)", "Zhou et al., CVPR 2016"),
+    "grad_cam": Method(grad_cam, "gradients", "relu(sum_k w_k A_k), w_k = mean(g_k)", "Selvaraju et al., ICCV 2017"),
+    "positive_grad_cam": Method(
+        positive_grad_cam, "gradients", "w_k = sum(relu(g_k))", "Lerma & Lucas, arXiv 2205.10838"
+    ),
+    "grad_cam_pp": Method(
+        grad_cam_pp,
+        "gradients",
+        "w_k = sum(relu(g_k) / (2 + g_k sum(A_k)))",
+        "Chattopadhyay et al., WACV 2018, eq. 19",
+    ),
+    "grad_cam_pp_signed": Method(
+        grad_cam_pp_signed,
+        "gradients",
+        "w_k = sum(g_k / (2 + g_k sum(A_k)))",
+        "Chattopadhyay et al., WACV 2018, section 7.1",
+    ),
+    "grad_cam_pp_softmax": Method(
+        grad_cam_pp_softmax,
+        "all_gradients",
+        "w_k = sum(alpha relu(D)), derivatives of the probability",
+        "Chattopadhyay et al., WACV 2018, eq. 21-24",
+    ),
+    "xgrad_cam": Method(xgrad_cam, "gradients", "w_k = sum(g_k A_k) / sum(A_k)", "Fu et al., BMVC 2020"),
+    "hires_cam": Method(hires_cam, "gradients", "relu(sum_k g_k A_k), by site", "Draelos & Carin, arXiv 2011.08891"),
+    "layer_cam": Method(layer_cam, "gradients", "relu(sum_k relu(g_k) A_k), by site", "Jiang et al., TIP 2021"),
+    "activation_attention": Method(
+        activation_attention, "activations", "sum_k A_k^2", "Zagoruyko & Komodakis, ICLR 2017"
+    ),
+}

@@ -1,10 +1,11 @@
-"""Method, layer, score and normalisation put together: from a network and images to maps."""
+"""`Explainer`: method, layer, score and normalisation; and `PairExplainer` for a student beside its teacher."""
 
 from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -12,14 +13,57 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from distill.explain.attribution import ATTRIBUTIONS, HeldOut, check_options, evaluation_only
-from distill.explain.gradients import Gradients, score_gradients
-from distill.explain.methods import METHODS
-from distill.explain.reading import Readable, read_layers
-from distill.explain.score import Score, Target, choose_score, logit_weights
-from distill.explain.untouched import untouched
+from distill.explain.cam import METHODS
+from distill.explain.gradients import (
+    Gradients,
+    Score,
+    Target,
+    choose_score,
+    logit_weights,
+    score_gradients,
+)
+from distill.explain.held_out import (
+    ATTRIBUTIONS,
+    HeldOut,
+    check_options,
+    evaluation_only_message,
+)
 from distill.maps import Normalization, normalize_maps
-from distill.types import Head, StagedOutput
+from distill.models.hooked import Readable, read_layers
+from distill.types import Head, MapPair, StagedOutput
+
+
+@contextmanager
+def preserve_state(model: object) -> Iterator[None]:
+    """Let a network run, in whatever mode it is, and give back its buffers and the random state as they were.
+
+    Convention:
+        - The pass works on copies of the buffers, and the originals are put back: a graph made in the pass stays valid.
+        - A network that is all in evaluation mode changes nothing by itself and is left alone.
+
+    Example:
+        >>> norm = nn.BatchNorm2d(2)
+        >>> with preserve_state(norm):
+        ...     _ = norm(torch.rand(4, 2, 3, 3) + 1)
+        >>> norm.running_mean
+        tensor([0., 0.])
+    """
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    if not any(module.training for module in modules):
+        yield
+        return
+    kept = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+    devices = {buffer.device for _, _, buffer in kept if buffer is not None and buffer.is_cuda}
+    with torch.random.fork_rng(devices=list(devices)):
+        try:
+            with torch.inference_mode(False):  # what was made in inference mode would be lost to a graph
+                for module, name, buffer in kept:
+                    module._buffers[name] = None if buffer is None else buffer.clone()
+            yield
+        finally:
+            for module, name, buffer in kept:
+                module._buffers[name] = buffer
+
 
 Statistics = Literal["batch", "running"]
 
@@ -83,13 +127,13 @@ class Explainer:
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
 
     def __post_init__(self) -> None:
-        one_of("method", self.method, [*METHODS, *ATTRIBUTIONS])
+        check_choice("method", self.method, [*METHODS, *ATTRIBUTIONS])
         check_options(self.method, self.options)
         if isinstance(self.target, str):
-            one_of("target", self.target, ("label", "predicted"))
-        one_of("normalize", self.normalize, get_args(Normalization))
-        one_of("gradients", self.gradients, get_args(Gradients))
-        one_of("statistics", self.statistics, get_args(Statistics))
+            check_choice("target", self.target, ("label", "predicted"))
+        check_choice("normalize", self.normalize, get_args(Normalization))
+        check_choice("gradients", self.gradients, get_args(Gradients))
+        check_choice("statistics", self.statistics, get_args(Statistics))
 
     @property
     def from_outside(self) -> bool:
@@ -134,11 +178,11 @@ class Explainer:
         """Give the logits, and a function from a score to raw maps."""
         if self.from_outside:
             if create_graph:
-                raise ValueError(f"`create_graph=True` cannot be had: {evaluation_only(self.method)}")
+                raise ValueError(f"`create_graph=True` cannot be had: {evaluation_only_message(self.method)}")
             held_out = HeldOut(self.method, model, self.layer, self.options)
             return held_out.logits(images), functools.partial(held_out, images)
         _check_grad(create_graph)
-        with untouched(model), torch.set_grad_enabled(create_graph):
+        with preserve_state(model), torch.set_grad_enabled(create_graph):
             output = read_layers(model, images, [self.layer])
         warn_if_signed(self, output)
         return output.logits, functools.partial(self.from_output, output, create_graph=create_graph)
@@ -157,7 +201,7 @@ class Explainer:
         """
         if self.from_outside:
             raise ValueError(
-                f"a forward pass that was already made is not enough: {evaluation_only(self.method)} Call the "
+                f"a forward pass that was already made is not enough: {evaluation_only_message(self.method)} Call the "
                 "explainer on the network and the images."
             )
         function, needs, *_ = METHODS[self.method]
@@ -215,7 +259,7 @@ def _check_grad(create_graph: bool) -> None:
         )
 
 
-def one_of(name: str, got: str, known: Sequence[str]) -> None:
+def check_choice(name: str, got: str, known: Sequence[str]) -> None:
     """Raise a ValueError that names what there is, unless this is one of them."""
     if got not in known:
         raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {got!r}.")
@@ -234,3 +278,40 @@ def _class_weights(head: Head, target: Score, layer: str) -> Tensor:
             f"{layer!r}; use 'grad_cam', which is the same there and exists at every layer."
         )
     return head.classifier.weight[_classes(target, "cam")]
+
+
+ClassPolicy = Literal["label", "teacher", "student"]
+
+
+@dataclass(frozen=True)
+class PairExplainer:
+    """Explain the same class in a student and in its teacher, out of forward passes that were already made.
+
+    Args:
+        student: How the student is explained; its maps are differentiable.
+        teacher: How the teacher is; nothing flows into it.
+        policy: Which class: the ``label``, or the first choice of the ``teacher`` or of the ``student``.
+    """
+
+    student: Explainer
+    teacher: Explainer
+    policy: ClassPolicy = "label"
+
+    def __post_init__(self) -> None:
+        check_choice("target", self.policy, get_args(ClassPolicy))
+
+    def from_outputs(
+        self, student: StagedOutput, teacher: StagedOutput, labels: Int[Tensor, " n"], *, create_graph: bool
+    ) -> MapPair:
+        """Give the raw maps of both."""
+        target = self.choose(student, teacher, labels)
+        return MapPair(
+            self.student.from_output(student, target, create_graph=create_graph),
+            self.teacher.from_output(teacher, target),
+        )
+
+    def choose(self, student: StagedOutput, teacher: StagedOutput, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Choose the class that is explained."""
+        if self.policy == "label":
+            return labels
+        return (teacher if self.policy == "teacher" else student).logits.argmax(1)

@@ -3,10 +3,15 @@
 from distill.losses.attention_transfer import AttentionTransfer, attention_transfer_loss
 from distill.losses.cross_entropy import CrossEntropy
 from distill.losses.explanation import DISTANCES, ExplanationMatching, explanation_loss
-from distill.losses.inputs import TermInputs
-from distill.losses.objective import TERMS, Losses, Objective, WeightedTerm
-from distill.losses.schedule import TermSchedule
+from distill.losses.objective import (
+    TERMS,
+    Losses,
+    Objective,
+    TermSchedule,
+    WeightedTerm,
+)
 from distill.losses.soft_targets import SoftTargets, soft_target_loss
+from distill.losses.term import TermInputs
 
 __all__ = [
     "DISTANCES",

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distill.losses.inputs import TermInputs
+from distill.losses.term import TermInputs
 
 
 class CrossEntropy(nn.Module):

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distill.losses.inputs import TermInputs, sum_over_layers
+from distill.losses.term import TermInputs, sum_over_layers
 from distill.maps import Normalization, normalize_maps, resize_maps
 
 

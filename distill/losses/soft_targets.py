@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distill.losses.inputs import TermInputs, needs_teacher
+from distill.losses.term import TermInputs, require_teacher
 
 
 def soft_target_loss(
@@ -65,7 +65,7 @@ class SoftTargets(nn.Module):
 
     def forward(self, inputs: TermInputs) -> Float[Tensor, ""]:
         """Compare the logits of both."""
-        teacher = needs_teacher(inputs, "soft_targets")
+        teacher = require_teacher(inputs, "soft_targets")
         return soft_target_loss(inputs.student.logits, teacher.logits, temperature=self.temperature)
 
 

@@ -1,7 +1,6 @@
 """Metrics: tensors to figures, as functions that score every image and thin torchmetrics classes over them."""
 
-from distill.metrics.adcc import ADCC, adcc
-from distill.metrics.boxes import boxes_to_instances, boxes_to_masks
+from distill.metrics.base import MeanScore, Measurement
 from distill.metrics.calibration import (
     CalibrationBins,
     ExpectedCalibrationError,
@@ -9,28 +8,71 @@ from distill.metrics.calibration import (
     expected_calibration_error,
 )
 from distill.metrics.catalogue import METRICS
-from distill.metrics.coherence import Coherency, coherency
-from distill.metrics.correlation import map_pearson, map_spearman
 from distill.metrics.faithfulness import (
+    ADCC,
     AverageDrop,
+    Coherency,
     IncreaseInConfidence,
     WinRate,
+    adcc,
     average_drop,
+    coherency,
     increase_in_confidence,
     tie,
     win,
 )
-from distill.metrics.fidelity import OutputKL, TopOneAgreement, output_kl, top_one_agreement
-from distill.metrics.localization import EnergyPointingGame, PointingGame, energy_in_mask, pointing_game
-from distill.metrics.map_agreement import MEASURES, MapAgreement, map_cosine
-from distill.metrics.masking import Baseline, baseline_images, mask_images
-from distill.metrics.mean_score import MeanScore, Measurement
-from distill.metrics.overlap import map_jensen_shannon, map_top_iou
-from distill.metrics.perturbation import Curves, DeletionAUC, InsertionAUC, area_under, perturbation_curves
-from distill.metrics.rates import ConstantMaps, NaNMaps, ZeroMaps, constant_map, nan_map, zero_map
-from distill.metrics.sparseness import Complexity, Entropy, Gini, complexity, entropy, gini
-from distill.metrics.structure import map_ssim
-from distill.metrics.thresholded import BoxLocalization, InstancesHit, box_localization, instances_hit
+from distill.metrics.fidelity import (
+    OutputKL,
+    TopOneAgreement,
+    output_kl,
+    top_one_agreement,
+)
+from distill.metrics.localization import (
+    BoxLocalization,
+    EnergyPointingGame,
+    InstancesHit,
+    PointingGame,
+    box_localization,
+    boxes_to_instances,
+    boxes_to_masks,
+    energy_in_mask,
+    instances_hit,
+    pointing_game,
+)
+from distill.metrics.map_agreement import (
+    MEASURES,
+    MapAgreement,
+    map_cosine,
+    map_jensen_shannon,
+    map_pearson,
+    map_spearman,
+    map_ssim,
+    map_top_iou,
+)
+from distill.metrics.map_shape import (
+    Complexity,
+    ConstantMaps,
+    Entropy,
+    Gini,
+    NaNMaps,
+    ZeroMaps,
+    complexity,
+    constant_map,
+    entropy,
+    gini,
+    nan_map,
+    zero_map,
+)
+from distill.metrics.perturbation import (
+    Baseline,
+    Curves,
+    DeletionAUC,
+    InsertionAUC,
+    area_under,
+    baseline_images,
+    mask_images,
+    perturbation_curves,
+)
 
 __all__ = [
     "ADCC",

@@ -9,8 +9,7 @@ from jaxtyping import Float, Int, Num, Shaped
 from torch import Tensor
 from torchmetrics import Metric
 
-from distill.metrics.inputs import wide
-from distill.metrics.mean_score import Measurement
+from distill.metrics.base import Measurement, wide
 
 
 class CalibrationBins(NamedTuple):

@@ -7,18 +7,14 @@ from functools import partial
 
 from torchmetrics import Metric
 
-from distill.measures import MEASURES
-from distill.metrics.adcc import ADCC
 from distill.metrics.calibration import ExpectedCalibrationError
-from distill.metrics.coherence import Coherency
-from distill.metrics.faithfulness import AverageDrop, IncreaseInConfidence, WinRate
+from distill.metrics.faithfulness import ADCC, AverageDrop, Coherency, IncreaseInConfidence, WinRate
 from distill.metrics.fidelity import OutputKL, TopOneAgreement
-from distill.metrics.localization import EnergyPointingGame, PointingGame
+from distill.metrics.localization import BoxLocalization, EnergyPointingGame, InstancesHit, PointingGame
 from distill.metrics.map_agreement import MapAgreement
+from distill.metrics.map_shape import Complexity, ConstantMaps, Entropy, Gini, NaNMaps, ZeroMaps
+from distill.metrics.names import METRIC_INFO
 from distill.metrics.perturbation import DeletionAUC, InsertionAUC
-from distill.metrics.rates import ConstantMaps, NaNMaps, ZeroMaps
-from distill.metrics.sparseness import Complexity, Entropy, Gini
-from distill.metrics.thresholded import BoxLocalization, InstancesHit
 
 _MAKE: Mapping[str, Callable[[], Metric]] = {
     "agreement": TopOneAgreement,
@@ -55,5 +51,5 @@ _MAKE: Mapping[str, Callable[[], Metric]] = {
 #: What makes the metric of a figure, and what the figure is about, by the name in a record and in
 #: `distill list metrics`; accuracy alone is missing, a share of labels.
 METRICS: Mapping[str, tuple[Callable[[], Metric], str]] = {
-    name: (make, MEASURES[name].about) for name, make in _MAKE.items()
+    name: (make, METRIC_INFO[name].about) for name, make in _MAKE.items()
 }

@@ -1,17 +1,20 @@
-"""Faithfulness: whether the part of an image that a map shows is what decides the answer.
+"""Faithfulness: whether the part of an image that a map shows decides the prediction.
 
-Average drop alone is easily tricked: a map that is bright everywhere loses nothing. Read it beside the complexity of
-the maps, or as part of :class:`distill.metrics.ADCC`.
+Average drop alone is easily gamed: an all-ones map loses nothing. Read it beside the complexity of the maps, or as part
+of :class:`distill.metrics.ADCC`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torchmetrics import Metric
 
-from distill.metrics.inputs import wide
-from distill.metrics.mean_score import MeanScore
+from distill.metrics.base import MeanScore, Measurement, wide
+from distill.metrics.map_agreement import map_pearson
 
 
 def average_drop(probability: Float[Tensor, " n"], masked_probability: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -155,3 +158,120 @@ class WinRate(MeanScore):
     ) -> None:
         """Add a batch; see :func:`win`."""
         self._add(win(probability, masked_probability, other_masked_probability, other_probability=other_probability))
+
+
+def coherency(maps: Float[Tensor, "n *s"], maps_of_masked: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
+    """Pearson's correlation of a map and the map of what it leaves of its image, brought to [0, 1]: (1 + r) / 2.
+
+    Convention:
+        - NaN (no score) where either map is the same everywhere.
+
+    Args:
+        maps: Of the images.
+        maps_of_masked: Of :func:`distill.metrics.mask_images` of them, for the same class and in the same size.
+
+    Returns:
+        A score for every image.
+
+    Raises:
+        ValueError: if the sizes differ.
+
+    References:
+        Poppi et al., "Revisiting the Evaluation of Class Activation Mapping for Explainability", CVPR workshops 2021.
+
+    Example:
+        >>> import torch
+        >>> coherency(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 3.0, 2.0]]))
+        tensor([0.7500])
+    """
+    return (1 + map_pearson(maps, maps_of_masked)) / 2
+
+
+class Coherency(MeanScore):
+    """Mean coherency; images of which a map is the same everywhere are excluded and counted.
+
+    Example:
+        >>> import torch
+        >>> metric = Coherency()
+        >>> metric.update(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 3.0, 2.0]]))
+        >>> metric.compute().value
+        tensor(0.7500, dtype=torch.float64)
+    """
+
+    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+        self, maps: Float[Tensor, "n *s"], maps_of_masked: Float[Tensor, "n *s"]
+    ) -> None:
+        """Add a batch; see :func:`coherency`."""
+        self._add(coherency(maps, maps_of_masked))
+
+
+def adcc(
+    coherency: Float[Tensor, "*n"], complexity: Float[Tensor, "*n"], drop: Float[Tensor, "*n"]
+) -> Float[Tensor, "*n"]:
+    r"""Harmonic mean of coherency, 1 - complexity and 1 - drop.
+
+    Convention:
+        - All three from 0 to 1, the drop not in per cent. 0 where one of the parts is 0, without a division by it.
+        - NaN where one of the three is.
+
+    Args:
+        coherency: See :func:`distill.metrics.coherency`.
+        complexity: See :func:`distill.metrics.complexity`.
+        drop: See :func:`distill.metrics.average_drop`.
+
+    Returns:
+        A number from 0 to 1 for every triple.
+
+    References:
+        Poppi et al., "Revisiting the Evaluation of Class Activation Mapping for Explainability", CVPR workshops 2021,
+        equation 6.
+
+    Example:
+        >>> adcc(torch.tensor([0.9, 1.0]), torch.tensor([0.4, 1.0]), torch.tensor([0.2, 0.0]))
+        tensor([0.7448, 0.0000])
+    """
+    a, b, c = coherency, 1 - complexity, 1 - drop
+    pairs = a * b + b * c + c * a
+    return 3 * a * b * c / torch.where(pairs == 0, 1.0, pairs)
+
+
+class ADCC(Metric):
+    """ADCC of the mean coherency, the mean complexity and the average drop, over batches and processes.
+
+    Convention:
+        - Of the means, not a mean of every image's ADCC. An image without one of the three is excluded and counted.
+
+    Example:
+        >>> metric = ADCC()
+        >>> metric.update(torch.tensor([0.8, 1.0]), torch.tensor([0.3, 0.5]), torch.tensor([0.0, 0.4]))
+        >>> metric.compute()
+        Measurement(value=tensor(0.7448, dtype=torch.float64), n=tensor(2), excluded=tensor(0))
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    totals: Tensor
+    n: Tensor
+    excluded: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("totals", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("n", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("excluded", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(
+        self, coherency: Float[Tensor, " n"], complexity: Float[Tensor, " n"], drop: Float[Tensor, " n"]
+    ) -> None:
+        """Add the three scores of every image of a batch."""
+        parts = torch.stack([coherency.double(), complexity.double(), drop.double()])
+        missing = parts.isnan().any(0)
+        self.totals += torch.where(missing, 0.0, parts).sum(1)
+        self.n += (~missing).sum()
+        self.excluded += missing.sum()
+
+    def compute(self) -> Measurement:
+        """Give the figure over all batches and processes."""
+        return Measurement(adcc(*(self.totals / self.n).unbind()), self.n, self.excluded)

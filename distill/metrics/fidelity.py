@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.metrics.inputs import wide
-from distill.metrics.mean_score import MeanScore
+from distill.metrics.base import MeanScore, wide
 
 
 def top_one_agreement(

@@ -1,4 +1,4 @@
-"""Deletion and insertion: how fast the answer goes or comes as pixels do, the brightest of the map first."""
+"""Masked images, and deletion and insertion curves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,80 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill.metrics.inputs import is_empty, shown, wide
-from distill.metrics.masking import Baseline, baseline_images, one_map_an_image
-from distill.metrics.mean_score import MeanScore
+from distill.metrics.base import MeanScore, gaussian_blur, is_empty, resize_and_normalize, wide
+
+Baseline = Literal["zero", "blur"]
+
+_BLUR_SIGMA, _BLUR_RADIUS = 5.0, 5
+
+
+def baseline_images(images: Float[Tensor, "n c *s"], baseline: Baseline) -> Float[Tensor, "n c *s"]:
+    """Give what stands in for the pixels that are taken away.
+
+    Convention:
+        - ``zero``: black, before a network scales its input by its own mean and deviation.
+        - ``blur``: the image through a Gaussian window of 11 pixels an axis and sigma 5; the border is reflected.
+
+    Args:
+        images: In [0, 1].
+        baseline: One of the two names above.
+
+    Raises:
+        ValueError: if ``baseline`` is neither.
+
+    References:
+        Petsiuk et al., "RISE", BMVC 2018, section 4.3: zero for deletion, blur for insertion, with this window.
+
+    Example:
+        >>> import torch
+        >>> baseline_images(torch.tensor([[[0.0, 0.5, 1.0]]]), "blur")
+        tensor([[[0.4669, 0.5000, 0.5331]]])
+    """
+    if baseline not in get_args(Baseline):
+        raise ValueError(f"`baseline` must be one of {', '.join(get_args(Baseline))}, got {baseline!r}.")
+    if baseline == "zero":
+        return images.new_zeros(()).expand_as(images)
+    return gaussian_blur(images.flatten(0, 1), sigma=_BLUR_SIGMA, radius=_BLUR_RADIUS).view_as(images).to(images.dtype)
+
+
+def mask_images(
+    images: Float[Tensor, "n c *s"], maps: Float[Tensor, "n *t"], *, baseline: Baseline = "zero"
+) -> Float[Tensor, "n c *s"]:
+    """Leave of every image what its map shows: map x image + (1 - map) x baseline.
+
+    Convention:
+        - Raw map, relu, linear (``align_corners=False``) to the images' size, divided by its maximum.
+        - Where a map is zero everywhere the baseline alone is left; where it holds a NaN, NaN.
+
+    Args:
+        images: In [0, 1].
+        maps: In any size and scale, one an image.
+        baseline: See :func:`baseline_images`; ``zero`` is the paper's.
+
+    Returns:
+        Images of the same shape and precision.
+
+    Raises:
+        ValueError: if there is not one map an image, or ``baseline`` is unknown.
+
+    References:
+        Chattopadhyay et al., WACV 2018, section 4.1.
+
+    Example:
+        >>> import torch
+        >>> mask_images(torch.tensor([[[[0.5, 1.0, 0.5]]]]), torch.tensor([[[2.0, 1.0, 0.0]]]))
+        tensor([[[[0.5000, 0.5000, 0.0000]]]])
+    """
+    check_one_map_per_image(images, maps)
+    weights = resize_and_normalize(maps, images.shape[2:], "max")[:, None].to(images.dtype)
+    return weights * images + (1 - weights) * baseline_images(images, baseline)
+
+
+def check_one_map_per_image(images: Float[Tensor, "n c *s"], maps: Float[Tensor, "m *t"]) -> None:
+    """Refuse maps that are not of these images."""
+    if len(images) != len(maps):
+        raise ValueError(f"there must be one map an image, got {len(maps)} maps for {len(images)} images.")
+
 
 Mode = Literal["deletion", "insertion"]
 
@@ -67,7 +138,7 @@ def perturbation_curves(
         >>> perturbation_curves(lambda some, rows: some.sum((1, 2, 3)), images, maps, mode="deletion", steps=2)
         Curves(fractions=tensor([0.0000, 0.5000, 1.0000]), scores=tensor([[1.0000, 0.2000, 0.0000]]))
     """
-    one_map_an_image(images, maps)
+    check_one_map_per_image(images, maps)
     if mode not in get_args(Mode):
         raise ValueError(f"`mode` must be one of {', '.join(get_args(Mode))}, got {mode!r}.")
     for name, got in (("steps", steps), ("images_at_a_time", images_at_a_time)):
@@ -84,14 +155,14 @@ def perturbation_curves(
         reached = (place[rows] < changed[step][:, None]).view(-1, 1, *size)
         found.append(score(torch.where(reached, after[rows], before[rows]), rows))
     scores = wide(torch.cat(found)).view(len(images), steps + 1)
-    heat = shown(maps, size, "min_max")
+    heat = resize_and_normalize(maps, size, "min_max")
     unordered = is_empty(heat) | heat.isnan().flatten(1).any(1)
     return Curves((changed / size.numel()).to(scores.dtype), torch.where(unordered[:, None], torch.nan, scores))
 
 
 def _places(maps: Tensor, size: torch.Size) -> Int[Tensor, "n p"]:
     """Find the place of every pixel in the descending order of its map."""
-    order = shown(maps, size, "max").flatten(1).argsort(dim=1, descending=True, stable=True)
+    order = resize_and_normalize(maps, size, "max").flatten(1).argsort(dim=1, descending=True, stable=True)
     places = torch.arange(order.shape[1], device=maps.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, places)
 

@@ -1,12 +1,17 @@
 """Networks: wide residual networks, torchvision's and your own, behind one interface that reads and cuts layers."""
 
-from distill.models.anymodel import AnyModel, as_staged
+from distill.models.any_model import AnyModel, as_staged
 from distill.models.catalogue import FAMILIES, Family, create_model
 from distill.models.fold import fold_batch_norm
-from distill.models.head import StagedHead
 from distill.models.randomise import cascade
-from distill.models.staged import ModelSpec, StagedNetwork
-from distill.models.weights import describe, file_hash, load_model, load_network, save_model
+from distill.models.staged import ModelSpec, StagedHead, StagedNetwork
+from distill.models.weights import (
+    describe,
+    file_hash,
+    load_model,
+    load_network,
+    save_model,
+)
 from distill.models.wrn import WideResNet
 
 __all__ = [

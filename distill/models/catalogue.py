@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torchvision
 from torch import fx, nn
 
-from distill.errors import InputError, unknown
+from distill.errors import InputError, unknown_name
 from distill.models import wrn
 from distill.models.graph import NetworkGraph
 from distill.models.staged import ModelSpec, StagedNetwork
@@ -125,7 +125,7 @@ def _resolve(name: str) -> tuple[Callable[..., nn.Module], Mapping[str, str] | N
         return lambda **kw: _resnet(name, **kw), _RESNET_CUTS, {}
     if ":" in name:
         return _import(name), None, {}
-    raise InputError(unknown("model", name, [family.name for family in FAMILIES], see="`distill list models`"))
+    raise InputError(unknown_name("model", name, [family.name for family in FAMILIES], see="`distill list models`"))
 
 
 def _resnet(name: str, *, num_classes: int, in_channels: int, small_images: bool = False) -> nn.Module:

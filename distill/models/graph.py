@@ -1,12 +1,10 @@
-"""The graph of a network: which layer is an exact cut, and what follows it.
-
-A layer is a *cut* if every path from the images to the logits leads through it: what follows (the *head*) is then a
-function of that layer's activations alone. The network is traced once with torch.fx, so this is found, not declared.
-"""
+"""What the operations of a traced network do to the values that they are given."""
 
 from __future__ import annotations
 
+import inspect
 import operator
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -18,8 +16,81 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.feature_extraction import NodePathTracer
 
-from distill.models.operations import is_flatten, is_global_pooling, spatial_axes
-from distill.traced import DROPOUT, overwritten
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
+
+
+def is_in_place(node: fx.Node, network: nn.Module) -> bool:
+    """Tell whether an operation overwrites its first input."""
+    if node.op == "call_module":
+        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    if node.target in (operator.iadd, operator.imul) or (name.endswith("_") and not name.endswith("__")):
+        return True
+    if isinstance(node.target, str):
+        return False
+    try:
+        return bool(inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments.get("inplace"))
+    except (TypeError, ValueError):  # builtins have no signature, and no such argument
+        return False
+
+
+def overwritten(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, tuple[fx.Node, ...]]:
+    """Find the operations in place, each with the values that it overwrites; who reads those later gets the result.
+
+    The first is what the operation was given; others are those that it may be the very same tensor as, behind an
+    identity or a dropout at rest.
+    """
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    found: dict[fx.Node, tuple[fx.Node, ...]] = {}
+    for node in graph.nodes:
+        if not node.all_input_nodes or not is_in_place(node, network):
+            continue
+        same = [node.all_input_nodes[0]]
+        while same[-1].op == "call_module" and isinstance(network.get_submodule(str(same[-1].target)), DROPOUT):
+            same.append(same[-1].all_input_nodes[0])
+        found[node] = tuple(same)
+        for value in same:
+            for later in [user for user in value.users if order[user] > order[node]]:
+                later.replace_input_with(value, node)
+    return found
+
+
+_SPATIAL = {(-1,), (2,), (-2, -1), (2, 3), (-3, -2, -1), (2, 3, 4)}
+
+
+def spatial_axes(node: fx.Node, network: nn.Module) -> int | None:
+    """Count the spatial axes of what an operation is given, from the nearest layer before it that tells."""
+    frontier = [*node.all_input_nodes]
+    for before in frontier:
+        if before.op == "call_module":
+            kinds = type(network.get_submodule(str(before.target))).__mro__
+            told = next((m for kind in kinds if (m := re.search(r"([123])d$", kind.__name__))), None)
+            if told:
+                return int(told[1])
+        frontier += [n for n in before.all_input_nodes if n not in frontier]
+    return None
+
+
+def is_global_pooling(node: fx.Node, module: nn.Module | None, axes: int | None) -> bool:
+    """Tell whether an operation takes the mean over all sites of every channel, of which there are so many axes."""
+    if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
+        size = module.output_size
+        return size == 1 or (isinstance(size, tuple) and all(s == 1 for s in size))
+    if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
+        return node.args[1] in (1, (1, 1))
+    if (node.op, node.target) in {("call_method", "mean"), ("call_function", torch.mean)}:
+        over = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        over = tuple(over) if isinstance(over, tuple | list) else (over,)
+        return over in _SPATIAL and len(over) == axes
+    return False
+
+
+def is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
+    """Tell whether an operation puts channels and sites on one axis."""
+    if isinstance(module, nn.Flatten):
+        return True
+    return (node.op, node.target) in {("call_method", "flatten"), ("call_function", torch.flatten)}
+
 
 _CONSTANT = "__constant_"
 _NETWORK = "network_"

@@ -1,11 +1,16 @@
 """Reports: records to one HTML page, to tables and to pictures."""
 
-from distill.report.as_text import markdown_tables, save_table, table_rows
-from distill.report.curves import Curves, read_curves
-from distill.report.figures import save_grid
-from distill.report.page import Facts, write_report
-from distill.report.pictures import Gallery, Panel, Picture
-from distill.report.record import EvaluationRecord, load_record, save_record, schema
+from distill.report.common.curves import Curves, read_curves
+from distill.report.common.html import Facts
+from distill.report.evaluation.gallery import Gallery, Panel, Picture, save_grid
+from distill.report.evaluation.page import write_report
+from distill.report.evaluation.record import (
+    EvaluationRecord,
+    load_record,
+    save_record,
+    schema,
+)
+from distill.report.evaluation.text import markdown_tables, save_table, table_rows
 
 __all__ = [
     "Curves",

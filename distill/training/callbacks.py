@@ -1,8 +1,9 @@
-"""What watches a run: numbers that are none, and the user's wish to stop."""
+"""Lightning callbacks of a run: finite-loss guard, graceful stop, checkpoints, exact resume, progress display."""
 
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -10,6 +11,8 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from distill.config import CheckpointSection, MonitorSection
 from distill.errors import RunError
@@ -22,7 +25,7 @@ class InterruptError(RunError):
     exit_code = 130
 
 
-class FiniteGuard(Callback):
+class FiniteLossGuard(Callback):
     """Stop a run whose loss is not a number, with the name of the term and the step.
 
     The step itself never waits for the device: it notes the first bad step of each term there. That is read when
@@ -122,3 +125,109 @@ def checkpoints(folder: Path, monitor: MonitorSection, section: CheckpointSectio
             )
         )
     return kept
+
+
+class ExactResume(Callback):
+    """Save the random state with every checkpoint; go on with it, and with the batch that was next.
+
+    Lightning made the loader to count its batches for the schedule, before it knew of the checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self._resumed: dict[str, Any] | None = None
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the random state."""
+        checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep it until training goes on."""
+        loop = checkpoint["loops"]["fit_loop"]["state_dict"]
+        self._resumed = {"random": checkpoint["random_state"], "loaders": loop.get("combined_loader", [])}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on."""
+        if self._resumed is None:
+            return
+        loader: Any = trainer.train_dataloader
+        for state in self._resumed["loaders"]:
+            loader.load_state_dict(state)
+        torch.set_rng_state(self._resumed["random"]["cpu"])
+        for device, state in enumerate(self._resumed["random"]["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
+        self._resumed = None
+
+
+class RunProgress(Callback):
+    """Show epoch, steps, images a second, time left and the last validation.
+
+    Args:
+        name: Name of the run.
+        console: Where to; standard error by default.
+    """
+
+    def __init__(self, name: str, console: Console | None = None) -> None:
+        self.name = name
+        self.console = console or Console(stderr=True)
+        self._bar: Progress | None = None
+        self._since = (0.0, 0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the display."""
+        self._since = (time.monotonic(), trainer.global_step)
+        if not trainer.is_global_zero or not self.console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[validation]}"),
+            console=self.console,
+            expand=True,
+        )
+        self._bar.add_task(
+            self.name,
+            total=int(trainer.estimated_stepping_batches),
+            completed=trainer.global_step,
+            speed="",
+            validation="",
+        )
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            description = f"{self.name}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self._bar.update(
+                self._bar.task_ids[0],
+                completed=trainer.global_step,
+                description=description,
+                speed=f"{self._speed(trainer):.0f} img/s",
+            )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the validation."""
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
+        text = "  ".join(f"{k.removeprefix('validation/')} {v:.3f}" for k, v in sorted(metrics.items()))
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], validation=text)
+        elif trainer.is_global_zero:
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self.console.print(f"{self.name}  {epoch}  {self._speed(trainer):.0f} img/s  {text}", highlight=False)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Close the display, however the run ended."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _speed(self, trainer: pl.Trainer) -> float:
+        start, first = self._since
+        batch = getattr(trainer.train_dataloader, "batch_size", 0) or 0
+        return (trainer.global_step - first) * batch * trainer.world_size / max(time.monotonic() - start, 1e-9)

@@ -1,4 +1,4 @@
-"""One run from its state on disk to the student in its directory."""
+"""Train one run: build the Trainer, resume from the last checkpoint, save the selected student."""
 
 from __future__ import annotations
 
@@ -18,13 +18,26 @@ from pytorch_lightning.loggers.logger import Logger
 from distill.config import Config
 from distill.errors import InputError
 from distill.models import save_model
-from distill.training.callbacks import FiniteGuard, GracefulStop, checkpoints
+from distill.training.callbacks import ExactResume, FiniteLossGuard, GracefulStop, RunProgress, checkpoints
 from distill.training.csv_log import MetricsFile
-from distill.training.directory import RunDirectory
 from distill.training.module import DistillationModule
-from distill.training.precision import resolve_precision
-from distill.training.progress import RunProgress
-from distill.training.resuming import ExactResume
+from distill.training.run_directory import RunDirectory
+
+
+def resolve_precision(precision: str | int, accelerator: str = "auto") -> str | int:
+    """Replace ``auto`` by bfloat16 autocast where the hardware computes in it, else by float32.
+
+    Example:
+        >>> resolve_precision("32-true")
+        '32-true'
+    """
+    if precision != "auto":
+        return precision
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bf16-mixed" if capable and accelerator in ("auto", "cpu") else "32-true"
+
 
 _QUIET = (
     "does not have many workers",
@@ -75,7 +88,7 @@ def make_trainer_for_inference(config: Config) -> pl.Trainer:
 def make_trainer(config: Config, directory: RunDirectory, *, first_step: int = 0) -> pl.Trainer:
     """Build Lightning's Trainer: ours in what a run needs, the user's in the rest."""
     callbacks: list[Callback] = [
-        FiniteGuard(),
+        FiniteLossGuard(),
         ExactResume(),
         *checkpoints(directory.last.parent, config.monitor, config.checkpoint),
         GracefulStop(directory.last),

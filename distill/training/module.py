@@ -1,26 +1,128 @@
-"""The training step, as the equation reads."""
+"""The Lightning module: the training step, the maps of a step, and the epoch means it logs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from distill.losses import CrossEntropy, Losses, Objective, TermSchedule
+from distill.explain import PairExplainer
+from distill.losses import (
+    CrossEntropy,
+    Losses,
+    Objective,
+    TermSchedule,
+)
 from distill.models import StagedNetwork, describe
-from distill.training.epoch_means import EpochMeans
-from distill.training.explaining import Explainers, explain, share_of_empty
-from distill.training.frozen_maps import FrozenMaps
+from distill.teachers.cache import MapKey, TeacherCache, TeacherOutputs
+from distill.teachers.frozen import FrozenTeacher
+from distill.teachers.frozen_maps import FrozenMaps
 from distill.training.optim import Optimisation
-from distill.training.teacher import FrozenTeacher
-from distill.training.teacher_cache import Answers, TeacherCache
 from distill.types import Batch, MapPair, StagedOutput
+
+
+class EpochMeans(nn.Module):
+    """Mean over samples of named values, some of which may be missing in a step.
+
+    Part of the state, so that a run stopped within an epoch goes on to the mean of it all. Reads nothing on the host.
+
+    Args:
+        names: Of all values there can be.
+
+    Example:
+        >>> means = EpochMeans(["a", "b"])
+        >>> means.update({"a": torch.tensor(1.0)}, samples=1)
+        >>> means.update({"a": torch.tensor(4.0), "b": torch.tensor(2.0)}, samples=2)
+        >>> means.pop()
+        {'a': tensor(3.), 'b': tensor(2.)}
+    """
+
+    sums: Tensor
+    samples: Tensor
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.register_buffer("sums", torch.zeros(len(self.names)))
+        self.register_buffer("samples", torch.zeros(len(self.names)))
+
+    def update(self, values: Mapping[str, Tensor], *, samples: int) -> None:
+        """Add the mean of so many samples."""
+        nothing = self.sums.new_zeros(())
+        given = [values[name].detach().float() * samples if name in values else nothing for name in self.names]
+        counts = torch.tensor([samples if name in values else 0 for name in self.names], dtype=torch.float32)
+        self.sums = self.sums + torch.stack(given)
+        self.samples = self.samples + counts.to(self.samples.device, non_blocking=True)
+
+    def pop(self) -> dict[str, Tensor]:
+        """Give the mean of what was there at all, and begin anew; reads the device."""
+        found = self.samples.tolist()
+        means = {name: self.sums[i] / self.samples[i] for i, name in enumerate(self.names) if found[i]}
+        self.sums, self.samples = torch.zeros_like(self.sums), torch.zeros_like(self.samples)
+        return means
+
+
+Explainers = Mapping[str, Mapping[str, PairExplainer]]
+
+
+def make_maps(
+    explainers: Explainers,
+    student: StagedOutput,
+    teacher: StagedOutput | None,
+    batch: Batch,
+    frozen: Mapping[str, FrozenMaps] | None = None,
+    stored: Mapping[MapKey, Tensor] | None = None,
+) -> dict[str, dict[str, MapPair]]:
+    """Give the raw maps that each term asked for, by its name and the student's layer.
+
+    Args:
+        explainers: By name of the term, then by layer of the student.
+        student: Its forward pass; the maps are differentiable where gradients are on.
+        teacher: Its forward pass; None where only frozen maps are asked for.
+        batch: What both saw.
+        frozen: Terms whose teacher's maps were made before.
+        stored: The teacher's maps of this batch, where they are known.
+    """
+    frozen, stored = frozen or {}, stored or {}
+
+    def pair_of(name: str, layer: str, pair: PairExplainer) -> MapPair:
+        if name in frozen:
+            return _frozen_pair(pair, frozen[name], layer, student, batch)
+        output = _require_teacher(teacher, name)
+        if MapKey.of(pair) not in stored:
+            return pair.from_outputs(student, output, batch.labels, create_graph=torch.is_grad_enabled())
+        target = pair.choose(student, output, batch.labels)
+        maps = pair.student.from_output(student, target, create_graph=torch.is_grad_enabled())
+        return MapPair(maps, stored[MapKey.of(pair)])
+
+    return {
+        name: {layer: pair_of(name, layer, pair) for layer, pair in by_layer.items()}
+        for name, by_layer in explainers.items()
+    }
+
+
+def zero_map_rate(maps: list[Tensor]) -> Tensor:
+    """Give the share of maps that are zero everywhere, on average over layers: they train nothing."""
+    return torch.stack([(one.detach().flatten(1) == 0).all(1).float().mean() for one in maps]).mean()
+
+
+def _frozen_pair(pair: PairExplainer, frozen: FrozenMaps, layer: str, student: StagedOutput, batch: Batch) -> MapPair:
+    target = frozen.target(layer, batch.labels, batch.index)
+    maps = pair.student.from_output(student, target, create_graph=torch.is_grad_enabled())
+    return MapPair(maps, frozen.of(layer, batch.index, batch.view))
+
+
+def _require_teacher(teacher: StagedOutput | None, term: str) -> StagedOutput:
+    if teacher is None:
+        raise ValueError(f"term {term!r} explains the teacher, and there is none.")
+    return teacher
+
 
 _NEVER = -1
 CACHE_HITS = "train/teacher_cache_hits"
@@ -95,8 +197,8 @@ class DistillationModule(pl.LightningModule):
         taught = any(factors[name] for name in self._taught)
         cached = self.cache if taught and batch.stored else None
         student, teacher = self.run(batch.images, explainers, taught=taught and not cached, frozen=self.frozen)
-        answers = Answers(teacher, {}) if cached is None else self._ask(cached, batch)
-        maps = explain(explainers, student, answers.output, batch, self.frozen, answers.maps)
+        answers = TeacherOutputs(teacher, {}) if cached is None else self._ask(cached, batch)
+        maps = make_maps(explainers, student, answers.output, batch, self.frozen, answers.maps)
         losses = self.objective(student, answers.output, maps, batch.labels, factors)
         self._note(losses, maps, samples=batch.labels.shape[0])
         return losses.total
@@ -124,7 +226,7 @@ class DistillationModule(pl.LightningModule):
         cache = self.cache if self.trainer.training else self.validation_cache
         return batch if cache is None else batch._replace(stored=cache.look_up(batch.index, batch.view))
 
-    def _ask(self, cache: TeacherCache, batch: Batch) -> Answers:
+    def _ask(self, cache: TeacherCache, batch: Batch) -> TeacherOutputs:
         assert self.teacher is not None
         assert batch.stored is not None
         return cache.answer(self.teacher, batch.stored, batch.images, batch.labels)
@@ -143,7 +245,7 @@ class DistillationModule(pl.LightningModule):
         values |= {f"{name}_weighted": value for name, value in losses.weighted.items()}
         for name, by_layer in maps.items():
             for who in ("student", "teacher"):
-                values[f"{name}_zero_maps_{who}"] = share_of_empty([getattr(p, who) for p in by_layer.values()])
+                values[f"{name}_zero_maps_{who}"] = zero_map_rate([getattr(p, who) for p in by_layer.values()])
         self.train_means.update(values, samples=samples)
 
     def on_train_epoch_end(self) -> None:

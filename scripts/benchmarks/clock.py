@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from distill.build import Run
+from distill.build import BuiltRun
 from distill.training import RunDirectory, fit
 
 
@@ -79,7 +79,7 @@ class Clock(Callback):
         self._close()
 
 
-def timed_fit(run: Run) -> list[Epoch]:
+def timed_fit(run: BuiltRun) -> list[Epoch]:
     """Fit a run in its directory, as `distill train` does after building it, and give its epochs.
 
     The display writes what it writes where no terminal is, into a string.

@@ -9,7 +9,7 @@ import torch
 from distill.data import ImageSet
 from distill.data.augment import to_unit
 from distill.evaluation import ONE_PASS, evaluate
-from distill.evaluation.extent import choose_batch_size
+from distill.evaluation.settings import choose_batch_size
 from distill.models import StagedNetwork, create_model
 
 from .pairs import alternate, pair_ratios, spread

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from distill.build import build_module
 from distill.config import Config, LayeredTerm, load
 from distill.models import create_model
-from distill.training import DistillationModule, FrozenTeacher, Optimisation
+from distill.teachers import FrozenTeacher
+from distill.training import DistillationModule, Optimisation
 from distill.types import Batch
 
 from .pairs import alternate, pair_ratios, spread

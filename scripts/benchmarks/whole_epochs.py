@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from distill.build import Run, build
+from distill.build import BuiltRun, build
 from distill.config import Config
 from distill.training import RunDirectory
 from distill.training.module import CACHE_HITS
@@ -69,7 +69,7 @@ def measure_epochs(setting: Setting) -> list[Row]:
     return [_row(name, measured, setting) for name in names]
 
 
-def one_epoch(run: Run) -> tuple[Epoch, float]:
+def one_epoch(run: BuiltRun) -> tuple[Epoch, float]:
     """Fit a run of one epoch; give its times, and the share of views that the cache knew (0 without)."""
     epoch = timed_fit(run)[-1]
     with RunDirectory(run.config.directory).metrics.open(newline="") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill.ablation.records import AblationRecord, TrialResult
+from distill.report.ablation.record import AblationRecord, TrialResult
 
 HOSTILE = '<script>alert("1")</script> & $x$ | a'
 #: Noise of eight seeds, shared by the rows: pairs differ by much less than single runs do.

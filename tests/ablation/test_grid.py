@@ -9,19 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from distill.ablation.grid import cells, dotted, folder_names, merge_values, nested
-from distill.ablation.sections import AblationFile
+from distill.ablation.file import AblationFile
+from distill.ablation.grid import folder_names, grid_rows
+from distill.config.dotted_keys import dotted, merge_values, nested
 
 COMMON: dict[str, Any] = {"name": "a", "base": "b.yaml", "seeds": 2, "metrics": ["test/accuracy"]}
 WEIGHT, LAYER = "objective.explanation.weight", "objective.explanation.layer"
 
 
 def names(**keys: Any) -> list[str]:
-    return [cell.name for cell in cells(AblationFile(**COMMON, **keys))]
+    return [cell.name for cell in grid_rows(AblationFile(**COMMON, **keys))]
 
 
 def test_rows_alone() -> None:
-    found = cells(AblationFile(**COMMON, rows={"CE": {}, "KD": {"student": {"name": "x"}, "data.size": 16}}))
+    found = grid_rows(AblationFile(**COMMON, rows={"CE": {}, "KD": {"student": {"name": "x"}, "data.size": 16}}))
     assert [cell.name for cell in found] == ["CE", "KD"]
     assert [cell.settings for cell in found] == [{}, {"student.name": "x", "data.size": 16}]
 
@@ -36,7 +37,7 @@ def test_axes_span_a_grid() -> None:
 
 
 def test_zipped_keys_move_together_and_multiply_axes() -> None:
-    found = cells(
+    found = grid_rows(
         AblationFile(
             **COMMON, axes={"seed_of": [0, 1]}, zip=[{"data.count": [100, 200], "trainer.max_epochs": [20, 10]}]
         )
@@ -53,7 +54,7 @@ def test_zipped_keys_are_named_by_as_few_as_tell_them_apart() -> None:
 
 
 def test_a_grid_multiplies_rows_and_wins_over_them() -> None:
-    found = cells(AblationFile(**COMMON, rows={"A": {}, "B": {WEIGHT: 9}}, axes={WEIGHT: [1, 5]}))
+    found = grid_rows(AblationFile(**COMMON, rows={"A": {}, "B": {WEIGHT: 9}}, axes={WEIGHT: [1, 5]}))
     assert [cell.name for cell in found] == ["A, weight=1", "A, weight=5", "B, weight=1", "B, weight=5"]
     assert [cell.settings for cell in found] == [{WEIGHT: 1}, {WEIGHT: 5}] * 2
 

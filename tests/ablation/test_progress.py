@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from distill.ablation.planning import Ablation, Trial, plan_ablation
-from distill.ablation.progress import Board, reached
+from distill.ablation.plan import Ablation, Trial, plan_ablation
+from distill.ablation.progress import ProgressBoard, read_progress
 from distill.ablation.results import RunResult
-from distill.ablations import log_of
+from distill.ablation.run import log_path
 
 TINY = Path(__file__).parents[2] / "configs" / "ablation" / "tiny.yaml"
 RESULT: Any = {"figures": {"unbiased/accuracy": 0.5}, "seconds": 61.0}
@@ -37,19 +37,19 @@ def epochs(trial: Trial, *accuracies: float, kept: bool = False) -> None:
 
 
 def begin(trial: Trial) -> None:
-    log = log_of(trial)
+    log = log_path(trial)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()
     later = time.time() + 1
     os.utime(log, (later, later))
 
 
-def board(ablation: Ablation, **console: Any) -> tuple[Board, io.StringIO]:
+def board(ablation: Ablation, **console: Any) -> tuple[ProgressBoard, io.StringIO]:
     text = io.StringIO()
-    return Board(ablation.trials, console=Console(file=text, width=120, **console), log=log_of), text
+    return ProgressBoard(ablation.trials, console=Console(file=text, width=120, **console), log=log_path), text
 
 
-def drawn(shown: Board, height: int = 40) -> list[str]:
+def drawn(shown: ProgressBoard, height: int = 40) -> list[str]:
     console = Console(width=120, height=height, file=io.StringIO(), record=True)
     shown.console = console
     console.print(shown.render())
@@ -58,13 +58,13 @@ def drawn(shown: Board, height: int = 40) -> list[str]:
 
 def test_how_far_a_run_came(ablation: Ablation) -> None:
     trial = ablation.trials[0]
-    assert reached(trial) == (0, None, False)
+    assert read_progress(trial) == (0, None, False)
     epochs(trial, 0.2, 0.4, 0.3)
-    assert reached(trial) == (3, 0.4, False)
+    assert read_progress(trial) == (3, 0.4, False)
     (trial.config.directory / "metrics.csv").write_text("epoch,step,validation/accuracy\n0,3,0.2\n1,7,0.")
-    assert reached(trial) == (2, 0.2, False)  # a line that is being written
+    assert read_progress(trial) == (2, 0.2, False)  # a line that is being written
     epochs(trial, 0.2, kept=True)
-    assert reached(trial) == (1, 0.2, True)
+    assert read_progress(trial) == (1, 0.2, True)
 
 
 def test_all_states_side_by_side(ablation: Ablation) -> None:

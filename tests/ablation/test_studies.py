@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from distill.ablation.as_text import markdown_table
-from distill.ablation.planning import plan_ablation
-from distill.ablation.records import AblationRecord
-from distill.ablation.summary import summarise
-from distill.ablations import known_results, make_record
+from distill.ablation.plan import plan_ablation
+from distill.ablation.run import find_results, make_record
+from distill.ablation.statistics import summarise
+from distill.report.ablation.record import AblationRecord
+from distill.report.ablation.text import markdown_table
 
 ROOT = Path(__file__).parents[2]
 STUDIES, DOCS = ROOT / "configs" / "ablation", ROOT / "docs" / "studies"
@@ -65,7 +65,7 @@ def test_every_result_that_is_kept_has_its_table() -> None:
 def test_a_documented_table_is_that_of_the_results_that_are_kept(name: str, tmp_path: Path) -> None:
     """Written by: distill ablate configs/ablation/NAME.yaml 'results=[../../docs/studies/results]'."""
     ablation = plan_ablation(STUDIES / f"{name}.yaml", [f"results=[{DOCS / 'results'}]", f"output_dir={tmp_path}"])
-    results = known_results(ablation)
+    results = find_results(ablation)
     assert len(results) == len(ablation.trials)
     summary = summarise(make_record(ablation, results, {}))
     assert (DOCS / name / "table.md").read_text() == markdown_table(summary)

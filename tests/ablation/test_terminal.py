@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from distill.ablations import Finished
+from distill.ablation.run import FinishedAblation
 from distill.cli.ablate import show
 from tests.ablation.records import record
 
@@ -25,7 +25,7 @@ FOUND = record(
 
 def test_a_terminal_is_shown_the_means_and_what_may_be_claimed(tmp_path: Path) -> None:
     file = io.StringIO()
-    show(Finished(FOUND, tmp_path, 0), Console(file=file, force_terminal=True, width=100))
+    show(FinishedAblation(FOUND, tmp_path, 0), Console(file=file, force_terminal=True, width=100))
     lines = [" ".join(line.split()) for line in Text.from_ansi(file.getvalue()).plain.splitlines()]
     assert "KD 8 70.35% ± 0.20" in lines
     assert any(line.startswith("KD + [maps] 8 75.40% ± ") and line.endswith(" better") for line in lines)
@@ -34,5 +34,5 @@ def test_a_terminal_is_shown_the_means_and_what_may_be_claimed(tmp_path: Path) -
 
 def test_a_pipe_is_given_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "table.md").write_text("| all |\n")
-    show(Finished(FOUND, tmp_path, 0), Console(file=io.StringIO()))
+    show(FinishedAblation(FOUND, tmp_path, 0), Console(file=io.StringIO()))
     assert capsys.readouterr().out == "| all |\n"

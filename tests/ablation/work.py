@@ -88,7 +88,7 @@ def one_of_many(task: tuple[str, Any]) -> Any:
     """Do one of these, or run a trial, by name."""
     kind, payload = task
     if kind == "real":
-        from distill.trials import run_trial
+        from distill.ablation.trial import run_trial
 
         return run_trial(payload)
     kinds: dict[str, Callable[[Any], Any]] = {

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from distill.config import CrossEntropyTerm, ExplanationTerm, SoftTargetsTerm, load, merge
+from distill.config import (
+    CrossEntropyTerm,
+    ExplanationTerm,
+    SoftTargetsTerm,
+    load,
+    merge,
+)
 from distill.errors import InputError
 
 

@@ -12,9 +12,16 @@ import torch
 from PIL import Image
 from torchvision import datasets as torchvision_datasets
 
-from distill.data import DATASETS, ImageSet, channel_statistics, dataset_info, load_split, partition
-from distill.data.folders import read_images
+from distill.data import (
+    DATASETS,
+    ImageSet,
+    channel_statistics,
+    dataset_info,
+    load_split,
+    partition,
+)
 from distill.data.idx import read_idx
+from distill.data.image_files import read_images
 from distill.errors import InputError
 
 RED, GREEN, BLUE = (250, 0, 0), (0, 250, 0), (0, 0, 250)
@@ -242,7 +249,7 @@ def test_image_folder_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     write_images(tmp_path / "deep" / "test", 1, classes=("ants", "wasps"))
     with pytest.raises(InputError, match=r"has the classes ants, wasps; .* has ants, bees"):
         load("test", root=tmp_path / "deep")
-    monkeypatch.setattr("distill.data.folders.free_memory", lambda: 1_000)
+    monkeypatch.setattr("distill.data.image_files.free_memory", lambda: 1_000)
     with pytest.raises(InputError, match=r"images of 100 x 100 need 0.0 GB of memory, 0.0 GB are free"):
         load(root=tmp_path / "deep", size=100)
 

@@ -12,7 +12,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from distill.data import DecodedImages, DistillDataModule, FashionScenes, ImageSet, Views
+from distill.data import (
+    DecodedImages,
+    DistillDataModule,
+    FashionScenes,
+    ImageSet,
+    Views,
+)
 from distill.types import Batch
 
 Seen = tuple[int, tuple[int, ...], tuple[int, ...]]

@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 import torch
 
-from distill.data import BatchLoader, DistillDataModule, EpochSampler, ImageSet, Views
+from distill.data import (
+    BatchLoader,
+    DistillDataModule,
+    EpochSampler,
+    ImageSet,
+    Views,
+)
 from distill.errors import InputError
 from distill.types import Batch
 

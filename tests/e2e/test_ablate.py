@@ -17,7 +17,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from distill.ablation.records import AblationRecord, load_ablation
+from distill.report.ablation.record import AblationRecord, load_ablation
 from tests.e2e.helpers import Command, environment
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from distill.export import FORMATS, pt2_file
+from distill.export import FORMATS
+from distill.export.formats import open_pt2
 from distill.models import load_model
 from tests.e2e.helpers import Command
 from tests.export.helpers import CLASSES, finished_run
@@ -79,7 +80,7 @@ def test_a_file_that_gives_something_else_is_not_kept(
     distill: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, there_before: bool
 ) -> None:
     def open_wrong(path: Path) -> Opened:
-        right = pt2_file.open_file(path)
+        right = open_pt2(path)
 
         def session(images: Tensor) -> dict[str, Tensor]:
             out = dict(right(images))
@@ -87,7 +88,7 @@ def test_a_file_that_gives_something_else_is_not_kept(
 
         return session
 
-    monkeypatch.setattr("distill.exports.FORMATS", {"pt2": FORMATS["pt2"]._replace(open=open_wrong)})
+    monkeypatch.setattr("distill.workflows.export.FORMATS", {"pt2": FORMATS["pt2"]._replace(open=open_wrong)})
     path = tmp_path / "student.pt2"
     if there_before:
         path.write_text("the last good one")
@@ -103,7 +104,7 @@ def test_what_is_missing_is_said_with_how_to_get_it(
     distill: Command, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = FORMATS["onnx"]._replace(packages=("json", "onnxruntime_of_nobody"))
-    monkeypatch.setattr("distill.exports.FORMATS", {"onnx": kind})
+    monkeypatch.setattr("distill.workflows.export.FORMATS", {"onnx": kind})
     said = distill("export", run)
     assert (said.code, said.message) == (
         2,

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from distill.evaluation import Extent, MapSettings, evaluate
-from distill.evaluation.drawing import draw, partners
+from distill.evaluation import EvaluationSettings, MapSettings, evaluate
+from distill.evaluation.sampling import other_images, sample
 from distill.explain import Explainer
 from distill.maps import normalize_maps, resize_maps
 from distill.metrics import area_under, map_spearman, perturbation_curves
 from distill.models import StagedNetwork
 from distill.models.randomise import cascade
-from distill.report.record import NetworkScores
+from distill.report.evaluation.record import NetworkScores
 from tests.evaluation.checks import image_set, network, record_of
 from tests.metrics import oracle
 
@@ -26,13 +26,15 @@ def pair() -> dict[str, StagedNetwork]:
     return {"teacher": network(1), "student": network(2)}
 
 
-def measured(pair: dict[str, StagedNetwork], extent: Extent, batch_size: int = 4) -> dict[str, NetworkScores]:
+def measured(
+    pair: dict[str, StagedNetwork], extent: EvaluationSettings, batch_size: int = 4
+) -> dict[str, NetworkScores]:
     return record_of(pair, image_set(), maps=LAYER, extent=extent, batch_size=batch_size)["sets"]["plain"]["networks"]
 
 
 def test_deletion_and_insertion_are_those_of_the_drawn_images(pair: dict[str, StagedNetwork]) -> None:
-    data, drawn = image_set(), draw(10, 5, seed=2)
-    extent = Extent(masked=False, perturbed=5, steps=4, held_out=(), sanity=0, resamples=0, seed=2)
+    data, drawn = image_set(), sample(10, 5, seed=2)
+    extent = EvaluationSettings(masked=False, perturbed=5, steps=4, held_out=(), sanity=0, resamples=0, seed=2)
     found = evaluate(pair, reference="teacher", sets={"plain": data}, maps=LAYER, extent=extent, batch_size=3)
     scores = found.scores["plain"]["student"]
     record = found.record["sets"]["plain"]["networks"]["student"]
@@ -70,7 +72,7 @@ def test_deletion_and_insertion_are_those_of_the_drawn_images(pair: dict[str, St
 
 
 def test_nothing_is_drawn_where_nothing_is_asked_for(pair: dict[str, StagedNetwork]) -> None:
-    extent = Extent(masked=False, perturbed=0, held_out=("hires_cam",), explained=0, sanity=0, resamples=0)
+    extent = EvaluationSettings(masked=False, perturbed=0, held_out=("hires_cam",), explained=0, sanity=0, resamples=0)
     for scores in measured(pair, extent).values():
         assert scores["curves"] is None
         assert scores["figures"]["deletion_auc"] is None
@@ -79,8 +81,10 @@ def test_nothing_is_drawn_where_nothing_is_asked_for(pair: dict[str, StagedNetwo
 
 
 def test_another_explainer_is_compared_as_the_own_one_is(pair: dict[str, StagedNetwork]) -> None:
-    data, drawn = image_set(), draw(10, 6, seed=0)
-    extent = Extent(masked=False, perturbed=0, held_out=("hires_cam", "grad_cam"), explained=6, sanity=0, resamples=50)
+    data, drawn = image_set(), sample(10, 6, seed=0)
+    extent = EvaluationSettings(
+        masked=False, perturbed=0, held_out=("hires_cam", "grad_cam"), explained=6, sanity=0, resamples=50
+    )
     found = measured(pair, extent)
     part = data.subset(drawn)
     maps = {
@@ -95,7 +99,7 @@ def test_another_explainer_is_compared_as_the_own_one_is(pair: dict[str, StagedN
     got = found["student"]["held_out"]["hires_cam"]
     expected = {
         "map_cosine": oracle.cosine(heat["student"], heat["teacher"]),
-        "map_cosine_floor": oracle.cosine(heat["student"], heat["teacher"][partners(6, seed=0)]),
+        "map_cosine_floor": oracle.cosine(heat["student"], heat["teacher"][other_images(6, seed=0)]),
         "map_spearman": map_spearman(maps["student"], maps["teacher"]).tolist(),
         "energy_in_object": oracle.energy(heat["student"], part.masks.numpy()),
     }
@@ -112,8 +116,8 @@ def test_another_explainer_is_compared_as_the_own_one_is(pair: dict[str, StagedN
 
 
 def test_maps_are_held_against_those_of_random_weights(pair: dict[str, StagedNetwork]) -> None:
-    data, drawn = image_set(), draw(10, 4, seed=5)
-    extent = Extent(masked=False, perturbed=0, held_out=(), sanity=4, resamples=50, seed=5)
+    data, drawn = image_set(), sample(10, 4, seed=5)
+    extent = EvaluationSettings(masked=False, perturbed=0, held_out=(), sanity=4, resamples=50, seed=5)
     found = measured(pair, extent, batch_size=3)["student"]["sanity"]
     assert found is not None
     part, net = data.subset(drawn), pair["student"].eval()
@@ -139,7 +143,7 @@ def test_maps_are_held_against_those_of_random_weights(pair: dict[str, StagedNet
 
 def test_progress_counts_what_is_done(pair: dict[str, StagedNetwork]) -> None:
     steps: dict[str, list[tuple[int, int]]] = {}
-    extent = Extent(perturbed=5, steps=2, held_out=("hires_cam",), explained=5, sanity=4, resamples=0)
+    extent = EvaluationSettings(perturbed=5, steps=2, held_out=("hires_cam",), explained=5, sanity=4, resamples=0)
     record_of(
         pair,
         image_set(),

@@ -13,12 +13,17 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from distill.data import FashionScenes, ImageSet
 from distill.errors import InputError
-from distill.evaluation import ONE_PASS, Extent, MapSettings, evaluate
+from distill.evaluation import (
+    ONE_PASS,
+    EvaluationSettings,
+    MapSettings,
+    evaluate,
+)
 from distill.explain import Explainer
-from distill.measures import MEASURES
+from distill.metrics.names import METRIC_INFO
 from distill.models import StagedNetwork
 from distill.report import EvaluationRecord, load_record, save_record
-from distill.report.record import Measured
+from distill.report.evaluation.record import Measured
 from tests.evaluation.checks import CLASSES, figures_of, image_set, network, record_of
 from tests.metrics import oracle
 from tests.oracles.maps import resize
@@ -62,12 +67,12 @@ def test_figures_match_a_slow_loop(pair: dict[str, StagedNetwork], batch_size: i
 
 
 def test_every_figure_is_measured_or_said_not_to_be(pair: dict[str, StagedNetwork]) -> None:
-    extent = Extent(perturbed=4, held_out=(), sanity=0, resamples=50)
+    extent = EvaluationSettings(perturbed=4, held_out=(), sanity=0, resamples=50)
     networks = record_of(pair, image_set(), extent=extent)["sets"]["plain"]["networks"]
-    assert list(networks["student"]["figures"]) == list(networks["teacher"]["figures"]) == list(MEASURES)
+    assert list(networks["student"]["figures"]) == list(networks["teacher"]["figures"]) == list(METRIC_INFO)
     assert [name for name, entry in networks["student"]["figures"].items() if entry is None] == []
     alone = {name for name, entry in networks["teacher"]["figures"].items() if entry is None}
-    assert alone == {name for name, m in MEASURES.items() if m.group == "agreement"} | {
+    assert alone == {name for name, m in METRIC_INFO.items() if m.group == "agreement"} | {
         "agreement",
         "output_kl",
         "win_rate",
@@ -130,7 +135,7 @@ def test_without_masks_boxes_are_taken_and_without_both_nothing_is_measured(pair
     record = evaluate(pair, reference="teacher", sets=sets, extent=ONE_PASS).record
     assert [record["sets"][name]["localisation"] for name in sets] == ["masks", "boxes", None]
     assert [record["sets"][name]["object_share"] for name in sets] == [0.25, 0.25, None]  # 8 x 8 of 16 x 16
-    for figure in (name for name, measure in MEASURES.items() if measure.group == "localisation"):
+    for figure in (name for name, measure in METRIC_INFO.items() if measure.group == "localisation"):
         found = [record["sets"][name]["networks"]["student"]["figures"][figure] for name in sets]
         assert found[0] == found[1]  # the objects are squares: their boxes are their masks
         assert found[0] is not None
@@ -151,7 +156,7 @@ def test_an_empty_map_is_counted_and_has_no_score(pair: dict[str, StagedNetwork]
 def test_a_network_of_nans_is_never_right(pair: dict[str, StagedNetwork]) -> None:
     with torch.no_grad():
         next(pair["student"].network.parameters()).fill_(float("nan"))
-    record = record_of(pair, image_set(), extent=Extent(perturbed=4, held_out=(), sanity=0, resamples=20))
+    record = record_of(pair, image_set(), extent=EvaluationSettings(perturbed=4, held_out=(), sanity=0, resamples=20))
     scores = record["sets"]["plain"]["networks"]["student"]
     assert value(scores["figures"]["accuracy"]) == 0.0
     assert scores["figures"]["nan_maps"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 10, "excluded": 0}
@@ -174,7 +179,7 @@ def test_looking_changes_nothing(pair: dict[str, StagedNetwork]) -> None:
     before = {name: {key: value.clone() for key, value in net.state_dict().items()} for name, net in pair.items()}
     modes = {name: [module.training for module in net.modules()] for name, net in pair.items()}
     state = torch.get_rng_state()
-    extent = Extent(perturbed=4, held_out=("hires_cam",), sanity=4, resamples=20)
+    extent = EvaluationSettings(perturbed=4, held_out=("hires_cam",), sanity=4, resamples=20)
     record_of(pair, image_set(), maps=MapSettings(layer="group2"), extent=extent)
     assert torch.equal(torch.get_rng_state(), state)
     assert {name: [module.training for module in net.modules()] for name, net in pair.items()} == modes
@@ -210,13 +215,15 @@ def test_one_forward_pass_a_network_and_batch_and_one_more_if_images_are_masked(
     record_of(pair, image_set(), batch_size=4, progress=lambda *step: steps.append(step))
     assert calls == {"teacher": 3, "student": 3}
     assert steps == [("plain", 0, 10), ("plain", 4, 10), ("plain", 8, 10), ("plain", 10, 10)]
-    record_of(pair, image_set(), batch_size=4, extent=Extent(perturbed=0, held_out=(), sanity=0, resamples=0))
+    record_of(
+        pair, image_set(), batch_size=4, extent=EvaluationSettings(perturbed=0, held_out=(), sanity=0, resamples=0)
+    )
     assert calls == {"teacher": 9, "student": 9}
 
 
 def test_the_record_is_plain_and_states_how_it_was_made(pair: dict[str, StagedNetwork], tmp_path: Path) -> None:
     settings = MapSettings(layers={"student": "group2"}, target="teacher")
-    extent = Extent(perturbed=4, steps=5, held_out=(), sanity=2, resamples=20, seed=3)
+    extent = EvaluationSettings(perturbed=4, steps=5, held_out=(), sanity=2, resamples=20, seed=3)
     record = record_of(pair, image_set(), maps=settings, extent=extent, split="validation")
     assert load_as_json(record) == record
     assert load_record(save_record(record, tmp_path / "evaluation.json")) == record
@@ -244,7 +251,7 @@ def test_the_teachers_choice_is_explained_in_both(pair: dict[str, StagedNetwork]
         choice = pair["teacher"].eval()(data.images.float() / 255).argmax(1)
     assert not torch.equal(choice, data.labels)
     relabelled = ImageSet(data.images, choice, data.classes, data.boxes, data.masks)
-    extent = Extent(perturbed=4, held_out=("hires_cam",), sanity=4, resamples=0)
+    extent = EvaluationSettings(perturbed=4, held_out=("hires_cam",), sanity=4, resamples=0)
     by_teacher = record_of(pair, data, maps=MapSettings(target="teacher"), extent=extent)
     by_label, other = record_of(pair, relabelled, extent=extent), record_of(pair, data, extent=extent)
     found = [r["sets"]["plain"]["networks"]["student"] for r in (by_teacher, by_label, other)]
@@ -256,7 +263,7 @@ def test_the_teachers_choice_is_explained_in_both(pair: dict[str, StagedNetwork]
 
 def test_without_a_reference_nothing_is_compared_with_it(pair: dict[str, StagedNetwork]) -> None:
     record = record_of(
-        pair, image_set(), reference=None, extent=Extent(masked=False, perturbed=0, held_out=(), sanity=0)
+        pair, image_set(), reference=None, extent=EvaluationSettings(masked=False, perturbed=0, held_out=(), sanity=0)
     )
     for scores in record["sets"]["plain"]["networks"].values():
         assert scores["figures"]["agreement"] is None
@@ -340,7 +347,10 @@ def test_settings_that_do_not_exist_are_named(
         ({"ceiling": "other"}, "the ceiling 'other' must be one of the networks, beside a reference"),
         ({"ceiling": "teacher"}, "the ceiling 'teacher' must be one of the networks"),
         ({"ceiling": "student", "reference": None}, "the ceiling 'student' must be .* beside a reference"),
-        ({"extent": Extent(held_out=("sailency",))}, "held-out explainer: `method` must be one of .*'sailency'"),
+        (
+            {"extent": EvaluationSettings(held_out=("sailency",))},
+            "held-out explainer: `method` must be one of .*'sailency'",
+        ),
         ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
         ({"sets": {}}, "give at least one test set"),
         ({"sets": {"none": image_set().subset([])}}, "'none' holds no images"),
@@ -355,4 +365,4 @@ def test_what_does_not_fit_is_refused(pair: dict[str, StagedNetwork], change: di
 @pytest.mark.parametrize("name", ["perturbed", "steps", "sanity", "resamples"])
 def test_numbers_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"`{name}` must be at least ., got -1"):
-        Extent(**{name: -1})  # type: ignore[arg-type]
+        EvaluationSettings(**{name: -1})  # type: ignore[arg-type]

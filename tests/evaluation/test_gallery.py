@@ -10,9 +10,15 @@ import torch
 
 from distill.data import ImageSet
 from distill.errors import InputError
-from distill.evaluation import ONE_PASS, Evaluated, MapSettings, evaluate, make_gallery
-from distill.evaluation.drawing import draw
-from distill.evaluation.ranking import choose, rank
+from distill.evaluation import (
+    ONE_PASS,
+    EvaluationResult,
+    MapSettings,
+    evaluate,
+    make_gallery,
+)
+from distill.evaluation.gallery import choose_images, rank_images
+from distill.evaluation.sampling import sample
 from distill.explain import Explainer
 from distill.maps import resize_maps
 from distill.models import StagedNetwork, create_model
@@ -22,7 +28,7 @@ from tests.evaluation.checks import image_set, network
 
 def made(
     nets: dict[str, StagedNetwork], data: ImageSet, *, reference: str | None = "teacher", **settings: Any
-) -> tuple[Gallery, Evaluated]:
+) -> tuple[Gallery, EvaluationResult]:
     maps = settings.pop("maps", None)
     done = evaluate(nets, reference=reference, sets={"plain": data}, extent=ONE_PASS, maps=maps)
     scores = done.scores["plain"]
@@ -41,7 +47,7 @@ def test_best_median_and_worst_are_those_of_the_last_network() -> None:
         ("best", order[:3]),
         ("median", order[middle : middle + 3]),
         ("worst", order[::-1][:3]),
-        ("random", draw(30, 9, seed=3)),
+        ("random", sample(30, 9, seed=3)),
     ):
         assert {p.index for p in gallery.pictures if why in p.picks} == set(expected)
     assert [p.index for p in gallery.pictures][:3] == order[:3]
@@ -54,7 +60,7 @@ def test_panels_say_what_the_network_says() -> None:
     data = image_set()
     nets = {"teacher": network(1), "student": network(2)}
     gallery, done = made(nets, data, batch_size=2)
-    assert [picture.index for picture in gallery.pictures] == draw(10, 5, seed=3)
+    assert [picture.index for picture in gallery.pictures] == sample(10, 5, seed=3)
     assert {picture.picks for picture in gallery.pictures} == {("random",)}
     assert (gallery.set_name, gallery.seed, gallery.total, gallery.ranked_by) == ("plain", 3, 10, None)
     for picture in gallery.pictures:
@@ -94,17 +100,17 @@ def test_without_a_reference_the_object_ranks_and_without_objects_chance_alone()
     assert gallery.pictures[0].index == int(np.nanargmax(energy))
     bare, done = made({"net": network(1)}, image_set(30, masks=False, boxes=False), reference=None, count=6)
     assert bare.ranked_by is None
-    assert rank(done.scores["plain"], None) is None
-    assert [picture.index for picture in bare.pictures] == draw(30, 6, seed=3)
+    assert rank_images(done.scores["plain"], None) is None
+    assert [picture.index for picture in bare.pictures] == sample(30, 6, seed=3)
 
 
 def test_images_without_a_score_have_no_rank() -> None:
-    picks = choose(12, 6, seed=0, ranked=np.array([np.nan] * 9 + [0.3, 0.1, 0.2]))
+    picks = choose_images(12, 6, seed=0, ranked=np.array([np.nan] * 9 + [0.3, 0.1, 0.2]))
     assert [next(i for i, whys in picks.items() if why in whys) for why in ("best", "median", "worst")] == [9, 11, 10]
 
 
 def test_a_set_that_is_smaller_than_the_gallery_is_shown_whole() -> None:
-    picks = choose(4, 48, seed=0, ranked=np.array([0.4, 0.1, 0.2, 0.3]))
+    picks = choose_images(4, 48, seed=0, ranked=np.array([0.4, 0.1, 0.2, 0.3]))
     assert sorted(picks) == [0, 1, 2, 3]
 
 

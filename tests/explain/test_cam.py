@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.explain import cam, grad_cam, grad_cam_pp, positive_grad_cam
+from distill.explain import (
+    cam,
+    grad_cam,
+    grad_cam_pp,
+    positive_grad_cam,
+)
 from tests.explain import checks
 from tests.explain.checks import FUNCTIONS, PAIRS, MapFunction, OracleFunction, inner_layer, smooth_point
 from tests.oracles import cam as oracle

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.explain import grad_cam, grad_cam_pp, grad_cam_pp_signed, layer_cam
+from distill.explain import (
+    grad_cam,
+    grad_cam_pp,
+    grad_cam_pp_signed,
+    layer_cam,
+)
 from tests.explain import checks
 from tests.explain.checks import MapFunction, OracleFunction
 from tests.explain.test_family import (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from distill.explain import Explainer
 from distill.explain import gradients as module
-from distill.models.head import StagedHead
+from distill.models.staged import StagedHead
 from tests.explain.heads import make, staged
 from tests.explain.test_linear_backward import check_equals_autograd
 
@@ -97,9 +97,9 @@ class Curved(nn.Module):
 
 @pytest.fixture
 def _never_said() -> Iterator[None]:
-    module._say_once.cache_clear()
+    module._warn_once.cache_clear()
     yield
-    module._say_once.cache_clear()
+    module._warn_once.cache_clear()
 
 
 @pytest.mark.usefixtures("_never_said")

@@ -14,7 +14,7 @@ from distill.explain import Explainer
 from distill.models import as_staged
 from tests.explain.steps import make_step, teacher_maps, tiny_network
 from tests.models.own_networks import Branching, Tiny, made, pictures
-from tests.models.test_any_errors import hooks
+from tests.models.test_any_model_errors import hooks
 
 LABELS = torch.tensor([0, 1, 2, 1])
 MAPS = 2000

@@ -9,9 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.explain import METHODS, Explainer, choose_score, grad_cam_pp, score_gradients
-from distill.explain.score import Score, Target, logit_weights, score_of
-from distill.explain.softmax_score import grad_cam_pp_softmax
+from distill.explain import (
+    METHODS,
+    Explainer,
+    choose_score,
+    grad_cam_pp,
+    score_gradients,
+)
+from distill.explain.cam import grad_cam_pp_softmax
+from distill.explain.gradients import (
+    Score,
+    Target,
+    logit_weights,
+    score_of,
+)
 from distill.models import StagedNetwork
 from distill.types import StagedOutput
 from tests.explain.networks import WRN_CUTS, same
@@ -218,7 +229,7 @@ def test_a_class_may_be_a_number_of_any_kind(one: Any) -> None:
 
 
 @pytest.mark.parametrize("wrong", [1.5, [0.5], None])
-def test_what_is_no_class_is_refused(wrong: Any) -> None:
+def test_what_is_no_class_is_refused(wrong: Any, unchecked: None) -> None:
     with pytest.raises(ValueError, match="`target` must be classes from 0 to 4"):
         choose_score(wrong, torch.zeros(2, 5), None)
 

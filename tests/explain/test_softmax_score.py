@@ -183,7 +183,7 @@ def test_a_class_that_nothing_moves_has_an_empty_map() -> None:
     assert bool(derivative.isfinite().all())
 
 
-def test_logits_of_other_classes_are_refused() -> None:
+def test_logits_of_other_classes_are_refused(unchecked: None) -> None:
     activations, gradients, _ = linear_head(3, 2, 2, 2)
     with pytest.raises(ValueError, match=r"classes.*\(3, 4\)"):
         grad_cam_pp_softmax(activations, gradients, torch.zeros(3, 4, dtype=double), TARGET)

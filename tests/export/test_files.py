@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distill.errors import InputError
-from distill.export import FORMATS, Deployed, trace
+from distill.export import FORMATS, Deployed, export_program
 from tests.export.helpers import CLASSES, expected_logits, expected_maps, network
 
 FORMAT_NAMES = ("onnx", "pt2")
@@ -44,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def exported(path: Path, *, format: str, layer: str | None = None, opset: int | None = None) -> Run:
     deployed = Deployed(network(), size=(16, 16), layer=layer)
     facts = json.dumps(deployed.facts())
-    FORMATS[format].write(trace(deployed), path, outputs=deployed.outputs, facts=facts, opset=opset)
+    FORMATS[format].write(export_program(deployed), path, outputs=deployed.outputs, facts=facts, opset=opset)
     return FORMATS[format].open(path)  # type: ignore[return-value]
 
 
@@ -84,7 +84,7 @@ def test_a_map_that_is_zero_everywhere_stays_zero(tmp_path: Path, format: str) -
     torch.nn.init.constant_(fc.weight, -1.0)
     deployed = Deployed(net, size=(16, 16), layer="final")
     path = tmp_path / "student"
-    FORMATS[format].write(trace(deployed), path, outputs=deployed.outputs, facts="{}", opset=None)
+    FORMATS[format].write(export_program(deployed), path, outputs=deployed.outputs, facts="{}", opset=None)
     assert FORMATS[format].open(path)(pictures(3))["maps"].tolist() == torch.zeros(3, 4, 4).tolist()
 
 
@@ -182,7 +182,7 @@ def test_the_student_that_is_exported_stays_as_it_is() -> None:
 
 
 def test_a_program_is_nothing_but_operations_on_tensors() -> None:
-    program = trace(Deployed(network(), size=(16, 16), layer="final"))
+    program = export_program(Deployed(network(), size=(16, 16), layer="final"))
     called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert {name for name in called if not name.startswith("aten.")} <= {"<built-in function getitem>"}
     assert "aten.argmax.default" in called

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from distill.measures import MEASURES as FIGURES
 from distill.metrics import METRICS
+from distill.metrics.names import METRIC_INFO as FIGURES
 from tests.metrics.inputs import random
 
 IMAGES = 7

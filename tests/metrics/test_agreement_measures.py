@@ -12,8 +12,15 @@ from torch import Tensor
 from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from distill.metrics import MEASURES, map_jensen_shannon, map_pearson, map_spearman, map_ssim, map_top_iou
-from distill.metrics.correlation import average_ranks
+from distill.metrics import (
+    MEASURES,
+    map_jensen_shannon,
+    map_pearson,
+    map_spearman,
+    map_ssim,
+    map_top_iou,
+)
+from distill.metrics.map_agreement import average_ranks
 from tests.metrics.inputs import as_tensor, close, random, rows, sparse
 from tests.oracles import figures
 

@@ -12,8 +12,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from distill.measures import MEASURES as FIGURES
 from distill.metrics import METRICS
+from distill.metrics.names import METRIC_INFO as FIGURES
 from tests.metrics.cases import IMAGES, NAMES, arguments, as_floats, make, measured, rows
 
 #: Figures whose metric has a score for every map.

@@ -20,7 +20,7 @@ from distill.metrics import (
     tie,
     win,
 )
-from distill.metrics.masking import Baseline
+from distill.metrics.perturbation import Baseline
 from tests.metrics.extractor import FixedMaps, color_classifier
 from tests.metrics.inputs import NAN, as_tensor, close, random, rows
 from tests.oracles import figures

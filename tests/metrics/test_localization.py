@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill.metrics import box_localization, boxes_to_instances, boxes_to_masks, instances_hit, pointing_game
+from distill.metrics import (
+    box_localization,
+    boxes_to_instances,
+    boxes_to_masks,
+    instances_hit,
+    pointing_game,
+)
 from tests.metrics.inputs import as_tensor, close, random
 from tests.oracles import figures
 

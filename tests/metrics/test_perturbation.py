@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.metrics import Curves, DeletionAUC, InsertionAUC, area_under, baseline_images, perturbation_curves
+from distill.metrics import (
+    Curves,
+    DeletionAUC,
+    InsertionAUC,
+    area_under,
+    baseline_images,
+    perturbation_curves,
+)
 from distill.metrics.perturbation import Mode
 from tests.metrics.extractor import FixedMaps, color_classifier
 from tests.metrics.inputs import close, random, sparse

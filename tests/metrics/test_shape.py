@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill.metrics import complexity, constant_map, entropy, gini, nan_map, zero_map
+from distill.metrics import (
+    complexity,
+    constant_map,
+    entropy,
+    gini,
+    nan_map,
+    zero_map,
+)
 from tests.metrics.inputs import as_tensor, close, random, rows, sparse
 from tests.oracles import figures
 

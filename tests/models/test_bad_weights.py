@@ -12,7 +12,14 @@ import safetensors.torch
 import torch
 
 from distill.errors import InputError
-from distill.models import StagedNetwork, create_model, describe, load_model, load_network, save_model
+from distill.models import (
+    StagedNetwork,
+    create_model,
+    describe,
+    load_model,
+    load_network,
+    save_model,
+)
 
 SCALING = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 

@@ -8,7 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distill.models import StagedNetwork, cascade, create_model, fold_batch_norm
+from distill.models import (
+    StagedNetwork,
+    cascade,
+    create_model,
+    fold_batch_norm,
+)
 from tests.models.helpers import lively
 
 ORDER = {

@@ -11,7 +11,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from distill.models import StagedNetwork, create_model, load_model, load_network, save_model
+from distill.models import (
+    StagedNetwork,
+    create_model,
+    load_model,
+    load_network,
+    save_model,
+)
 from distill.models.weights import file_hash
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))

@@ -7,10 +7,23 @@ import json
 import numpy as np
 from jaxtyping import Float32
 
-from distill.measures import MEASURES
-from distill.report import Curves, EvaluationRecord, Gallery, Panel, Picture
-from distill.report.pictures import Pick
-from distill.report.record import ComparisonRecord, CurvesRecord, HeldOutRecord, Measured, NetworkScores, Stratum
+from distill.metrics.names import METRIC_INFO
+from distill.report import (
+    Curves,
+    EvaluationRecord,
+    Gallery,
+    Panel,
+    Picture,
+)
+from distill.report.evaluation.gallery import Pick
+from distill.report.evaluation.record import (
+    ComparisonRecord,
+    CurvesRecord,
+    HeldOutRecord,
+    Measured,
+    NetworkScores,
+    Stratum,
+)
 
 HOSTILE = '<script>alert("1")</script>'
 STRATA: tuple[Stratum, ...] = ("both_right", "only_reference", "only_network", "same_wrong", "different_wrong")
@@ -25,7 +38,7 @@ def measured(value: float | None, n: int = 400, excluded: int = 0, half: float =
 def scores(
     accuracy: float, agreement: float | None = None, cosine: float | None = None, energy: float | None = None
 ) -> NetworkScores:
-    figures: dict[str, Measured | None] = dict.fromkeys(MEASURES)
+    figures: dict[str, Measured | None] = dict.fromkeys(METRIC_INFO)
     figures["accuracy"] = measured(accuracy)
     figures["zero_maps"] = measured(0.0075, half=0.005)
     if energy is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.build import Run, build, load_config
+from distill.build import BuiltRun, build, load_config
 from distill.config import Config
 from distill.models import create_model, save_model
 from distill.training import RunDirectory, fit
@@ -46,7 +46,7 @@ class CrashError(Exception):
     """What ends a run from outside."""
 
 
-def train(config: Config, *, before_step: Callable[[int], None] | None = None) -> Run:
+def train(config: Config, *, before_step: Callable[[int], None] | None = None) -> BuiltRun:
     """Build and fit; `before_step` is called with the number of steps that were made."""
     run = build(config)
     RunDirectory(config.directory).open(config, run.identity)

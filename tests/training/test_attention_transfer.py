@@ -13,12 +13,17 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from distill.build import build
-from distill.config import AttentionTransferTerm, Config, ExplanationTerm, load
+from distill.config import (
+    AttentionTransferTerm,
+    Config,
+    ExplanationTerm,
+    load,
+)
 from distill.errors import InputError
 from distill.explain import Explainer
 from distill.losses.attention_transfer import attention_map_loss
 from distill.models import StagedNetwork, create_model, load_model
-from distill.training.teacher_cache import MapKind
+from distill.teachers.cache import MapKey
 from distill.types import Batch, StagedOutput
 from tests.training.helpers import rows, save_teacher, small, train
 
@@ -235,14 +240,14 @@ def test_losses_are_those_without_a_cache(tmp_path: Path, teacher: Path, form: s
 
 
 def test_maps_without_a_class_are_shared_by_all_policies(tmp_path: Path, teacher: Path) -> None:
-    def kinds(target: str, method: str) -> set[MapKind]:
+    def kinds(target: str, method: str) -> set[MapKey]:
         terms: Any = f"{{method: {method}, layer: group1_sum, target: {target}}}"
         pairs = (f"objective={{attention_transfer: {{layer: group1_sum}}, explanation: {terms}}}",)
         cache = build(run_of(tmp_path, teacher, *pairs, "teacher.cache=memory")).module.cache
         assert cache is not None
         return set(cache.pairs)
 
-    one = {MapKind("activation_attention", "group1_sum", "none")}
+    one = {MapKey("activation_attention", "group1_sum", "none")}
     assert [kinds(target, "activation_attention") for target in ("label", "teacher", "student")] == [one] * 3
     with pytest.raises(InputError, match=r"objective.explanation.target is student, and which class"):
         build(run_of(tmp_path, teacher, "objective.explanation.target=student", "teacher.cache=memory"))

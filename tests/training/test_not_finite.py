@@ -13,7 +13,7 @@ from distill.build import build
 from distill.config import Config
 from distill.errors import RunError
 from distill.losses import SoftTargets
-from distill.losses.inputs import TermInputs
+from distill.losses.term import TermInputs
 from distill.training import RunDirectory, fit
 from tests.training.helpers import KD, checkpoint, rows, save_teacher, small
 

@@ -13,10 +13,17 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from distill.config import OptimizerSection, ScheduleSection
 from distill.explain import Explainer, PairExplainer
-from distill.losses import CrossEntropy, ExplanationMatching, Objective, SoftTargets, WeightedTerm
-from distill.losses.inputs import TermInputs
+from distill.losses import (
+    CrossEntropy,
+    ExplanationMatching,
+    Objective,
+    SoftTargets,
+    WeightedTerm,
+)
+from distill.losses.term import TermInputs
 from distill.models import StagedNetwork, create_model
-from distill.training import DistillationModule, FrozenTeacher, Optimisation
+from distill.teachers import FrozenTeacher
+from distill.training import DistillationModule, Optimisation
 from distill.types import Batch, StagedOutput
 from tests.training.helpers import KD, rows, save_teacher, small, train
 

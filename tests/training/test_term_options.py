@@ -16,9 +16,10 @@ from distill.errors import InputError
 from distill.explain import Explainer, PairExplainer
 from distill.losses import TermSchedule, explanation_loss
 from distill.models import StagedNetwork, create_model, save_model
-from distill.training import DistillationModule, FrozenTeacher
-from distill.training.explaining import share_of_empty
-from distill.training.frozen_maps import FrozenMaps
+from distill.teachers import FrozenTeacher
+from distill.teachers.frozen_maps import FrozenMaps
+from distill.training import DistillationModule
+from distill.training.module import zero_map_rate
 from distill.types import Batch
 
 
@@ -115,7 +116,7 @@ def test_a_ramp_scales_the_weight(teacher: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_share_of_empty_maps_is_counted(teacher: Path) -> None:
     maps = torch.ones(4, 3, 3)
     maps[1] = 0
-    assert float(share_of_empty([maps, torch.ones(4, 2, 2)])) == 0.125
+    assert float(zero_map_rate([maps, torch.ones(4, 2, 2)])) == 0.125
     run = build(config(teacher, "objective.explanation.method=hires_cam"))
     torch.nn.init.zeros_(run.module.student.network.get_parameter("fc.weight"))
     found = losses_of(run.module, batch_of(run.module, run))

@@ -1,0 +1,108 @@
+"""Preflight check: find before training what would fail after it (test sets, metrics, the teacher's layers)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from distill.ablation.plan import Ablation, Trial
+from distill.ablation.trial import STUDENT, TEACHER
+from distill.build import build_student, load_images, load_teacher
+from distill.config import Config, LayeredTerm, format_mistakes
+from distill.data import ImageSet
+from distill.errors import InputError
+from distill.evaluation import ComparedNetworks, MapSettings
+from distill.metrics.names import required_input
+from distill.models import StagedNetwork
+
+
+def run_preflight(ablation: Ablation, trials: Sequence[Trial]) -> None:
+    """Load every test set once, and set up every evaluation with networks that have learnt nothing.
+
+    Raises:
+        InputError: with every mistake, a line each.
+    """
+    sets: dict[str, dict[str, ImageSet]] = {}
+    seen: set[str] = set()
+    mistakes: dict[str, None] = {}
+    for trial in trials:
+        config = trial.config
+        data, whole = _key(config.data), _key(config.data, config.student, config.teacher, config.objective)
+        if data not in sets:
+            sets[data], problems = _load(ablation, config)
+            mistakes |= dict.fromkeys(problems)
+        if whole not in seen and sets[data]:
+            seen.add(whole)
+            mistakes |= dict.fromkeys(_check_evaluation(ablation, config, sets[data]))
+    if mistakes:
+        raise InputError(format_mistakes(list(mistakes), ablation.file.name))
+
+
+def _key(*sections: object) -> str:
+    return json.dumps([section if section is None else _plain(section) for section in sections], sort_keys=True)
+
+
+def _plain(section: object) -> object:
+    if isinstance(section, Mapping):
+        return {name: _plain(part) for name, part in section.items()}
+    return section.model_dump(mode="json")  # type: ignore[attr-defined]
+
+
+def _load(ablation: Ablation, config: Config) -> tuple[dict[str, ImageSet], list[str]]:
+    sets: dict[str, ImageSet] = {}
+    problems: list[str] = []
+    for name, changes in ablation.file.test_sets.items():
+        try:
+            data = load_images(config.data, "test", **changes)
+        except InputError as error:
+            problems.append(f"test_sets.{name}: {error}")
+            continue
+        sets[name] = data
+        if data.masks is None and data.boxes is None:
+            figures = [metric for metric in ablation.file.metrics if metric.rpartition("/")[0] == name]
+            problems += [
+                f"metrics: {metric!r} needs boxes or masks, and {config.data.name} has none"
+                for metric in figures
+                if required_input(metric.rpartition("/")[2]) == "objects"
+            ]
+    return sets, problems
+
+
+def _check_evaluation(ablation: Ablation, config: Config, sets: Mapping[str, ImageSet]) -> Iterator[str]:
+    first = _first_images(next(iter(sets.values())))
+    networks: dict[str, StagedNetwork] = {STUDENT: build_student(config, first)}
+    try:
+        if (teacher := _teacher(ablation, config, first)) is not None:
+            networks[TEACHER] = teacher
+            yield from _check_teacher_layers(config, teacher)
+        maps = MapSettings(**ablation.file.maps.model_dump())
+        side = ComparedNetworks(networks, TEACHER if teacher else None, maps)
+        for name, data in sets.items():
+            side.check(name, data)
+    except InputError as error:
+        yield str(error)
+
+
+def _teacher(ablation: Ablation, config: Config, data: ImageSet) -> StagedNetwork | None:
+    """Give the teacher, or one like that which will be trained along."""
+    if config.teacher is None:
+        return None
+    if ablation.teacher is not None and config.teacher.checkpoint == str(ablation.teacher.directory):
+        return build_student(ablation.teacher, _first_images(load_images(ablation.teacher.data, "validation")))
+    return load_teacher(config.teacher, data)
+
+
+def _first_images(data: ImageSet) -> ImageSet:
+    """Give a few images, which say as well what a network has to take."""
+    return data.subset(list(range(min(len(data), 2))))
+
+
+def _check_teacher_layers(config: Config, teacher: StagedNetwork) -> Iterator[str]:
+    for name, term in config.objective.items():
+        if not isinstance(term, LayeredTerm) or not term.weight:
+            continue
+        for layer in term.layers:
+            try:
+                teacher.check_layer(term.layer_of_teacher(layer))
+            except ValueError as error:
+                yield f"objective.{name}: the teacher: {error}"

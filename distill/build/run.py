@@ -1,0 +1,149 @@
+"""Build a run from its configuration, and check it before anything is written."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+
+from distill.build.networks import build_student, build_teacher
+from distill.build.objective import build_module
+from distill.build.teacher_cache import add_cache
+from distill.config import Config, DataSection, load
+from distill.config import identity as identity_of
+from distill.data import (
+    ColourJitter,
+    DistillDataModule,
+    ImageSet,
+    Views,
+    fingerprint,
+    load_split,
+)
+from distill.errors import InputError, unknown_name
+from distill.explain import warn_if_signed
+from distill.models import file_hash
+from distill.teachers import CacheSize
+from distill.training import DistillationModule, check_trainer
+from distill.training.module import make_maps
+from distill.types import Batch
+
+#: What the Trainer takes and a run decides by itself.
+_OURS = ("logger", "callbacks", "use_distributed_sampler", "self", "enable_checkpointing")
+
+
+def check_monitor(module: DistillationModule, metric: str) -> None:
+    """See that what is monitored is measured."""
+    if metric not in module.metric_names:
+        raise InputError("monitor.metric: " + unknown_name("metric", metric, module.metric_names))
+
+
+def check_step(module: DistillationModule, train: ImageSet) -> None:
+    """Send two images through the whole step, so that what does not fit is told before training starts."""
+    images = train.images[:2].float() / 255
+    mode = module.student.training
+    module.student.eval()
+    try:
+        with torch.no_grad():
+            student, teacher = module.run(images, module.explainers, taught=True)
+            batch = Batch(images, train.labels[:2], torch.arange(2), torch.zeros(2, dtype=torch.int64))
+            live = {} if module.teacher is None else module.explainers
+            maps = make_maps(live, student, teacher, batch)
+            for pair in (pair for by_layer in live.values() for pair in by_layer.values()):
+                warn_if_signed(pair.student, student)
+            module.objective(student, teacher, maps, train.labels[:2])
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"the parts do not fit together on images of {tuple(images.shape[1:])}: {error}") from error
+    finally:
+        module.student.train(mode)
+
+
+def check_trainer_keys(merged: Mapping[str, Any]) -> Iterable[str]:
+    """Name the keys of the ``trainer`` section that Lightning does not know, or that are not the user's."""
+    section = merged.get("trainer")
+    known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name not in _OURS]
+    for key in section if isinstance(section, Mapping) else ():
+        if key in _OURS:
+            yield f"trainer.{key}: a run decides this by itself"
+        elif key not in known:
+            yield f"trainer.{key}: " + unknown_name("key", str(key), known).partition(" (known")[0]
+
+
+class BuiltRun(NamedTuple):
+    """Everything that one training run consists of."""
+
+    config: Config
+    identity: str
+    module: DistillationModule
+    data: DistillDataModule
+    cache: CacheSize | None = None
+
+
+def load_config(paths: Iterable[Path | str], overrides: Iterable[str] = ()) -> Config:
+    """Read a configuration and check the names in its ``trainer`` section along with the rest."""
+    return load(list(paths), list(overrides), check=check_trainer_keys)
+
+
+def build(config: Config) -> BuiltRun:
+    """Build a run, and try one batch of it through every part.
+
+    Raises:
+        InputError: if parts do not fit: classes, channels, layers, a checkpoint, a folder of images.
+    """
+    train, validation = load_images(config.data, "train"), load_images(config.data, "validation")
+    teacher = build_teacher(config, train)
+    pl.seed_everything(config.seed, verbose=False)
+    student = build_student(config, train)
+    views = build_views(config.data)
+    jitter = config.data.augment.colour_jitter
+    module = build_module(config, student, teacher, data=train, views=views)
+    data = DistillDataModule(
+        train,
+        validation,
+        batch_size=config.data.batch_size,
+        eval_batch_size=config.data.eval_batch_size,
+        views=views,
+        seed=config.seed,
+        data_seed=config.data.seed,
+        workers=config.data.workers,
+        jitter=ColourJitter(**jitter.model_dump()) if jitter else None,
+    )
+    check_monitor(module, config.monitor.metric)
+    check_trainer(config)
+    data.train_dataloader()  # refuses a batch that is larger than the set
+    data.views.apply(train.images[:2], data.views.draw(2, seed=0, epoch=0))
+    check_step(module, train)
+    cache = add_cache(config, module, train, validation, views)
+    return BuiltRun(config, run_identity(config), module, data, cache)
+
+
+def run_identity(config: Config) -> str:
+    """Hash what a run computes, the teacher's weights and a folder of images included."""
+    teacher = config.teacher
+    return identity_of(
+        config,
+        teacher_hash=file_hash(_existing(teacher.checkpoint)) if teacher else None,
+        data_hash=fingerprint(config.data.name, config.data.options),
+    )
+
+
+def build_views(section: DataSection) -> Views:
+    """Make the views that training sees of an image."""
+    augment = section.augment
+    return Views(augment.pad, augment.flip, augment.padding, augment.views)
+
+
+def load_images(section: DataSection, split: str, **changes: Any) -> ImageSet:
+    """Load a split of the data set that a section names, with some of its options changed."""
+    return load_split(section.name, split, **{"seed": section.seed, **section.options, **changes})
+
+
+def _existing(checkpoint: str) -> str:
+    if not Path(checkpoint).exists():
+        raise InputError(
+            f"teacher.checkpoint: there is nothing at {checkpoint}; train a teacher first, or mend the path."
+        )
+    return checkpoint

@@ -1,0 +1,94 @@
+"""The scores of every image as one Parquet file: what every mean of a record can be taken from again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distill.evaluation.image_scores import STRATA, Column, ImageScores
+from distill.metrics.names import METRIC_INFO
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+def save_scores(scores: Mapping[str, Mapping[str, ImageScores]], classes: list[str], path: Path | str) -> Path:
+    """Write a row for every image of every test set under every network; the file appears whole or not at all.
+
+    Convention:
+        - Figures are float32. NaN: the image has no score, and is excluded. Null: it was not looked at for that figure.
+        - A figure that is no mean over images has no column: the calibration error comes from ``probability`` and
+          ``accuracy``, ADCC from ``coherency``, ``complexity`` and ``average_drop``.
+
+    Args:
+        scores: By test set and network.
+        classes: Names, in the order of the labels.
+        path: The file.
+
+    Returns:
+        The path.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figures = _figures(scores)
+    part = path.with_name(path.name + ".part")
+    with pq.ParquetWriter(part, _schema(figures)) as writer:
+        for name, networks in scores.items():
+            for network, found in networks.items():
+                writer.write_table(pa.table(_columns(name, network, found, classes, figures), schema=_schema(figures)))
+    part.replace(path)
+    return path
+
+
+def _figures(scores: Mapping[str, Mapping[str, ImageScores]]) -> list[str]:
+    found = {figure for networks in scores.values() for one in networks.values() for figure in one.columns}
+    known = [name for name in METRIC_INFO if name in found]
+    return known + sorted(found - set(known))
+
+
+def _schema(figures: list[str]) -> pyarrow.Schema:
+    import pyarrow as pa
+
+    text = pa.dictionary(pa.int32(), pa.string())
+    fixed = {
+        "set": text,
+        "network": text,
+        "index": pa.int64(),
+        "label": text,
+        "predicted": text,
+        "probability": pa.float32(),
+        "stratum": text,
+    }
+    return pa.schema([*fixed.items(), *((figure, pa.float32()) for figure in figures)])
+
+
+def _columns(name: str, network: str, scores: ImageScores, classes: list[str], figures: list[str]) -> dict[str, Any]:
+    import pyarrow as pa
+
+    n = len(scores.label)
+
+    def words(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
+        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names))
+
+    def numbers(column: Column | None) -> pa.Array:
+        if column is None:
+            return pa.nulls(n, pa.float32())
+        return pa.array(column.values, mask=None if column.looked is None else ~column.looked)
+
+    stratum = pa.nulls(n, pa.dictionary(pa.int32(), pa.string()))
+    return {
+        "set": words(np.zeros(n), [name]),
+        "network": words(np.zeros(n), [network]),
+        "index": pa.array(np.arange(n)),
+        "label": words(scores.label, classes),
+        "predicted": words(scores.predicted, classes),
+        "probability": pa.array(scores.probability),
+        "stratum": stratum if scores.stratum is None else words(scores.stratum, list(STRATA)),
+        **{figure: numbers(scores.columns.get(figure)) for figure in figures},
+    }

@@ -1,0 +1,136 @@
+"""An ablation and its summary -> one HTML page that needs nothing but itself, and the files beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.report.ablation.drawings import layout_plot, save_plots
+from distill.report.ablation.plots import make_plots
+from distill.report.ablation.record import AblationRecord, Summary, measure_of, sort_trials
+from distill.report.ablation.sentences import summary_sentences
+from distill.report.ablation.table import (
+    CLAIMS,
+    POWER,
+    baseline_description,
+    columns,
+    differences,
+    exploratory_warning,
+    legend,
+    metric_heading,
+    sections,
+)
+from distill.report.ablation.text import csv_table, markdown_table
+from distill.report.common.html import Facts, csp_hash, template_environment, write_text
+from distill.report.common.numbers import format_value
+
+_FACTS, _SUMMARY = "facts.json", "summary.json"
+
+
+@dataclass(frozen=True)
+class ShownTrial:
+    """One trial as the page lists it; a figure is its text and its value, for sorting."""
+
+    row: str
+    seed: int
+    identity: str
+    figures: tuple[tuple[str, float | None], ...]
+    reason: str | None
+
+
+def write_ablation_report(
+    folder: Path | str, *, record: AblationRecord, summary: Summary, facts: Facts | None = None
+) -> None:
+    """Write what an ablation says: summary.json, table.md, table.csv, a PNG for every drawing, and report.html.
+
+    Args:
+        folder: Where.
+        record: All trials.
+        summary: Their statistics; see :func:`distill.ablation.statistics.summarise`.
+        facts: For the footer of the page: the ablation file, versions. They are kept, and read again if left out.
+    """
+    folder = Path(folder)
+    if facts is None:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8")) if (folder / _FACTS).exists() else {}
+    for name, content in ((_FACTS, facts), (_SUMMARY, summary)):
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False, default=str)
+        write_text(folder / name, text + "\n")
+    write_text(folder / "table.md", markdown_table(summary))
+    write_text(folder / "table.csv", csv_table(summary))
+    save_plots(make_plots(record, summary), folder)
+    write_ablation_page(folder / "report.html", record=record, summary=summary, title=record["name"], facts=facts)
+
+
+def write_ablation_page(
+    path: Path | str, *, record: AblationRecord, summary: Summary, title: str, facts: Facts | None = None
+) -> Path:
+    """Write the page of an ablation; the file appears whole or not at all.
+
+    Convention:
+        - The page loads nothing: styles, script and drawings are in it, and its Content-Security-Policy forbids the
+          rest. It shows everything without the script, which only sorts the trials.
+        - All text is escaped, names of rows and reasons of failures included.
+
+    Args:
+        path: The file.
+        record: All trials.
+        summary: What they say; see :func:`distill.ablation.statistics.summarise`.
+        title: Its heading.
+        facts: For the footer.
+
+    Returns:
+        The path.
+    """
+    templates = template_environment()
+    css = templates.get_template("report.css").render() + templates.get_template("ablation.css").render()
+    script = templates.get_template("ablation.js").render()
+    trials = _trials(record)
+    text = templates.get_template("ablation.html").render(
+        title=title,
+        css=css,
+        script=script,
+        policy={"style": csp_hash(css), "script": csp_hash(script)},
+        summary=summary,
+        record=record,
+        sections=sections(summary),
+        claims=CLAIMS,
+        warning=exploratory_warning(summary),
+        sentences=[sentence for sentence in summary_sentences(summary) if sentence != exploratory_warning(summary)],
+        legend=f"{legend(summary)} {POWER}",
+        measures=_measures(summary),
+        drawings=[layout_plot(plot) for plot in make_plots(record, summary)],
+        target=baseline_description(summary),
+        columns=columns(summary),
+        details=[(metric_heading(metric), differences(summary, metric)) for metric in summary["metrics"]],
+        metrics=[metric_heading(metric) for metric in summary["metrics"]],
+        done=[trial for trial in trials if trial.reason is None],
+        failed=[trial for trial in trials if trial.reason is not None],
+        missing=[(row, own["missing"]) for row, own in summary["trials"].items() if own["missing"]],
+        facts=facts or {},
+    )
+    return write_text(path, text)
+
+
+def _trials(record: AblationRecord) -> list[ShownTrial]:
+    return [
+        ShownTrial(
+            row,
+            seed,
+            trial["identity"],
+            tuple(_figure(metric, trial["figures"].get(metric)) for metric in record["metrics"]),
+            (trial["reason"] or "no reason was kept") if trial["state"] == "failed" else None,
+        )
+        for row, own in sort_trials(record).items()
+        for seed, trial in own.items()
+    ]
+
+
+def _figure(metric: str, value: float | None) -> tuple[str, float | None]:
+    return ("not measured" if value is None else format_value(value, measure_of(metric).style), value)
+
+
+def _measures(summary: Summary) -> list[Any]:
+    """List what the figures mean, each once."""
+    return list({measure.title: measure for measure in map(measure_of, summary["metrics"])}.values())

@@ -1,0 +1,1 @@
+"""The report of an evaluation: its record, tables, sentences, gallery and page."""

@@ -1,0 +1,327 @@
+"""What trials say: means, paired differences, verdicts; and that it claims nothing that seeds do not bear out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distill.ablation.statistics import summarise
+from distill.metrics.significance import seeds_needed
+from distill.report.ablation.record import AblationRecord, Difference, Summary
+from distill.report.ablation.sentences import summary_sentences
+from distill.report.ablation.table import legend
+from tests.ablation.records import HOSTILE, PAIRED, record, shifted, swept, typical
+from tests.oracles.paired import holm, interval, moments, paired
+
+Rows = dict[str, dict[int, float]]
+
+
+def summary_of(rows: Rows, *, baseline: str = "KD", figure: str = "accuracy") -> Summary:
+    metric = f"test/{figure}"
+    figures = {row: {seed: {metric: value} for seed, value in own.items()} for row, own in rows.items()}
+    return summarise(record(figures, baseline=baseline, metrics=[metric]))
+
+
+def verdicts(summary: Summary, metric: str = "test/accuracy") -> dict[str, str]:
+    return {row: found["verdict"] for row, found in summary["findings"][metric].items()}
+
+
+def difference(summary: Summary, row: str, metric: str = "test/accuracy") -> Difference:
+    found = summary["findings"][metric][row]["difference"]
+    assert found is not None
+    return found
+
+
+def noisy(rows: int, seeds: int, *, spread: float = 0.01) -> Rows:
+    generator = np.random.default_rng(5)
+    return {
+        "KD" if i == 0 else f"row {i}": {seed: float(0.7 + spread * generator.normal()) for seed in range(seeds)}
+        for i in range(rows)
+    }
+
+
+def test_every_number_equals_the_textbook() -> None:
+    rows = noisy(4, 9)
+    summary = summary_of(rows)
+    baseline = list(rows["KD"].values())
+    pairs = {row: paired(list(own.values()), baseline) for row, own in rows.items() if row != "KD"}
+    adjusted = dict(zip(pairs, holm([pair.p for pair in pairs.values()]), strict=True))
+    for row, own in rows.items():
+        figure = summary["findings"]["test/accuracy"][row]["figure"]
+        values = list(own.values())
+        assert (figure["mean"], figure["low"], figure["high"]) == pytest.approx(interval(values))
+        assert figure["deviation"] == pytest.approx(moments(values)[1])
+        assert figure["n"] == 9
+    for row, pair in pairs.items():
+        found = difference(summary, row)
+        assert found["n"] == 9
+        assert (found["mean"], found["low"], found["high"]) == pytest.approx(pair[:3])
+        assert found["p"] == pytest.approx(pair.p)
+        assert found["p_holm"] == pytest.approx(adjusted[row])
+        assert found["effect"] == pytest.approx(pair.effect)
+    assert summary["findings"]["test/accuracy"]["KD"]["difference"] is None
+
+
+def test_verdicts() -> None:
+    assert verdicts(summarise(typical()), "unbiased/accuracy") == {
+        "CE + KD": "baseline",
+        "CE": "worse",
+        "CE + KD + maps": "better",
+        HOSTILE: "inside the noise",
+    }
+
+
+@pytest.mark.parametrize(
+    ("figure", "said"), [("accuracy", "better"), ("output_kl", "worse"), ("gini", "different"), ("complexity", "worse")]
+)
+def test_a_rise_is_what_the_figure_says_it_is(figure: str, said: str) -> None:
+    rows = {"KD": shifted(0.5, 0.0, paired=(0.0,) * 8), "maps": shifted(0.5, 0.02)}
+    assert verdicts(summary_of(rows, figure=figure), f"test/{figure}")["maps"] == said
+
+
+def test_the_more_rows_are_looked_at_the_more_it_takes() -> None:
+    rows = {"KD": shifted(0.7, 0.0, paired=(0.0,) * 8), "maps": shifted(0.7, 0.001, paired=PAIRED)}
+    alone = summary_of(rows)
+    p = difference(alone, "maps")["p"]
+    assert p is not None
+    assert 0.05 / 4 < p < 0.05
+    assert verdicts(alone)["maps"] == "better"
+    among_others = summary_of({**rows, **{f"row {i}": noisy(i + 1, 8)[f"row {i}"] for i in range(1, 4)}})
+    assert difference(among_others, "maps")["p"] == p
+    assert difference(among_others, "maps")["p_holm"] == pytest.approx(4 * p)
+    assert verdicts(among_others)["maps"] == "inside the noise"
+
+
+def test_pairing_by_seed_finds_what_single_runs_hide() -> None:
+    generator = np.random.default_rng(0)
+    common = 0.05 * generator.normal(size=8)
+    rows = {
+        "KD": {seed: float(0.7 + common[seed]) for seed in range(8)},
+        "maps": {seed: float(0.71 + common[seed] + 0.001 * generator.normal()) for seed in range(8)},
+    }
+    assert verdicts(summary_of(rows))["maps"] == "better"
+    unpaired = dict(zip(rows["maps"], reversed(list(rows["maps"].values())), strict=True))
+    assert verdicts(summary_of({**rows, "maps": unpaired}))["maps"] == "inside the noise"
+
+
+def test_nothing_is_claimed_where_there_is_nothing() -> None:
+    claims = 0
+    for study in range(200):
+        generator = np.random.default_rng(study)
+        rows = {name: dict(enumerate(0.7 + 0.01 * generator.normal(size=8))) for name in ("KD", "a", "b", "c", "d")}
+        claims += any(said in ("better", "worse") for said in verdicts(summary_of(rows)).values())
+    assert claims <= 19  # 5 % of 200 are 10; with 19 or fewer the chance of a false alarm is below 1 %
+
+
+def test_equal_rows_are_inside_the_noise() -> None:
+    same = noisy(1, 8)["KD"]
+    found = summary_of({"KD": same, "again": dict(same)})
+    assert verdicts(found)["again"] == "inside the noise"
+    assert difference(found, "again")["p"] == 1
+    assert difference(found, "again")["seeds_needed"] is None
+
+
+def test_the_seeds_that_are_needed_are_more_than_there_are_where_nothing_is_claimed() -> None:
+    """They count at the level at which a claim is made, which is stricter the more rows there are."""
+    generator = np.random.default_rng(3)
+    shape = generator.normal(size=10)
+    shape = 1.0 + (shape - shape.mean()) / shape.std(ddof=1)  # d_z = 1: p = 0.012
+    rows = {f"row {i}": dict.fromkeys(range(10), 0.7) for i in range(9)}
+    rows |= {"KD": dict.fromkeys(range(10), 0.7), "maps": dict(enumerate(0.7 + 0.01 * shape))}
+    alone = difference(summary_of({"KD": rows["KD"], "maps": rows["maps"]}), "maps")
+    among = difference(summary_of(rows), "maps")
+    assert alone["p"] == among["p"]
+    assert alone["seeds_needed"] == 10
+    assert verdicts(summary_of(rows))["maps"] == "inside the noise"
+    assert among["seeds_needed"] == seeds_needed(1.0, alpha=0.05 / 10) == 18
+
+
+def test_equal_differences_of_few_seeds_are_no_finding() -> None:
+    found = summary_of({"KD": {0: 0.5, 1: 0.75}, "maps": {0: 0.53125, 1: 0.78125}})
+    assert verdicts(found)["maps"] == "inside the noise"
+    assert difference(found, "maps")["low"] is None
+    assert difference(found, "maps")["seeds_needed"] is None
+
+
+def test_a_row_whose_baseline_has_no_figure_is_measured_but_has_no_pairs() -> None:
+    rows: dict[str, dict[int, Any]] = {
+        "KD": {seed: {"test/accuracy": 0.7} for seed in range(3)},
+        "maps": {seed: {"test/accuracy": 0.7, "test/map_cosine": 0.5} for seed in range(3)},
+    }
+    found = summarise(record(rows, baseline="KD", metrics=["test/accuracy", "test/map_cosine"]))
+    assert verdicts(found, "test/map_cosine")["maps"] == "no pairs"
+    assert any("no pairs for maps" in sentence for sentence in summary_sentences(found))
+
+
+def test_seeds_that_have_no_partner_do_not_count_as_enough() -> None:
+    rows: Rows = {"KD": dict(enumerate([0.7] * 8)), "maps": dict.fromkeys(range(4, 12), 0.7)}
+    assert summary_of(rows)["fewest"] == 4
+    assert summary_of(rows)["exploratory"]
+
+
+def test_a_missing_partner_is_left_out_and_counted() -> None:
+    rows = {"KD": shifted(0.7, 0.0, paired=(0.0,) * 8), "maps": shifted(0.7, 0.02)}
+    whole = rows["maps"]
+    rows["KD"] = {seed: value for seed, value in rows["KD"].items() if seed != 2}
+    rows["maps"] = {seed: value for seed, value in whole.items() if seed not in (5, 6)}
+    found = difference(summary_of(rows), "maps")
+    kept = [0, 1, 3, 4, 7]
+    expected = paired([whole[seed] for seed in kept], [rows["KD"][seed] for seed in kept])
+    assert (found["n"], found["unpaired"]) == (5, 3)
+    assert found["mean"] == pytest.approx(expected.mean)
+    assert found["p"] == pytest.approx(expected.p)
+
+
+def test_failed_and_missing_trials_are_told() -> None:
+    made = typical()
+    made["trials"] = [trial for trial in made["trials"] if (trial["row"], trial["seed"]) != ("CE", 7)]
+    trials = summarise(made)["trials"]
+    assert trials[HOSTILE] == {
+        "done": 7,
+        "failed": [{"seed": 3, "reason": "NaN in cross_entropy at step 3"}],
+        "missing": [],
+    }
+    assert trials["CE"] == {"done": 7, "failed": [], "missing": [7]}
+
+
+def test_figures_of_a_failed_trial_do_not_count() -> None:
+    made = typical()
+    failed = next(trial for trial in made["trials"] if trial["state"] == "failed")
+    before = summarise(made)
+    failed["figures"] = {"unbiased/accuracy": 0.0}
+    assert summarise(made) == before
+
+
+def test_what_was_not_measured_is_no_figure() -> None:
+    found = summarise(typical())["findings"]["unbiased/output_kl"]
+    assert {entry["verdict"] for entry in found.values()} == {"baseline", "not measured"}
+    assert found["CE"]["figure"] == {"n": 0, "mean": None, "deviation": None, "low": None, "high": None}
+
+
+def test_one_seed_claims_nothing() -> None:
+    found = summary_of({"KD": {0: 0.7}, "maps": {0: 0.9}})
+    assert verdicts(found)["maps"] == "too few seeds"
+    assert difference(found, "maps")["mean"] == pytest.approx(0.2)
+    assert difference(found, "maps")["p"] is None
+    assert found["findings"]["test/accuracy"]["maps"]["figure"]["low"] is None
+
+
+@pytest.mark.parametrize(("seeds", "exploratory"), [(7, True), (8, False), (9, False)])
+def test_fewer_than_eight_seeds_are_exploratory(seeds: int, exploratory: bool) -> None:
+    assert summary_of(noisy(3, seeds))["exploratory"] is exploratory
+
+
+def test_a_row_that_lost_a_seed_makes_all_exploratory() -> None:
+    rows = noisy(3, 8)
+    del rows["row 1"][4]
+    assert summary_of(rows)["exploratory"]
+
+
+def test_what_was_said_to_be_exploratory_stays_so() -> None:
+    made = record({"KD": {seed: {"test/accuracy": 0.7} for seed in range(9)}}, baseline="KD", metrics=["test/accuracy"])
+    assert not summarise(made)["exploratory"]
+    assert summarise({**made, "exploratory": True})["exploratory"]
+
+
+@pytest.mark.parametrize("make", [typical, swept])
+def test_the_order_of_arrival_does_not_matter(make: Callable[[], AblationRecord]) -> None:
+    made = make()
+    expected = json.dumps(summarise(made), allow_nan=False)
+    for seed in range(5):
+        trials = list(made["trials"])
+        random.Random(seed).shuffle(trials)
+        made["trials"] = trials
+        assert json.dumps(summarise(made), allow_nan=False) == expected
+
+
+def test_a_grid_alone_has_one_baseline() -> None:
+    summary = summarise(swept())
+    assert set(summary["baselines"].values()) == {"weight=5, layer=final"}
+    assert summary["within"] == []
+
+
+def multiplied(*, without: str = "") -> AblationRecord:
+    """Two named rows on a grid of two biases, and a background that costs more than the row brings."""
+    rows: dict[str, dict[int, Any]] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    for bias, level in ((0.5, 0.7), (0.9, 0.4)):
+        for i, (row, by) in enumerate((("CE", 0.0), ("KD", 0.02))):
+            name = f"{row}, background_bias={bias}"
+            if name != without:
+                settings[name] = {"data.background_bias": bias, **({"objective.soft_targets.weight": 0.9} if i else {})}
+                values = shifted(level, by, paired=PAIRED if i else (0.0,) * 8)
+                rows[name] = {seed: {"test/accuracy": value} for seed, value in values.items()}
+    return record(
+        rows,
+        baseline="CE, background_bias=0.5",
+        metrics=["test/accuracy"],
+        axes={"data.background_bias": [0.5, 0.9]},
+        settings=settings,
+    )
+
+
+def test_rows_on_a_grid_are_compared_at_the_same_place() -> None:
+    summary = summarise(multiplied())
+    assert summary["within"] == ["data.background_bias"]
+    assert summary["baselines"]["KD, background_bias=0.9"] == "CE, background_bias=0.9"
+    assert verdicts(summary) == {
+        "CE, background_bias=0.5": "baseline",
+        "KD, background_bias=0.5": "better",
+        "CE, background_bias=0.9": "baseline",
+        "KD, background_bias=0.9": "better",
+    }
+
+
+def test_without_a_partner_on_the_grid_the_baseline_is_taken() -> None:
+    summary = summarise(multiplied(without="CE, background_bias=0.9"))
+    assert summary["baselines"]["KD, background_bias=0.9"] == "CE, background_bias=0.5"
+    assert verdicts(summary)["KD, background_bias=0.9"] == "worse"
+
+
+def test_keys_that_move_along_do_not_name_a_place() -> None:
+    made = multiplied()
+    for trial in made["trials"]:
+        trial["settings"]["trainer.max_epochs"] = 10 * trial["settings"]["data.background_bias"]
+    axes = {**made["axes"], "trainer.max_epochs": [5, 9]}
+    assert summarise({**made, "axes": axes})["within"] == ["data.background_bias"]
+
+
+def test_what_is_compared_elsewhere_on_the_grid_is_said() -> None:
+    made = multiplied()
+    assert summarise(made)["elsewhere"] == []
+    assert "of the same background_bias, paired" in legend(summarise(made))
+    more: list[Any] = [
+        {**trial, "row": "KD, background_bias=1", "settings": {**trial["settings"], "data.background_bias": 1}}
+        for trial in made["trials"]
+        if trial["row"] == "KD, background_bias=0.9"
+    ]
+    rows = [*made["rows"], "KD, background_bias=1"]
+    found = summarise({**made, "rows": rows, "trials": [*made["trials"], *more]})
+    assert found["elsewhere"] == ["KD, background_bias=1"]
+    assert "of the same background_bias, or CE, background_bias=0.5 where there is none, paired" in legend(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baseline": "CE+KD"}, r"`baseline`: unknown row 'CE\+KD'; did you mean 'CE \+ KD'"),
+        ({"metrics": ["unbiased/acuracy"]}, "unknown figure 'acuracy'; did you mean 'accuracy'"),
+        ({"rows": ["CE + KD", "CE"]}, "row 'CE \\+ KD \\+ maps' with seed 0 is no part of ablation 'made-up'"),
+        ({"seeds": [0, 1, 2]}, "with seed 3 is no part of"),
+    ],
+)
+def test_what_does_not_belong_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        summarise({**typical(), **change})  # type: ignore[typeddict-item]
+
+
+def test_a_trial_that_is_there_twice_is_refused() -> None:
+    made = typical()
+    made["trials"].append(made["trials"][0])
+    with pytest.raises(ValueError, match=r"row 'CE \+ KD' with seed 0 is there more than once"):
+        summarise(made)
