@@ -30,7 +30,7 @@ class Batch(NamedTuple):
           background and i for the i-th instance. Both belong to the untouched image, not to a view of it.
         - ``index`` is the position in the data set and ``view`` the number of the view that was taken: together
           they say which pixels a network saw, so its outputs can be stored.
-        - ``stored`` is what the teacher is known to say of these views, where a cache is in use.
+        - ``cached`` is what the teacher is known to say of these views, where a cache is in use.
     """
 
     images: Num[Tensor, "n c h w"]
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     view: Int[Tensor, " n"]
     boxes: Int[Tensor, "n m 4"] | None = None
     masks: UInt8[Tensor, "n h w"] | None = None
-    stored: CacheLookup | None = None
+    cached: CacheLookup | None = None
 
 
 class Head(Protocol):
@@ -59,7 +59,7 @@ class Head(Protocol):
     def logits(self) -> Float[Tensor, "n classes"]:
         """What the forward pass returned."""
 
-    def opaque(self, activations: Float[Tensor, "n k *s"]) -> str | None:
+    def obstacle(self, activations: Float[Tensor, "n k *s"]) -> str | None:
         """Say what hinders :meth:`pull_back`, if anything does."""
 
     def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:

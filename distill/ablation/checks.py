@@ -22,7 +22,7 @@ OURS = ("name", "output_dir", "seed")
 VALIDATION = "validation/accuracy"
 
 
-def check_file(file: AblationFile, rows: Sequence[str], *, taught: bool) -> Iterator[str]:
+def check_file(file: AblationFile, rows: Sequence[str], *, with_teacher: bool) -> Iterator[str]:
     """Name what does not fit in an ablation file by itself."""
     if not rows:
         yield "exclude: leaves no row at all"
@@ -31,7 +31,7 @@ def check_file(file: AblationFile, rows: Sequence[str], *, taught: bool) -> Iter
     for name in sorted(row for row, count in Counter(rows).items() if count > 1):
         yield f"rows: there is more than one {name!r}"
     for metric in file.metrics:
-        yield from _check_metric(metric, file, taught=taught)
+        yield from _check_metric(metric, file, with_teacher=with_teacher)
     if file.maps.method not in METHODS:
         yield f"maps.method: {unknown_name('method', file.maps.method, METHODS)}"
     if "validation" in file.test_sets:
@@ -72,7 +72,7 @@ def check_data(config: Config) -> Iterator[str]:
             yield f"data.{unknown_name(f'option of data set {config.data.name}', key, known[config.data.name])}"
 
 
-def _check_metric(metric: str, file: AblationFile, *, taught: bool) -> Iterator[str]:
+def _check_metric(metric: str, file: AblationFile, *, with_teacher: bool) -> Iterator[str]:
     if metric == VALIDATION:
         return
     where, mark, figure = metric.rpartition("/")
@@ -82,7 +82,7 @@ def _check_metric(metric: str, file: AblationFile, *, taught: bool) -> Iterator[
         yield f"metrics: {metric!r}: {unknown_name('test set', where, file.test_sets)}"
     elif figure not in METRIC_INFO:
         yield f"metrics: {metric!r}: {unknown_name('figure', figure, METRIC_INFO)}"
-    elif not taught and required_input(figure) == "reference":
+    elif not with_teacher and required_input(figure) == "reference":
         yield f"metrics: {metric!r} compares with a teacher, and no run has one"
 
 

@@ -114,7 +114,7 @@ def plan_ablation(
             mistakes.append(str(error))
     kept, twice = _distinct(rows, identities)
     names = [rows[i].name for i in kept]
-    mistakes += [*twice, *check_file(file, names, taught=taught)]
+    mistakes += [*twice, *check_file(file, names, with_teacher=taught)]
     mistakes += [f"exclude: {rule} leaves nothing out" for rule in unused_exclusions(file)]
     missing = [folder for folder in file.results if not (path.parent / folder).is_dir()]
     mistakes += [f"results: there is no folder {path.parent / folder}" for folder in missing]

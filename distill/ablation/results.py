@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from distill.errors import InputError
+from distill.files import replacing, write_text
 
 Figures = dict[str, float | None]
 
@@ -74,10 +75,8 @@ class Results:
     def remember_run(self, identity: str, run: Path) -> None:
         """Note where a finished run lies, for those who want other figures of it."""
         note = self._note(identity)
-        note.parent.mkdir(parents=True, exist_ok=True)
-        part = note.with_name(f"{note.name}.{os.getpid()}.part")
-        part.write_text(os.path.relpath(run, self.folders[0]), encoding="utf-8")
-        part.replace(note)
+        with replacing(note, suffix=f".{os.getpid()}.part") as part:
+            part.write_text(os.path.relpath(run, self.folders[0]), encoding="utf-8")
 
     def find_run(self, identity: str) -> Path | None:
         """Say where a run of this identity lies, if one was noted."""
@@ -92,11 +91,7 @@ class Results:
     def save(self, result: RunResult) -> Path:
         """Write a result; the file appears whole or not at all."""
         path = self.path(result["identity"], result["measured"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(path)
-        return path
+        return write_text(path, json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
     def keep(self, result: RunResult) -> None:
         """Write a result, unless the process that found it did so on this disk already."""

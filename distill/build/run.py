@@ -48,7 +48,7 @@ def check_step(module: DistillationModule, train: ImageSet) -> None:
     module.student.eval()
     try:
         with torch.no_grad():
-            student, teacher = module.run(images, module.explainers, taught=True)
+            student, teacher = module.run(images, module.explainers, with_teacher=True)
             batch = Batch(images, train.labels[:2], torch.arange(2), torch.zeros(2, dtype=torch.int64))
             live = {} if module.teacher is None else module.explainers
             maps = make_maps(live, student, teacher, batch)

@@ -149,7 +149,7 @@ class ComparedNetworks:
     def _explain(self, network: str, output: StagedOutput, target: Tensor, images: Tensor) -> NetworkOutput:
         explainer = self.explainer(network)
         with torch.no_grad(), name_network_in_errors(network):
-            if explainer.from_outside:
+            if explainer.is_held_out:
                 raw = explainer(self.networks[network], images, target).maps
             else:
                 raw = explainer.from_output(output, target)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill.evaluation.image_scores import STRATA, Column, ImageScores
+from distill.files import replacing
 from distill.metrics.names import METRIC_INFO
 
 if TYPE_CHECKING:
@@ -35,14 +36,11 @@ def save_scores(scores: Mapping[str, Mapping[str, ImageScores]], classes: list[s
     import pyarrow.parquet as pq
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figures = _figures(scores)
-    part = path.with_name(path.name + ".part")
-    with pq.ParquetWriter(part, _schema(figures)) as writer:
+    with replacing(path) as part, pq.ParquetWriter(part, _schema(figures)) as writer:
         for name, networks in scores.items():
             for network, found in networks.items():
                 writer.write_table(pa.table(_columns(name, network, found, classes, figures), schema=_schema(figures)))
-    part.replace(path)
     return path
 
 

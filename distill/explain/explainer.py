@@ -136,7 +136,7 @@ class Explainer:
         check_choice("statistics", self.statistics, get_args(Statistics))
 
     @property
-    def from_outside(self) -> bool:
+    def is_held_out(self) -> bool:
         """Whether the method takes the network as a whole, and so needs passes of its own."""
         return self.method in ATTRIBUTIONS
 
@@ -176,7 +176,7 @@ class Explainer:
         self, model: Readable | nn.Module, images: Tensor, *, create_graph: bool
     ) -> tuple[Tensor, Callable[[Score], Tensor]]:
         """Give the logits, and a function from a score to raw maps."""
-        if self.from_outside:
+        if self.is_held_out:
             if create_graph:
                 raise ValueError(f"`create_graph=True` cannot be had: {evaluation_only_message(self.method)}")
             held_out = HeldOut(self.method, model, self.layer, self.options)
@@ -199,7 +199,7 @@ class Explainer:
             ValueError: if the layer was not read or has no head, the method explains from outside, or a graph is asked
                 for where gradients are off.
         """
-        if self.from_outside:
+        if self.is_held_out:
             raise ValueError(
                 f"a forward pass that was already made is not enough: {evaluation_only_message(self.method)} Call the "
                 "explainer on the network and the images."
@@ -225,7 +225,7 @@ class Explainer:
             classes = _classes(target, self.method)
             every = [find(torch.full_like(classes, c)) for c in range(output.logits.shape[1])]
             # The logits of this head: those of the pass, unless batch statistics are other constants or must be some.
-            same = head.opaque(activations) is None and not create_graph
+            same = head.obstacle(activations) is None and not create_graph
             return function(activations, torch.stack(every, 1), head.logits if same else head(activations), classes)
 
     def _active(self, output: StagedOutput, *, create_graph: bool) -> Float[Tensor, "n *s"]:

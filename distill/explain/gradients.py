@@ -139,14 +139,14 @@ def score_gradients(
         if how in ("auto", "closed_form") and head.classifier is not None:
             return closed_form(head.classifier, activations, _rows(head, activations, score, create_graph=create_graph))
         if how in ("auto", "linear"):
-            hindrance = head.opaque(activations)
-            if hindrance is None:
+            obstacle = head.obstacle(activations)
+            if obstacle is None:
                 # What curves the score must see batch statistics as constants too: its gradient would flow into them.
                 logits = head(activations) if callable(score) and create_graph else head.logits
                 return head.pull_back(logit_weights(logits, score, create_graph=create_graph))
             if how == "linear":
-                raise ValueError(f"`gradients='linear'` is not to be had: {hindrance}; use 'auto'.")
-            _warn_once(hindrance)
+                raise ValueError(f"`gradients='linear'` is not to be had: {obstacle}; use 'auto'.")
+            _warn_once(obstacle)
     return through_head(head, activations, score, create_graph=create_graph)
 
 
@@ -195,10 +195,10 @@ def _rows(head: Head, activations: Tensor, score: Score, *, create_graph: bool) 
     if isinstance(score, Tensor):
         return score
     assert head.classifier is not None
-    logits = head.logits if head.opaque(activations) is None else head(activations)
+    logits = head.logits if head.obstacle(activations) is None else head(activations)
     return logit_weights(logits, score, create_graph=create_graph)
 
 
 @functools.cache
-def _warn_once(hindrance: str) -> None:
-    warnings.warn(f"gradients are found by autograd, through a second pass of the head: {hindrance}.", stacklevel=4)
+def _warn_once(obstacle: str) -> None:
+    warnings.warn(f"gradients are found by autograd, through a second pass of the head: {obstacle}.", stacklevel=4)

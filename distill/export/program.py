@@ -101,10 +101,10 @@ def _explainer(student: StagedNetwork, layer: str, images: Tensor) -> Explainer:
             output = student.run(images, [layer])
             head = output.heads.get(layer)
             closed = head is not None and head.classifier is not None
-            hindrance = None if head is None or closed else head.opaque(output.activations[layer])
-            if hindrance is not None:
+            obstacle = None if head is None or closed else head.obstacle(output.activations[layer])
+            if obstacle is not None:
                 raise InputError(
-                    f"{refused}: {hindrance}, and a file cannot differentiate; choose a later layer, or leave out maps."
+                    f"{refused}: {obstacle}, and a file cannot differentiate; choose a later layer, or leave out maps."
                 )
             explainer = Explainer(METHOD, layer, "predicted", gradients="closed_form" if closed else "linear")
             explainer.from_output(output, output.logits.argmax(1))

@@ -35,7 +35,7 @@ class AnyModel(nn.Module):
         >>> from torchvision.models import resnet18
         >>> net = AnyModel(resnet18(num_classes=5).eval())
         >>> output = net.run(torch.rand(2, 3, 64, 64), ["layer3"])
-        >>> output.heads["layer3"].opaque(output.activations["layer3"]) is None
+        >>> output.heads["layer3"].obstacle(output.activations["layer3"]) is None
         True
     """
 

@@ -12,8 +12,8 @@ class AutocastState(NamedTuple):
 
     Example:
         >>> with torch.autocast("cpu", torch.bfloat16):
-        ...     kept = AutocastState.now("cpu")
-        >>> with kept.again():
+        ...     kept = AutocastState.capture("cpu")
+        >>> with kept.restore():
         ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
         torch.bfloat16
     """
@@ -23,10 +23,10 @@ class AutocastState(NamedTuple):
     dtype: torch.dtype
 
     @classmethod
-    def now(cls, device: str) -> AutocastState:
+    def capture(cls, device: str) -> AutocastState:
         """Read the setting that holds here."""
         return cls(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
 
-    def again(self) -> torch.autocast:
+    def restore(self) -> torch.autocast:
         """Make the setting hold for a while."""
         return torch.autocast(self.device, self.dtype, enabled=self.enabled)

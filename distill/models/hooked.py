@@ -90,16 +90,16 @@ class HookedHead:
     logits: Tensor
     statistics: Statistics = field(default_factory=dict)
     running: Statistics = field(default_factory=dict)
-    hindrance: str | None = None
+    known_obstacle: str | None = None
 
     @property
     def classifier(self) -> nn.Linear | None:
         """None: what follows the module is not known."""
         return None
 
-    def opaque(self, activations: Tensor) -> str | None:
+    def obstacle(self, activations: Tensor) -> str | None:
         """Say what hinders :meth:`pull_back`, if anything does."""
-        return _OTHER_ACTIVATIONS if activations is not self.activations else self.hindrance
+        return _OTHER_ACTIVATIONS if activations is not self.activations else self.known_obstacle
 
     def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
         """Differentiate the pass that was made; the result is differentiable where gradients are enabled.
@@ -132,7 +132,7 @@ class HookedHead:
         """Give the same head with the running statistics right after the pass, where there are any."""
         if not self.running:
             return self
-        return replace(self, statistics=self.statistics | self.running, running={}, hindrance=_OTHER_STATISTICS)
+        return replace(self, statistics=self.statistics | self.running, running={}, known_obstacle=_OTHER_STATISTICS)
 
     def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
         """Run the network again with activations in the place of the module's last output."""
@@ -152,7 +152,7 @@ class HookedHead:
             torch.random.fork_rng(devices=list(devices)),
             uncompiled(network),
             _constants(network, self.statistics),
-            self.call.autocast.again(),
+            self.call.autocast.restore(),
         ):
             handle = self.call.module.register_forward_hook(substitute)
             try:
@@ -246,14 +246,14 @@ def run_hooked(network: nn.Module, images: Any, layers: Sequence[str]) -> Staged
         for module, values in statistics.items()
         if module.running_mean is not None and module.running_var is not None
     }
-    hindrance = _TRAINS if statistics or any(module.training for module in network.modules()) else None
-    autocast = AutocastState.now(logits.device.type)
+    known_obstacle = _TRAINS if statistics or any(module.training for module in network.modules()) else None
+    autocast = AutocastState.capture(logits.device.type)
     for layer, output in seen.items():
         if output.values is None or output.edge is None:
             raise ValueError(f"`layer` {layer!r} is not called in the forward pass of {_name(network)}.")
         activations[layer] = output.values if wanted else output.values.detach()
         call = Call(network, modules[layer], layer, output.calls, inputs, output.edge, autocast)
-        heads[layer] = HookedHead(call, activations[layer], logits, statistics, running, hindrance)
+        heads[layer] = HookedHead(call, activations[layer], logits, statistics, running, known_obstacle)
     return StagedOutput(logits if wanted else logits.detach(), activations, heads)
 
 

@@ -53,7 +53,7 @@ class StagedHead:
     batch_inputs: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
     autocast: AutocastState
-    hindrance: str | None = None
+    known_obstacle: str | None = None
 
     @classmethod
     def after(cls, cut: Cut, values: Mapping[str, Tensor]) -> StagedHead:
@@ -65,7 +65,7 @@ class StagedHead:
             if n.running_mean is not None and n.running_var is not None
         }
         inputs = {name: values[cut.batch_norm_inputs[name]] for name, n in norms if n.training or name not in running}
-        autocast = AutocastState.now(values[cut.layer].device.type)
+        autocast = AutocastState.capture(values[cut.layer].device.type)
         return cls(cut, running, inputs, values, autocast, _DROPPED_OUT if cut.pull_back.drops_out() else None)
 
     @property
@@ -88,7 +88,7 @@ class StagedHead:
 
     def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
         """Carry activations of the layer on to the logits."""
-        with self.autocast.again():
+        with self.autocast.restore():
             return self.cut.head(activations, self.statistics)
 
     def with_running_statistics(self) -> StagedHead:
@@ -96,23 +96,23 @@ class StagedHead:
         inputs = {name: given for name, given in self.batch_inputs.items() if name not in self.running}
         if len(inputs) == len(self.batch_inputs):
             return self
-        return replace(self, batch_inputs=inputs, hindrance=_OTHER_STATISTICS)
+        return replace(self, batch_inputs=inputs, known_obstacle=_OTHER_STATISTICS)
 
-    def opaque(self, activations: Tensor) -> str | None:
+    def obstacle(self, activations: Tensor) -> str | None:
         """Say what hinders :meth:`pull_back`, if anything does.
 
         It belongs to the very activations of the pass, and needs a rule for every operation.
         """
         if self.values[self.cut.layer] is not activations:
             return "these are other activations than those of the forward pass"
-        if self.hindrance:
-            return self.hindrance
+        if self.known_obstacle:
+            return self.known_obstacle
         unknown = self.cut.pull_back.unsupported
         return f"no linear backward for {', '.join(dict.fromkeys(unknown))}" if unknown else None
 
     def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
         """Carry a weight for every logit back to the activations, by ordinary forward operations."""
-        with self.autocast.again():
+        with self.autocast.restore():
             return self.cut.pull_back(cotangent, self.values, self.statistics)
 
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from distill.errors import InputError
+from distill.files import replacing
 from distill.models.catalogue import create_model
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.models.wrn import adapt_state_dict
@@ -60,9 +61,8 @@ def save_model(net: StagedNetwork, folder: Path | str) -> Path:
         (spec, lambda p: p.write_text(json.dumps(describe(net), indent=2) + "\n")),
         (weights, lambda p: safetensors.torch.save_file(state, p)),
     ):
-        part = path.with_name(path.name + ".part")
-        write(part)
-        part.replace(path)
+        with replacing(path) as part:
+            write(part)
     return weights
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from distill.errors import InputError
+from distill.files import replacing
 from distill.report.common.colours import COLOUR_MAP
 
 
@@ -209,10 +210,8 @@ def output_paths(images: Sequence[Path | str], folder: Path | str) -> list[Path]
 def save_explanations(explanations: Sequence[ImageExplanation], paths: Sequence[Path]) -> None:
     """Draw every explanation into its file; each appears whole or not at all."""
     for explanation, path in zip(explanations, paths, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(draw_explanation(explanation))
-        part.replace(path)
+        with replacing(path) as part:
+            part.write_bytes(draw_explanation(explanation))
 
 
 def _is_our_picture(path: Path) -> bool:

@@ -34,7 +34,7 @@ class EvaluationCache:
         True
         >>> known.add(torch.tensor([4]), CachedOutput(torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(1, 2, 2)))
         >>> known.find(torch.tensor([4]))
-        Said(logits=tensor([[1., 2., 3.]]), raw=tensor([[[1., 1.],
+        CachedOutput(logits=tensor([[1., 2., 3.]]), raw=tensor([[[1., 1.],
                  [1., 1.]]]))
     """
 

@@ -40,7 +40,7 @@ class ViewStore:
         >>> store = ViewStore(images=3, views=2, width=2)
         >>> store.add(torch.tensor([2]), torch.tensor([1]), torch.tensor([[5.0, 6.0]]))
         >>> store.find(torch.tensor([0, 2]), torch.tensor([1, 1]))
-        Found(rows=tensor([[0., 0.],
+        StoredRows(rows=tensor([[0., 0.],
                 [5., 6.]]), known=tensor([False,  True]))
     """
 

@@ -11,6 +11,8 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from distill.files import replacing
+
 
 class MetricsFile(Logger):
     """Append metrics to a CSV file.
@@ -65,12 +67,10 @@ class MetricsFile(Logger):
         """Nothing: config.yaml holds them."""
 
     def _rewrite(self) -> None:
-        part = self.path.with_name(self.path.name + ".part")
-        with part.open("w", newline="") as file:
+        with replacing(self.path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(self._rows)
-        part.replace(self.path)
 
 
 def _step(row: dict[str, str]) -> float:

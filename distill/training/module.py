@@ -194,9 +194,9 @@ class DistillationModule(pl.LightningModule):
         """Compute the objective of one batch; no value is read on the host."""
         factors = self.factors(batch_idx)
         explainers = {name: by_layer for name, by_layer in self.explainers.items() if factors[name] > 0}
-        taught = any(factors[name] for name in self._taught)
-        cached = self.cache if taught and batch.stored else None
-        student, teacher = self.run(batch.images, explainers, taught=taught and not cached, frozen=self.frozen)
+        asked = any(factors[name] for name in self._terms_with_teacher)
+        cached = self.cache if asked and batch.cached else None
+        student, teacher = self.run(batch.images, explainers, with_teacher=asked and not cached, frozen=self.frozen)
         answers = TeacherOutputs(teacher, {}) if cached is None else self._ask(cached, batch)
         maps = make_maps(explainers, student, answers.output, batch, self.frozen, answers.maps)
         losses = self.objective(student, answers.output, maps, batch.labels, factors)
@@ -212,27 +212,27 @@ class DistillationModule(pl.LightningModule):
         return {name: s.factor(epoch=epoch, step=self.global_step) for name, s in schedules.items()}
 
     def run(
-        self, images: Tensor, explainers: Explainers, *, taught: bool, frozen: Container[str] = ()
+        self, images: Tensor, explainers: Explainers, *, with_teacher: bool, frozen: Container[str] = ()
     ) -> tuple[StagedOutput, StagedOutput | None]:
         """Run the student, and the teacher if a term looks at it, and read the layers that are explained."""
         pairs = [(name, pair) for name, by_layer in explainers.items() for pair in by_layer.values()]
         student = self._run_student(images, _unique(pair.student.layer for _, pair in pairs))
-        if self.teacher is None or not taught:
+        if self.teacher is None or not with_teacher:
             return student, None
         return student, self.teacher(images, _unique(p.teacher.layer for name, p in pairs if name not in frozen))
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Look up what the teacher is known to say of a batch, while it is still on the CPU."""
         cache = self.cache if self.trainer.training else self.validation_cache
-        return batch if cache is None else batch._replace(stored=cache.look_up(batch.index, batch.view))
+        return batch if cache is None else batch._replace(cached=cache.look_up(batch.index, batch.view))
 
     def _ask(self, cache: TeacherCache, batch: Batch) -> TeacherOutputs:
         assert self.teacher is not None
-        assert batch.stored is not None
-        return cache.answer(self.teacher, batch.stored, batch.images, batch.labels)
+        assert batch.cached is not None
+        return cache.answer(self.teacher, batch.cached, batch.images, batch.labels)
 
     @property
-    def _taught(self) -> tuple[str, ...]:
+    def _terms_with_teacher(self) -> tuple[str, ...]:
         terms = self.objective.terms.items()
         return tuple(n for n, term in terms if not isinstance(term, CrossEntropy) and n not in self.frozen)
 
@@ -266,7 +266,7 @@ class DistillationModule(pl.LightningModule):
             "validation/cross_entropy": self.validation_cross_entropy,
         }
         if self.teacher:
-            known = self.validation_cache if batch.stored else None
+            known = self.validation_cache if batch.cached else None
             theirs = self._ask(known, batch).output if known else self.teacher(batch.images, ())
             assert theirs is not None
             self.validation_agreement.update(logits, theirs.logits.argmax(1))

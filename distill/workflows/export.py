@@ -16,6 +16,7 @@ from distill.export import (
     compare,
     export_program,
 )
+from distill.files import replacing
 
 
 class Exported(NamedTuple):
@@ -70,13 +71,8 @@ def export_run(
         )
     deployed = Deployed(student, size=(images.shape[2], images.shape[3]), layer=layer)
     program = export_program(deployed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        facts = json.dumps(deployed.facts())
+    facts = json.dumps(deployed.facts())
+    with replacing(path) as part:
         kind.write(program, part, outputs=deployed.outputs, facts=facts, opset=opset)
         parity = compare(kind.open(part), deployed, images, limit=limit)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return Exported(path, parity)

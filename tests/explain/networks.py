@@ -48,7 +48,7 @@ class Stacked(NamedTuple):
     def logits(self) -> Tensor:
         return torch.empty(0)  # only the linear backward asks
 
-    def opaque(self, activations: Tensor) -> str | None:
+    def obstacle(self, activations: Tensor) -> str | None:
         return "a function whose operations are not known"
 
     def pull_back(self, cotangent: Tensor) -> Tensor:

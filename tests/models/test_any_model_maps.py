@@ -163,7 +163,7 @@ def test_a_network_that_always_normalises_by_the_batch_does_not_mix_samples() ->
     assert isinstance(inner, nn.BatchNorm2d)
     inner.running_mean = inner.running_var = None
     output = run_hooked(network, pictures(), ["stem"])
-    assert "batch statistics" in str(output.heads["stem"].opaque(output.activations["stem"]))
+    assert "batch statistics" in str(output.heads["stem"].obstacle(output.activations["stem"]))
     found = Explainer("grad_cam", "stem").from_output(output, LABELS)
     expected = Explainer("grad_cam", "stem")(as_staged(network), pictures(), LABELS).maps
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-14)
@@ -220,7 +220,7 @@ def test_other_activations_are_carried_on_to_their_logits() -> None:
     kept = other.clone()
     torch.testing.assert_close(head(other), expected, rtol=1e-12, atol=1e-14)
     assert torch.equal(other, kept)
-    assert "other activations" in str(head.opaque(other))
+    assert "other activations" in str(head.obstacle(other))
     how = Explainer("grad_cam_pp", "inner", gradients="autograd")(network, pictures(), LABELS).maps
     torch.testing.assert_close(how, Explainer("grad_cam_pp", "inner")(network, pictures(), LABELS).maps)
 

@@ -105,7 +105,7 @@ def test_known_and_unknown_views_mix_in_one_batch(tmp_path: Path, teacher: Path)
     part = data.split("train").take(batch.index[some], batch.view[some])
     for each in (part, batch):
         stored = module.cache.look_up(each.index, each.view)
-        on = data.on_after_batch_transfer(each._replace(stored=stored), 0)
+        on = data.on_after_batch_transfer(each._replace(cached=stored), 0)
         answers = module.cache.answer(module.teacher, stored, on.images, on.labels)
     assert asked == [4, 12]
     output = plain(on.images, ["final", "group2"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.files import replacing
 from distill.report.ablation.plots import Plot, Series, dodge
 
 if TYPE_CHECKING:
@@ -54,9 +55,8 @@ def save_plots(plots: Sequence[Plot], folder: Path | str) -> list[Path]:
         FigureCanvasAgg(figure)
         _draw(plot, figure)
         path = folder / f"{plot.name}.png"
-        part = path.with_name(path.name + ".part")
-        figure.savefig(part, format="png", metadata={"Software": None})
-        part.replace(path)
+        with replacing(path) as part:
+            figure.savefig(part, format="png", metadata={"Software": None})
         paths.append(path)
     return paths
 

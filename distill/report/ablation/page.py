@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.files import write_text
 from distill.report.ablation.drawings import layout_plot, save_plots
 from distill.report.ablation.plots import make_plots
 from distill.report.ablation.record import AblationRecord, Summary, measure_of, sort_trials
@@ -23,7 +24,7 @@ from distill.report.ablation.table import (
     sections,
 )
 from distill.report.ablation.text import csv_table, markdown_table
-from distill.report.common.html import Facts, csp_hash, template_environment, write_text
+from distill.report.common.html import Facts, csp_hash, template_environment
 from distill.report.common.numbers import format_value
 
 _FACTS, _SUMMARY = "facts.json", "summary.json"

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from distill.errors import InputError, unknown_name
+from distill.files import write_text
 from distill.metrics.names import METRIC_INFO, MetricInfo
 
 FORMAT = 1
@@ -149,12 +150,7 @@ def _adapter() -> TypeAdapter[AblationRecord]:
 
 def save_ablation(record: AblationRecord, path: Path | str) -> Path:
     """Write a record as JSON; the file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
-    return path
+    return write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def load_ablation(path: Path | str) -> AblationRecord:

@@ -121,9 +121,9 @@ def baseline_description(summary: Summary) -> str:
 def legend(summary: Summary) -> str:
     """Say how to read the tables."""
     return (
-        f"Mean over seeds ± half of its 95 % interval (t). Better, worse: the difference from "
-        f"{baseline_description(summary)}, paired by seed, has p < 0.05 in a paired t-test after Holm's correction over the rows; all else is inside the "
-        "noise."
+        "Mean over seeds ± half of its 95 % interval (t). Better, worse: the difference from "
+        f"{baseline_description(summary)}, paired by seed, has p < 0.05 in a paired t-test after Holm's correction "
+        "over the rows; all else is inside the noise."
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from distill.files import replacing
 from distill.report.common.colours import COLOUR_MAP
 from distill.report.evaluation.record import Stratum
 
@@ -146,10 +147,8 @@ def save_grid(gallery: Gallery, path: Path | str) -> Path:
     bar.set_label("share of the map's largest value", fontsize=7)
     bar.ax.tick_params(labelsize=6, length=2)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png")
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
     return path
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.files import write_text
 from distill.metrics.names import METRIC_INFO
 from distill.report.common.charts import STYLES, make_charts
 from distill.report.common.colours import (
@@ -20,7 +21,7 @@ from distill.report.common.colours import (
     scale_stops,
 )
 from distill.report.common.curves import Curves
-from distill.report.common.html import Facts, csp_hash, template_environment, write_text
+from distill.report.common.html import Facts, csp_hash, template_environment
 from distill.report.evaluation.evidence import STRATA, collect_evidence
 from distill.report.evaluation.gallery import Gallery, Panel, Picture
 from distill.report.evaluation.record import EvaluationRecord

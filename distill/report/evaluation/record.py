@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from distill.errors import InputError
+from distill.files import write_text
 
 FORMAT = 2
 
@@ -179,12 +180,7 @@ def schema() -> dict[str, Any]:
 
 def save_record(record: EvaluationRecord, path: Path | str) -> Path:
     """Write a record as JSON; the file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
-    return path
+    return write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def load_record(path: Path | str) -> EvaluationRecord:

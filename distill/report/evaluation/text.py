@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from distill.files import write_text
 from distill.metrics.names import METRIC_INFO, Better
-from distill.report.common.html import write_text
 from distill.report.evaluation.record import EvaluationRecord
 from distill.report.evaluation.table import (
     VERDICT,
