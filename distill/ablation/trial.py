@@ -32,7 +32,7 @@ from distill.evaluation import (
 from distill.models import StagedNetwork, load_model
 from distill.report import read_curves
 from distill.training import RunDirectory
-from distill.workflows.train import train
+from distill.workflows.train import train_config
 
 #: Where a run lies is no part of its result, which may travel to another machine.
 _PLACES: Any = {"name": True, "output_dir": True, "teacher": {"checkpoint": True, "cache_dir": True}}
@@ -135,7 +135,7 @@ def train_once(config: Config, *, overwrite: bool) -> None:
         if not overwrite:
             raise
         replace = True
-    train(config, overwrite=replace, say=lambda text: print(text, file=sys.stderr, flush=True))
+    train_config(config, overwrite=replace, notify=lambda text: print(text, file=sys.stderr, flush=True))
 
 
 def _lock(path: Path) -> FileLock:

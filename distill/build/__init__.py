@@ -1,9 +1,10 @@
 """Build: configuration -> objects. The only room that sees both sides."""
 
-from distill.build.networks import build_student, build_teacher, load_teacher
+from distill.build.networks import build_student, build_teacher, load_teacher, teacher_hash
 from distill.build.objective import build_module
 from distill.build.run import (
     BuiltRun,
+    Objects,
     build,
     build_views,
     check_trainer_keys,
@@ -15,6 +16,7 @@ from distill.build.teacher_cache import add_cache, cache_folder, open_evaluation
 
 __all__ = [
     "BuiltRun",
+    "Objects",
     "add_cache",
     "build",
     "build_module",
@@ -28,4 +30,5 @@ __all__ = [
     "load_teacher",
     "open_evaluation_cache",
     "run_identity",
+    "teacher_hash",
 ]

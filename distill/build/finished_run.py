@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from torch import nn
 
 from distill.build.run import load_config
-from distill.config import Config, DataSection
+from distill.config import Config, DataSection, TeacherSection
 from distill.data import DATASETS
 from distill.errors import InputError
-from distill.models import StagedNetwork, load_model
+from distill.models import StagedNetwork, load_model, load_network, stage_network
+from distill.objects import is_object, object_type
 from distill.training import RunDirectory
 
 #: Sizes of images that nobody can choose.
@@ -24,8 +28,12 @@ class FinishedRun(NamedTuple):
     config: Config
 
 
-def load_run(folder: Path | str) -> FinishedRun:
-    """Load what a finished run left.
+def load_run(folder: Path | str, *, network: nn.Module | None = None) -> FinishedRun:
+    """Load the student and the configuration of a finished run.
+
+    Args:
+        folder: The run directory.
+        network: A network of the student's architecture, where the student was passed as a Python object.
 
     Raises:
         InputError: if there is no such folder, it holds no run, or the run still trains.
@@ -36,7 +44,49 @@ def load_run(folder: Path | str) -> FinishedRun:
     recorded = RunDirectory(folder).config
     if not recorded.exists():
         raise InputError(f"{folder} is not a run directory: it has no {recorded.name}.")
-    return FinishedRun(load_model(folder), load_config([recorded]))
+    return FinishedRun(load_model(folder, network=network), load_config([recorded]))
+
+
+def load_reference(
+    path: Path | str, section: TeacherSection | None, student: StagedNetwork, *, network: nn.Module | None = None
+) -> StagedNetwork:
+    """Load a teacher for comparison with a student, in evaluation mode.
+
+    Args:
+        path: A run directory or file of weights, or the recorded name of an object.
+        section: Describes a plain state dict or an object: architecture, options and normalisation.
+        student: The teacher must have its classes and channels.
+        network: The teacher passed as an object.
+
+    Raises:
+        InputError: if it cannot be loaded, or does not fit the student.
+    """
+    scaling = section.normalisation.model_dump() if section is not None and section.normalisation else None
+    about: dict[str, Any] = {"num_classes": student.spec.num_classes, "in_channels": student.spec.in_channels}
+    if network is not None:
+        loaded = stage_network(copy.deepcopy(network), name=str(path), **about, **(scaling or {}))
+    elif is_object(str(path)):
+        raise InputError(
+            f"the teacher was passed as a Python object ({object_type(str(path))}), which a run directory "
+            "cannot rebuild."
+        )
+    else:
+        described: dict[str, Any] = {} if section is None else {"name": section.name, "options": section.options}
+        loaded = load_network(path, **about, normalisation=scaling, **described)
+    for what, theirs, ours in (
+        ("another number of classes", loaded.spec.num_classes, student.spec.num_classes),
+        ("another number of channels", loaded.spec.in_channels, student.spec.in_channels),
+        ("other classes", loaded.spec.classes or student.classes, student.classes),
+    ):
+        if theirs != ours:
+            raise InputError(f"{path} has {what} than the student: {_short(theirs)}; the student has {_short(ours)}.")
+    return loaded.eval()
+
+
+def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value[:10]) + (", ..." if len(value) > 10 else "")
+    return str(value)
 
 
 def image_size(section: DataSection) -> int | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from distill.config import (
     Config,
@@ -14,56 +17,125 @@ from distill.config import (
 )
 from distill.data import ImageSet, channel_statistics
 from distill.errors import InputError
-from distill.models import StagedNetwork, create_model, load_network
+from distill.models import StagedNetwork, create_model, file_hash, load_network, stage_network
+from distill.objects import is_object, object_hash, object_type
 from distill.teachers import FrozenTeacher
 
 
-def build_student(config: Config, train: ImageSet) -> StagedNetwork:
-    """Build a student for a data set, with its input scaling."""
+def build_student(config: Config, train: ImageSet, network: nn.Module | None = None) -> StagedNetwork:
+    """Build the student for a data set, with its input scaling.
+
+    Args:
+        config: The run.
+        train: The training images.
+        network: The student passed as an object; a copy of it is trained.
+    """
     scaling = config.student.normalisation
     mean, std = (scaling.mean, scaling.std) if scaling else channel_statistics(train.images)
-    return create_model(
-        config.student.name,
-        num_classes=len(train.classes),
-        in_channels=train.images.shape[1],
-        mean=mean,
-        std=std,
-        classes=train.classes,
-        **config.student.options,
-    ).to(memory_format=torch.channels_last)
+    about: dict[str, Any] = {
+        "name": config.student.name,
+        "num_classes": len(train.classes),
+        "in_channels": train.images.shape[1],
+        "mean": mean,
+        "std": std,
+        "classes": train.classes,
+    }
+    if network is None:
+        student = create_model(**about, **config.student.options)
+    else:
+        student = stage_network(copy.deepcopy(network), **about)
+        student.requires_grad_(True).train()
+    return student.to(memory_format=torch.channels_last)
 
 
-def build_teacher(config: Config, train: ImageSet) -> FrozenTeacher | None:
-    """Load the teacher, and see that it is one for this data set."""
+def build_teacher(config: Config, train: ImageSet, network: nn.Module | None = None) -> FrozenTeacher | None:
+    """Load the teacher, and check that it fits the data set.
+
+    Args:
+        config: The run.
+        train: The training images.
+        network: The teacher passed as an object.
+    """
     section = config.teacher
     if section is None:
         return None
-    network = load_teacher(section, train)
-    if network.spec.num_classes != len(train.classes):
+    loaded = load_teacher(section, train, network)
+    if loaded.spec.num_classes != len(train.classes):
         raise InputError(
-            f"the teacher has {network.spec.num_classes} classes, but {config.data.name} has {len(train.classes)}; "
+            f"the teacher has {loaded.spec.num_classes} classes, but {config.data.name} has {len(train.classes)}; "
             "teacher and student must tell the same classes apart."
         )
     channels = train.images.shape[1]
-    if network.spec.in_channels != channels:
+    if loaded.spec.in_channels != channels:
         raise InputError(
-            f"the teacher takes {network.spec.in_channels} channels, but {config.data.name} has {channels}."
+            f"the teacher takes {loaded.spec.in_channels} channels, but {config.data.name} has {channels}."
         )
     _keep_validation_unseen(config, Path(section.checkpoint))
     terms = [t for t in config.objective.values() if isinstance(t, LayeredTerm)]
     layers = {term.layer_of_teacher(layer) for term in terms for layer in term.layers}
-    return FrozenTeacher(network, layers=layers, compile=section.compile)
+    return FrozenTeacher(loaded, layers=layers, compile=section.compile)
 
 
-def load_teacher(section: TeacherSection, data: ImageSet) -> StagedNetwork:
-    """Load the network that a section names, as one for the classes and channels of a data set."""
+def load_teacher(section: TeacherSection, data: ImageSet, network: nn.Module | None = None) -> StagedNetwork:
+    """Load the network that a section names, for the classes and channels of a data set.
+
+    Args:
+        section: The ``teacher`` section.
+        data: Images with the classes and channels that the teacher has.
+        network: The teacher passed as an object.
+
+    Raises:
+        InputError: if the weights cannot be loaded, or the teacher was passed as an object and is not passed now.
+    """
+    normalisation = section.normalisation.model_dump() if section.normalisation else None
+    if network is not None:
+        return _stage_teacher(network, section, data, normalisation)
+    if is_object(section.checkpoint):
+        raise InputError(
+            f"teacher: it was passed as a Python object ({object_type(section.checkpoint)}), which a run directory "
+            "cannot rebuild; pass it again as `teacher=` or `reference=`, or leave it out."
+        )
     return load_network(
         section.checkpoint,
         name=section.name,
         num_classes=len(data.classes),
         in_channels=data.images.shape[1],
-        normalisation=section.normalisation.model_dump() if section.normalisation else None,
+        normalisation=normalisation,
         options=section.options,
+    )
+
+
+def teacher_hash(section: TeacherSection) -> str:
+    """Return the hash of the teacher's weights.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    if is_object(section.checkpoint):
+        return object_hash(section.checkpoint)
+    if not Path(section.checkpoint).exists():
+        raise InputError(
+            f"teacher.checkpoint: nothing exists at {section.checkpoint}; train a teacher first, or correct the path."
+        )
+    return file_hash(section.checkpoint)
+
+
+def _stage_teacher(
+    network: nn.Module, section: TeacherSection, data: ImageSet, normalisation: dict[str, Any] | None
+) -> StagedNetwork:
+    if normalisation is None and not isinstance(network, StagedNetwork):
+        raise InputError(
+            "teacher: the normalisation of a network that is passed as an object must be given: "
+            'teacher={"network": net, "normalisation": {"mean": [...], "std": [...]}}; mean 0 and std 1 for a network '
+            "that takes images in [0, 1]."
+        )
+    return stage_network(
+        network,
+        name=section.checkpoint,
+        num_classes=len(data.classes),
+        in_channels=data.images.shape[1],
+        classes=data.classes,
+        **(normalisation or {}),
     )
 
 

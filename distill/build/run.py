@@ -5,12 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers.logger import Logger
+from torch import nn
 
-from distill.build.networks import build_student, build_teacher
+from distill.build.networks import build_student, build_teacher, teacher_hash
 from distill.build.objective import build_module
 from distill.build.teacher_cache import add_cache
 from distill.config import Config, DataSection, load
@@ -25,7 +29,7 @@ from distill.data import (
 )
 from distill.errors import InputError, unknown_name
 from distill.explain import warn_if_signed
-from distill.models import file_hash
+from distill.objects import is_object, object_type
 from distill.teachers import CacheSize
 from distill.training import DistillationModule, check_trainer
 from distill.training.module import make_maps
@@ -49,6 +53,11 @@ def check_step(module: DistillationModule, train: ImageSet) -> None:
     try:
         with torch.no_grad():
             student, teacher = module.run(images, module.explainers, with_teacher=True)
+            if student.logits.shape != (len(images), len(train.classes)):
+                raise ValueError(
+                    f"the student must return logits (samples, classes) = {(len(images), len(train.classes))}, "
+                    f"got {tuple(student.logits.shape)}"
+                )
             batch = Batch(images, train.labels[:2], torch.arange(2), torch.zeros(2, dtype=torch.int64))
             live = {} if module.teacher is None else module.explainers
             maps = make_maps(live, student, teacher, batch)
@@ -87,16 +96,44 @@ def load_config(paths: Iterable[Path | str], overrides: Iterable[str] = ()) -> C
     return load(list(paths), list(overrides), check=check_trainer_keys)
 
 
-def build(config: Config) -> BuiltRun:
+class Objects(NamedTuple):
+    """What a run from Python is given as objects, where a configuration has names.
+
+    Args:
+        student: The network that is trained; a copy of it.
+        teacher: The network that is learnt from.
+        train: The training images.
+        validation: The validation images.
+        terms: Terms of the objective, by name.
+        callbacks: Lightning callbacks, added to those of every run.
+        loggers: Lightning loggers, added to metrics.csv and those of the configuration.
+    """
+
+    student: nn.Module | None = None
+    teacher: nn.Module | None = None
+    train: ImageSet | None = None
+    validation: ImageSet | None = None
+    terms: Mapping[str, nn.Module] = MappingProxyType({})
+    callbacks: tuple[Callback, ...] = ()
+    loggers: tuple[Logger, ...] = ()
+
+
+def build(config: Config, objects: Objects | None = None) -> BuiltRun:
     """Build a run, and try one batch of it through every part.
+
+    Args:
+        config: The run.
+        objects: What stands for names of the configuration that begin with ``object:``.
 
     Raises:
         InputError: if parts do not fit: classes, channels, layers, a checkpoint, a folder of images.
     """
-    train, validation = load_images(config.data, "train"), load_images(config.data, "validation")
-    teacher = build_teacher(config, train)
+    objects = objects or Objects()
+    train = load_images(config.data, "train") if objects.train is None else objects.train
+    validation = load_images(config.data, "validation") if objects.validation is None else objects.validation
+    teacher = build_teacher(config, train, objects.teacher)
     pl.seed_everything(config.seed, verbose=False)
-    student = build_student(config, train)
+    student = build_student(config, train, objects.student)
     views = build_views(config.data)
     jitter = config.data.augment.colour_jitter
     module = build_module(config, student, teacher, data=train, views=views)
@@ -125,7 +162,7 @@ def run_identity(config: Config) -> str:
     teacher = config.teacher
     return identity_of(
         config,
-        teacher_hash=file_hash(_existing(teacher.checkpoint)) if teacher else None,
+        teacher_hash=teacher_hash(teacher) if teacher else None,
         data_hash=fingerprint(config.data.name, config.data.options),
     )
 
@@ -137,13 +174,14 @@ def build_views(section: DataSection) -> Views:
 
 
 def load_images(section: DataSection, split: str, **changes: Any) -> ImageSet:
-    """Load a split of the data set that a section names, with some of its options changed."""
-    return load_split(section.name, split, **{"seed": section.seed, **section.options, **changes})
+    """Load a split of the data set that a section names, with some of its options changed.
 
-
-def _existing(checkpoint: str) -> str:
-    if not Path(checkpoint).exists():
+    Raises:
+        InputError: if the data set does not exist or was passed as an object, or an option is wrong.
+    """
+    if is_object(section.name):
         raise InputError(
-            f"teacher.checkpoint: there is nothing at {checkpoint}; train a teacher first, or mend the path."
+            f"data: the data set was passed as a Python object ({object_type(section.name)}), which a run directory "
+            "cannot rebuild; pass the images again in Python, as in `distill.evaluate(run, data=dataset)`."
         )
-    return checkpoint
+    return load_split(section.name, split, **{"seed": section.seed, **section.options, **changes})

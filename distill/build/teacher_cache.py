@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from distill.build.networks import teacher_hash
 from distill.config import Config
 from distill.data import DecodedImages, ImageSet, Views
 from distill.errors import InputError
 from distill.evaluation import ComparedNetworks, EvaluationCache, MapSettings
 from distill.explain import PairExplainer
-from distill.models import StagedNetwork, describe, file_hash
+from distill.models import StagedNetwork, describe
 from distill.teachers import (
     CacheSize,
     ViewStore,
@@ -55,7 +56,7 @@ def add_cache(
     widths = {kind: int(np.prod(shape)) for kind, shape in shapes.items()}
     folder = cache_folder(config)
     common = {
-        "teacher": file_hash(section.checkpoint),
+        "teacher": teacher_hash(section),
         "network": describe(teacher.network),
         "views": {"pad": views.pad, "flip": views.flip, "padding": views.padding},
         "precision": str(_precision(config)),
@@ -141,7 +142,7 @@ def open_evaluation_cache(
     explainer = side.explainer(name)
     key = {
         "field": "look",
-        "teacher": file_hash(config.teacher.checkpoint),
+        "teacher": teacher_hash(config.teacher),
         "network": describe(teacher),
         "method": explainer.method,
         "layer": explainer.layer,

@@ -90,7 +90,14 @@ def evaluate(
     perturbed: Annotated[int, typer.Option(min=0, help="Images for deletion and insertion; 0 leaves them out.")] = 256,
     explained: Annotated[int, typer.Option(min=0, help="Images for held-out explainers; 0 leaves them out.")] = 64,
     sanity: Annotated[bool, typer.Option(help="Compare with maps of random weights, on 64 images.")] = True,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many images of each test set.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            metavar="package.module:callable",
+            help="Builds the network of a run whose student was passed as a Python object.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first images of each test set.")] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time; 256 of 32 x 32 pixels.")] = None,
     gallery: Annotated[int, typer.Option(min=0, help="Pictures in the report, all test sets together.")] = 48,
@@ -108,11 +115,11 @@ def evaluate(
     from distill.cli.evaluate import run
     from distill.evaluation import EvaluationSettings, MapSettings
 
-    extent = EvaluationSettings(
+    settings = EvaluationSettings(
         perturbed=perturbed, explained=explained, sanity=EvaluationSettings.sanity if sanity else 0
     )
     if held_out:
-        extent = replace(extent, held_out=tuple(name for name in held_out if name != "none"))
+        settings = replace(settings, held_out=tuple(name for name in held_out if name != "none"))
     run(
         runs,
         reference=reference,
@@ -120,7 +127,8 @@ def evaluate(
         on=on or [],
         split=split,
         maps=MapSettings(method=method, layer=layer, target=target),
-        extent=extent,
+        settings=settings,
+        network=network,
         limit=limit,
         device=device,
         batch_size=batch_size,

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from distill.evaluation import EvaluationSettings, MapSettings
 from distill.report import table_rows
-from distill.workflows.evaluate import Evaluation, evaluate_runs
+from distill.workflows.evaluate import Evaluation, evaluate
 
 
 def run(
@@ -24,7 +24,8 @@ def run(
     on: list[str],
     split: str,
     maps: MapSettings,
-    extent: EvaluationSettings,
+    settings: EvaluationSettings,
+    network: str | None,
     limit: int | None,
     device: str,
     batch_size: int | None,
@@ -48,14 +49,15 @@ def run(
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=done)
 
-        done = evaluate_runs(
-            runs,
+        done = evaluate(
+            *runs,
             reference=reference,
             ceiling=ceiling,
             on=on,
             split=split,
             maps=maps,
-            extent=extent,
+            settings=settings,
+            network=network,
             limit=limit,
             device=device,
             batch_size=batch_size,

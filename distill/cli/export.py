@@ -8,7 +8,7 @@ from rich.console import Console
 
 from distill.errors import InputError
 from distill.export import Parity
-from distill.workflows.export import export_run
+from distill.workflows.export import export_model
 
 
 def run(
@@ -26,7 +26,7 @@ def run(
     if layer is not None and not maps:
         raise InputError("--layer is the layer of the maps; add --maps.")
     layer = (layer or "final") if maps else None
-    done = export_run(run, format=format, layer=layer, opset=opset, output=output, overwrite=overwrite, limit=limit)
+    done = export_model(run, format=format, layer=layer, opset=opset, output=output, overwrite=overwrite, limit=limit)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"{done.path}: {done.path.stat().st_size / 1e6:.2f} MB")
     console.print(_words(done.parity, layer))

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from distill.build import load_config
 from distill.cli.arguments import split_files
-from distill.workflows.train import train
+from distill.workflows.train import train_config
 
 
 def run(arguments: list[str], *, overwrite: bool, dry_run: bool) -> None:
@@ -17,9 +17,9 @@ def run(arguments: list[str], *, overwrite: bool, dry_run: bool) -> None:
     if dry_run:
         print(OmegaConf.to_yaml(config.model_dump(mode="json")), end="")
         return
-    outcome = train(config, overwrite=overwrite, say=_say)
-    said = {"new": "trained", "resume": "resumed and trained", "done": "already done"}[outcome.action]
-    _say(f"{config.name}: {said}; the student is in {outcome.directory}")
+    run = train_config(config, overwrite=overwrite, notify=_say)
+    said = {"new": "trained", "resume": "resumed and trained", "done": "already done"}[run.action]
+    _say(f"{config.name}: {said}; the student is in {run.directory}")
 
 
 @rank_zero_only

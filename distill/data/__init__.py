@@ -19,6 +19,7 @@ from distill.data.fashion_scenes import (
 from distill.data.image_files import DecodedImages, fingerprint, same_images
 from distill.data.imageset import ImageSet, channel_statistics
 from distill.data.loader import BatchLoader, EpochSampler
+from distill.data.torch_dataset import as_image_set
 
 __all__ = [
     "DATASETS",
@@ -36,6 +37,7 @@ __all__ = [
     "Padding",
     "Split",
     "Views",
+    "as_image_set",
     "channel_statistics",
     "dataset_info",
     "fingerprint",

@@ -1,7 +1,7 @@
 """Networks: wide residual networks, torchvision's and your own, behind one interface that reads and cuts layers."""
 
 from distill.models.any_model import AnyModel, as_staged
-from distill.models.catalogue import FAMILIES, Family, create_model
+from distill.models.catalogue import FAMILIES, Family, create_model, import_network, stage_network
 from distill.models.fold import fold_batch_norm
 from distill.models.randomise import cascade
 from distill.models.staged import ModelSpec, StagedHead, StagedNetwork
@@ -28,7 +28,9 @@ __all__ = [
     "describe",
     "file_hash",
     "fold_batch_norm",
+    "import_network",
     "load_model",
     "load_network",
     "save_model",
+    "stage_network",
 ]

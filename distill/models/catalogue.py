@@ -14,6 +14,7 @@ from distill.errors import InputError, unknown_name
 from distill.models import wrn
 from distill.models.graph import NetworkGraph
 from distill.models.staged import ModelSpec, StagedNetwork
+from distill.objects import is_object, object_type
 
 _RESNET_CUTS = {"layer1": "layer1", "layer2": "layer2", "layer3": "layer3", "final": "layer4"}
 
@@ -79,6 +80,8 @@ def create_model(
             f"normalisation must have a mean and a std for each of the {in_channels} channels, "
             f"got mean {mean} and std {std}."
         )
+    if is_object(name):
+        raise InputError(rebuild_message(name))
     build, cuts, taps = _resolve(name)
     try:
         network = build(num_classes=num_classes, in_channels=in_channels, **options)
@@ -90,6 +93,67 @@ def create_model(
         cuts = _find_cuts(name, network)
     spec = ModelSpec(name, num_classes, in_channels, options, tuple(classes))
     return StagedNetwork(network, spec, cuts=cuts, taps=taps, mean=mean, std=std)
+
+
+def stage_network(
+    network: nn.Module,
+    *,
+    name: str,
+    num_classes: int,
+    in_channels: int = 3,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] = (),
+) -> StagedNetwork:
+    """Wrap a network that already exists, with its weights, as :func:`create_model` wraps a new one.
+
+    Args:
+        network: Normalised images to logits; a ``StagedNetwork`` is returned as it is, with its own normalisation.
+        name: How the network is recorded.
+        num_classes: Length of the logits.
+        in_channels: Channels of the images.
+        mean: Channel means of the images in [0, 1]; 0 if left out.
+        std: Channel standard deviations; 1 if left out.
+        classes: Names of the classes.
+
+    Raises:
+        InputError: if torch.fx cannot trace the network.
+
+    Example:
+        >>> layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)]
+        >>> stage_network(nn.Sequential(*layers), name="mine", num_classes=2).cuts
+        {'final': '1'}
+    """
+    if isinstance(network, StagedNetwork):
+        return network
+    spec = ModelSpec(name, num_classes, in_channels, {}, tuple(classes))
+    return StagedNetwork(network, spec, cuts=_find_cuts(name, network), mean=mean, std=std)
+
+
+def import_network(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
+    """Call ``package.module:callable`` with the number of classes and channels.
+
+    Raises:
+        InputError: if it cannot be imported, or does not return a network.
+    """
+    if ":" not in name:
+        raise InputError(f"expected package.module:callable, got {name!r}.")
+    try:
+        network = _import(name)(num_classes=num_classes, in_channels=in_channels)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"model {name!r}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"model {name!r} must return an nn.Module, got {type(network).__name__}.")
+    return network
+
+
+def rebuild_message(name: str) -> str:
+    """Say how to pass a network again that was passed as an object."""
+    return (
+        f"the network was passed as a Python object ({object_type(name)}), which its files cannot rebuild. Pass a "
+        "network of the same architecture: `--network package.module:callable` on the command line, or in Python "
+        "`load_model(path, network=...)` or `evaluate(path, network=...)`."
+    )
 
 
 def find_final(network: nn.Module) -> dict[str, str]:

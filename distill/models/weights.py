@@ -6,6 +6,7 @@ Three forms are read: a run directory or its `student.safetensors` (with `studen
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import pickle
@@ -17,13 +18,14 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.errors import InputError
 from distill.files import replacing
-from distill.models.catalogue import create_model
+from distill.models.catalogue import create_model, rebuild_message, stage_network
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.models.wrn import adapt_state_dict
+from distill.objects import is_object
 
 WEIGHTS_NAME, SPEC_NAME = "student.safetensors", "student.json"
 #: Where a training checkpoint keeps the student, and the record of how it is built.
@@ -66,13 +68,18 @@ def save_model(net: StagedNetwork, folder: Path | str) -> Path:
     return weights
 
 
-def load_model(path: Path | str) -> StagedNetwork:
-    """Load a network of a run directory, or of a ``student.safetensors``, in evaluation mode.
+def load_model(path: Path | str, *, network: nn.Module | None = None) -> StagedNetwork:
+    """Load the network of a run directory or of a ``student.safetensors``, in evaluation mode.
+
+    Args:
+        path: The run directory or file.
+        network: A network of the same architecture, for a run whose student was passed as a Python object. The weights
+            are loaded into a copy of it.
 
     Raises:
-        InputError: if there is no such file, or it is not one that :func:`save_model` wrote.
+        InputError: if there is no such file, it was not written by :func:`save_model`, or the weights do not fit.
     """
-    return load_network(path).eval()
+    return load_network(path, network=network).eval()
 
 
 def load_network(
@@ -83,6 +90,7 @@ def load_network(
     in_channels: int = 3,
     normalisation: Mapping[str, Sequence[float]] | None = None,
     options: Mapping[str, Any] | None = None,
+    network: nn.Module | None = None,
 ) -> StagedNetwork:
     """Load any of the three forms.
 
@@ -93,6 +101,7 @@ def load_network(
         in_channels: For a plain state dict.
         normalisation: ``{"mean": ..., "std": ...}`` of a plain state dict, in units of images in [0, 1].
         options: For a plain state dict: what else the architecture takes.
+        network: A network of the same architecture, used if the weights are of one that was passed as an object.
 
     Raises:
         InputError: if the file is missing, truncated, unsafe, or does not fit the architecture.
@@ -113,6 +122,12 @@ def load_network(
     else:
         spec = _plain_spec(path, name, num_classes, in_channels, normalisation, options)
     assert normalisation is not None
+    if network is not None and is_object(spec.name):
+        net = stage_network(copy.deepcopy(network), **_staged_as(spec, normalisation))
+        _fill(net, state, path)
+        return net
+    if is_object(spec.name):
+        raise InputError(f"{path}: {rebuild_message(spec.name)}")
     net = create_model(
         spec.name,
         num_classes=spec.num_classes,
@@ -126,6 +141,17 @@ def load_network(
     return net
 
 
+def _staged_as(spec: ModelSpec, normalisation: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "num_classes": spec.num_classes,
+        "in_channels": spec.in_channels,
+        "classes": spec.classes,
+        "mean": normalisation["mean"],
+        "std": normalisation["std"],
+    }
+
+
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Read tensors by name, and the record of the architecture if the file has one."""
     if path.suffix == ".safetensors":
@@ -134,7 +160,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} is not a whole safetensors file: {error}") from error
         spec = path.with_suffix(".json")
-        return state, _read_spec(spec) if spec.exists() else None
+        return state, read_spec(spec) if spec.exists() else None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -191,7 +217,12 @@ def _split(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any] 
     return adapt_state_dict(state), described
 
 
-def _read_spec(path: Path) -> dict[str, Any]:
+def read_spec(path: Path) -> dict[str, Any]:
+    """Read the record of how a network is built, ``student.json``.
+
+    Raises:
+        InputError: if it is not such a record.
+    """
     try:
         described = json.loads(path.read_text())
     except ValueError as error:

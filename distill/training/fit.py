@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,22 @@ _QUIET = (
 )
 
 
-def fit(module: DistillationModule, data: pl.LightningDataModule, config: Config) -> None:
+def fit(
+    module: DistillationModule,
+    data: pl.LightningDataModule,
+    config: Config,
+    *,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> None:
     """Train until the run is done, from its last state if it has one, and keep its student.
 
     Args:
         module: The student with all that trains it.
         data: Batches.
         config: The run; its directory must be open.
+        callbacks: Added to those of every run.
+        loggers: Added to metrics.csv and those of the configuration.
 
     Raises:
         RunError: if a loss is no finite number, or the user stops the run.
@@ -62,7 +72,8 @@ def fit(module: DistillationModule, data: pl.LightningDataModule, config: Config
     """
     directory = RunDirectory(config.directory)
     state = directory.last if directory.last.exists() else None
-    trainer = make_trainer(config, directory, first_step=_steps_made(state))
+    first_step = _steps_made(state)
+    trainer = make_trainer(config, directory, first_step=first_step, callbacks=callbacks, loggers=loggers)
     with warnings.catch_warnings():
         for message in _QUIET:
             warnings.filterwarnings("ignore", message=f".*{message}.*")
@@ -85,20 +96,32 @@ def make_trainer_for_inference(config: Config) -> pl.Trainer:
     return _trainer(config, logger=False, enable_checkpointing=False)
 
 
-def make_trainer(config: Config, directory: RunDirectory, *, first_step: int = 0) -> pl.Trainer:
+def make_trainer(
+    config: Config,
+    directory: RunDirectory,
+    *,
+    first_step: int = 0,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> pl.Trainer:
     """Build Lightning's Trainer: ours in what a run needs, the user's in the rest."""
-    callbacks: list[Callback] = [
+    all_callbacks: list[Callback] = [
         FiniteLossGuard(),
         ExactResume(),
         *checkpoints(directory.last.parent, config.monitor, config.checkpoint),
         GracefulStop(directory.last),
     ]
     if config.trainer.get("enable_progress_bar", True):
-        callbacks.append(RunProgress(config.name))
-    loggers: list[Logger] = [MetricsFile(directory.metrics, first_step=first_step)]
+        all_callbacks.append(RunProgress(config.name))
+    all_loggers: list[Logger] = [MetricsFile(directory.metrics, first_step=first_step)]
     if config.loggers.tensorboard:
-        loggers.append(TensorBoardLogger(directory.path, name="tensorboard", version=""))
-    return _trainer(config, logger=loggers, callbacks=callbacks, default_root_dir=directory.path)
+        all_loggers.append(TensorBoardLogger(directory.path, name="tensorboard", version=""))
+    return _trainer(
+        config,
+        logger=[*all_loggers, *loggers],
+        callbacks=[*all_callbacks, *callbacks],
+        default_root_dir=directory.path,
+    )
 
 
 def _trainer(config: Config, **ours: Any) -> pl.Trainer:

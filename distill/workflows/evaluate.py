@@ -1,10 +1,9 @@
-"""`evaluate`: finished runs -> a record, per-image scores, pictures and a page, side by side."""
+"""`evaluate`: finished runs and networks, compared side by side -> a record, per-image scores, pictures and a page."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,26 +11,26 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
-from distill.build import load_config, load_images
+from distill.build import load_images
 from distill.config import Config
-from distill.data import ImageSet, same_images
+from distill.data import ImageSet, as_image_set, same_images
 from distill.errors import InputError
 from distill.evaluation import (
     EvaluationResult,
     EvaluationSettings,
     MapSettings,
     Progress,
-    differing_classes,
-    evaluate,
     make_gallery,
     save_scores,
 )
-from distill.models import StagedNetwork, file_hash, load_model
-from distill.models.weights import WEIGHTS_NAME
+from distill.evaluation import evaluate as evaluate_networks
+from distill.models import file_hash
 from distill.report import (
     EvaluationRecord,
     Gallery,
+    markdown_tables,
     read_curves,
     save_grid,
     save_record,
@@ -39,110 +38,146 @@ from distill.report import (
     write_report,
 )
 from distill.training import RunDirectory
+from distill.workflows.compared_runs import LoadedRuns, Source, common_parent, load_runs
+
+#: Pictures of all galleries together, and of the grid that is saved as one file.
+GALLERY_IMAGES, GRID_IMAGES = 48, 8
 
 
-class LoadedRuns(NamedTuple):
-    """Finished runs by name: the reference, the ceiling, then the others in their order.
+class Evaluation(NamedTuple):
+    """The result of an evaluation.
 
     Args:
-        folders: Where they lie.
-        configs: What they were made from.
-        networks: What came out.
-        reference: Name of the teacher's.
-        ceiling: Name of the teacher's second training.
-        problems: Why some could not be read, or do not go together.
+        record: All metrics, as in evaluation.json.
+        report: The HTML page, or None if nothing was written.
     """
 
-    folders: dict[str, Path]
-    configs: dict[str, Config]
-    networks: dict[str, StagedNetwork]
-    reference: str | None
-    ceiling: str | None
-    problems: list[str]
+    record: EvaluationRecord
+    report: Path | None
+
+    @property
+    def table(self) -> str:
+        """All metrics as Markdown tables, one per test set; a notebook shows them."""
+        return markdown_tables(self.record)
+
+    def _repr_markdown_(self) -> str:
+        return self.table
 
 
-def load_runs(runs: Sequence[str], *, reference: str | None, ceiling: str | None) -> LoadedRuns:
-    """Read finished runs, and collect what is wrong with any of them.
+def evaluate(
+    *runs: Source | Mapping[str, Source],
+    reference: Source | None = None,
+    ceiling: Source | None = None,
+    data: Any = None,
+    on: Sequence[str] = (),
+    split: str = "test",
+    maps: MapSettings | None = None,
+    settings: EvaluationSettings | None = None,
+    network: nn.Module | str | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    gallery: int = GALLERY_IMAGES,
+    output: Path | str | None = None,
+    title: str = "Evaluation",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure runs on their test split, and write record, scores, table, pictures and page.
 
     Args:
-        runs: Run directories, each with a label before it if it likes: ``CE + KD=runs/kd``.
-        reference: The teacher's.
-        ceiling: That of a second training of the teacher.
+        runs: Run directories (``"CE + KD=runs/kd"`` gives one a label), finished runs, networks of
+            :func:`distill.create_model`, or mappings from labels to these.
+        reference: The teacher; agreement and maps of the others are compared with its own.
+        ceiling: A second training of the teacher: its agreement with the reference is the most that can be expected.
+        data: A data set of (image, label), or a mapping from names to such data sets, to measure on; by default the
+            runs' own test split.
+        on: Test sets, each ``key=value[,key=value]`` of the data section; the runs' own test split by default.
+        split: ``test`` or ``validation``.
+        maps: How networks are explained.
+        settings: What is measured, on how many images.
+        network: For runs whose student was passed as an object: a network of its architecture, or
+            ``package.module:callable`` that builds one.
+        limit: Use only the first images of each test set.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        batch_size: Images at a time; chosen by their size by default.
+        gallery: Number of pictures on the page, over all test sets; 0 for none.
+        output: Folder of the results; by default that of the run, or the parent of several. Without any run directory
+            nothing is written.
+        title: Headline of the page.
+        progress: See :func:`distill.evaluation.evaluate`.
+
+    Returns:
+        The record and the page; ``.table`` is the record as text.
 
     Raises:
-        InputError: if two runs have one name, or a ceiling has no reference.
+        InputError: with all problems together, if runs are missing or unfinished, or have different classes or test
+            images.
+
+    Example:
+        >>> import distill
+        >>> from distill.data import FashionScenes
+        >>> from distill.evaluation import ONE_PASS
+        >>> networks = {name: distill.create_model("wrn_10_1", num_classes=10) for name in ("student", "teacher")}
+        >>> scenes = FashionScenes("test", count=20)
+        >>> done = distill.evaluate(
+        ...     {"student": networks["student"]}, reference=networks["teacher"], data=scenes, settings=ONE_PASS
+        ... )
+        >>> done.record["sets"]["test"]["n"], done.report
+        (20, None)
     """
-    if ceiling is not None and reference is None:
-        raise InputError("--ceiling is a second training of the reference; name the first one with --reference.")
-    special = [text for text in (reference, ceiling) if text is not None]
-    folders = _name_runs([*special, *runs])
-    names = list(folders)
-    configs: dict[str, Config] = {}
-    networks: dict[str, StagedNetwork] = {}
+    place = _device(device)
+    loaded = load_runs(runs, reference=reference, ceiling=ceiling, network=network)
+    if data is not None and on:
+        raise InputError("give `data` or `on`, not both: `on` changes keys of the runs' own data section.")
     problems: list[str] = []
-    for name, folder in folders.items():
-        try:
-            configs[name] = load_config([_recorded(folder)])
-            networks[name] = _load(folder, configs[name])
-        except InputError as error:
-            problems.append(str(error))
-    return LoadedRuns(
-        folders,
-        configs,
-        networks,
-        names[0] if reference else None,
-        names[1] if ceiling else None,
-        problems + differing_classes(networks),
+    if data is not None:
+        sets = _given_sets(data, loaded, split=split, limit=limit)
+    elif loaded.configs or loaded.problems:
+        sets, problems = load_test_sets(loaded.configs, on, split=split, limit=limit)
+    else:
+        raise InputError("networks without a run have no test split; give `data`.")
+    if loaded.problems or problems:
+        raise InputError("\n".join([*loaded.problems, *problems]))
+    done = evaluate_networks(
+        loaded.networks,
+        reference=loaded.reference,
+        ceiling=loaded.ceiling,
+        sets=sets,
+        maps=maps,
+        extent=settings,
+        split=split,
+        batch_size=batch_size,
+        device=place,
+        progress=progress,
     )
-
-
-def common_parent(folders: Iterable[Path]) -> Path:
-    """Give the folder that all lie in."""
-    return Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
-
-
-def split_label(text: str) -> tuple[str, Path]:
-    """Read ``LABEL=RUN``; a path that is there may hold a `=` itself."""
-    label, mark, path = text.partition("=")
-    return (label, Path(path)) if mark and not Path(text).exists() else ("", Path(text))
-
-
-def _name_runs(given: Sequence[str]) -> dict[str, Path]:
-    """Name runs; one without a label has its path below what all runs share."""
-    pairs = [split_label(text) for text in given]
-    shared = common_parent([path for _, path in pairs])
-    folders: dict[str, Path] = {}
-    for label, path in pairs:
-        name = label or str(path.resolve().relative_to(shared))
-        if folders.setdefault(name, path) != path:
-            raise InputError(f"two runs are called {name!r}: {folders[name]} and {path}; label one, LABEL=RUN.")
-    return folders
-
-
-def _recorded(folder: Path) -> Path:
-    if not folder.exists():
-        raise InputError(f"there is no run directory at {folder}; train one with `distill train`, or mend the path.")
-    recorded = RunDirectory(folder).config
-    if not recorded.exists():
-        raise InputError(f"{folder} is not a run directory: it has no {recorded.name}.")
-    return recorded
-
-
-def _load(folder: Path, config: Config) -> StagedNetwork:
-    directory = RunDirectory(folder)
-    if not (folder / WEIGHTS_NAME).exists() and directory.environment.exists():
-        raise InputError(
-            f"{folder} is still training ({_progress(directory, config)}), or was cut off; wait for it, or let "
-            "`distill train` with the same configuration go on."
+    for name, folder in loaded.folders.items():
+        done.record["networks"][name] |= {
+            "run": str(folder),
+            "seed": loaded.configs[name].seed,
+            "weights": file_hash(folder),
+        }
+    place_of_results = _output_folder(output, runs, loaded)
+    if place_of_results is None:
+        return Evaluation(done.record, None)
+    count = max(gallery // len(sets), 1) if gallery else 0
+    seed = (settings or EvaluationSettings()).seed
+    galleries = [
+        make_gallery(
+            loaded.networks,
+            reference=loaded.reference,
+            set_name=name,
+            data=images,
+            scores=done.scores[name],
+            count=count,
+            seed=seed,
+            maps=maps,
+            batch_size=batch_size,
+            device=place,
         )
-    return load_model(folder)
-
-
-def _progress(directory: RunDirectory, config: Config) -> str:
-    if not directory.last.exists():
-        return f"no epoch of {config.max_epochs} is done"
-    state = torch.load(directory.last, map_location="cpu", weights_only=True, mmap=True)
-    return f"epoch {int(state['epoch']) + 1} of {config.max_epochs} was the last that was saved"
+        for name, images in sets.items()
+        if count
+    ]
+    return Evaluation(done.record, _write(place_of_results, title, done, galleries, loaded))
 
 
 class TestSets(NamedTuple):
@@ -212,101 +247,27 @@ def _differences(found: Sequence[tuple[str, ImageSet]], split: str) -> list[str]
     return problems
 
 
-#: Pictures of all galleries together, and of the grid that is saved as one file.
-GALLERY_IMAGES, GRID_IMAGES = 48, 8
+def _given_sets(data: Any, loaded: LoadedRuns, *, split: str, limit: int | None) -> dict[str, ImageSet]:
+    """Read the test sets that were passed as objects; one without class names has those of the networks."""
+    classes = next((net.spec.classes for net in loaded.networks.values() if net.spec.classes), None)
+    sets = {}
+    for name, one in (data if isinstance(data, Mapping) else {split: data}).items():
+        images = as_image_set(one, classes=getattr(one, "classes", classes), name=f"data {name!r}")
+        sets[str(name)] = images if limit is None or limit >= len(images) else images.subset(list(range(limit)))
+    return sets
 
 
-class Evaluation(NamedTuple):
-    """What was measured, and where it was written."""
-
-    record: EvaluationRecord
-    report: Path
-
-
-def evaluate_runs(
-    runs: Sequence[str],
-    *,
-    reference: str | None = None,
-    ceiling: str | None = None,
-    on: Sequence[str] = (),
-    split: str = "test",
-    maps: MapSettings | None = None,
-    extent: EvaluationSettings | None = None,
-    limit: int | None = None,
-    device: str = "auto",
-    batch_size: int | None = None,
-    gallery: int = GALLERY_IMAGES,
-    output: Path | None = None,
-    title: str = "Evaluation",
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Measure runs on their test split, and write record, scores, table, pictures and page.
-
-    Args:
-        runs: Run directories, each with a label before it if it likes: ``CE + KD=runs/kd``.
-        reference: The teacher's; the others are compared with it.
-        ceiling: That of a second training of the teacher: its agreement with the reference is what can be asked for.
-        on: Test sets, each ``key=value[,key=value]`` of the data section; the runs' own if there are none.
-        split: ``test`` or ``validation``.
-        maps: How networks are explained.
-        extent: What is measured beyond one pass.
-        limit: Use only the first images of each test set.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        batch_size: Images at a time; chosen by their size if left out.
-        gallery: Pictures, shared out over the test sets; 0: none.
-        output: Folder; the run's own, or the parent of several.
-        title: Headline of the page.
-        progress: See :func:`distill.evaluation.evaluate`.
-
-    Raises:
-        InputError: with all problems together, if runs are missing or unfinished, or differ in classes or test images.
-    """
-    place = _device(device)
-    given = load_runs(runs, reference=reference, ceiling=ceiling)
-    sets, problems = load_test_sets(given.configs, on, split=split, limit=limit)
-    if given.problems or problems:
-        raise InputError("\n".join([*given.problems, *problems]))
-    done = evaluate(
-        given.networks,
-        reference=given.reference,
-        ceiling=given.ceiling,
-        sets=sets,
-        maps=maps,
-        extent=extent,
-        split=split,
-        batch_size=batch_size,
-        device=place,
-        progress=progress,
-    )
-    for name, folder in given.folders.items():
-        done.record["networks"][name] |= {
-            "run": str(folder),
-            "seed": given.configs[name].seed,
-            "weights": file_hash(folder),
-        }
-    count = max(gallery // len(sets), 1) if gallery else 0
-    seed = (extent or EvaluationSettings()).seed
-    galleries = [
-        make_gallery(
-            given.networks,
-            reference=given.reference,
-            set_name=name,
-            data=data,
-            scores=done.scores[name],
-            count=count,
-            seed=seed,
-            maps=maps,
-            batch_size=batch_size,
-            device=place,
-        )
-        for name, data in sets.items()
-        if count
-    ]
-    folder = output or (split_label(runs[0])[1] if len(runs) == 1 else common_parent(given.folders.values()))
-    return Evaluation(done.record, _write(folder, title, done, galleries, given))
+def _output_folder(output: Path | str | None, runs: Sequence[object], loaded: LoadedRuns) -> Path | None:
+    if output is not None:
+        return Path(output)
+    if not loaded.folders:
+        return None
+    others = [path for name, path in loaded.folders.items() if name not in (loaded.reference, loaded.ceiling)]
+    single = len(runs) == 1 and not isinstance(runs[0], Mapping) and len(others) == 1
+    return others[0] if single else common_parent(loaded.folders.values())
 
 
-def _write(folder: Path, title: str, done: EvaluationResult, galleries: Sequence[Gallery], given: LoadedRuns) -> Path:
+def _write(folder: Path, title: str, done: EvaluationResult, galleries: Sequence[Gallery], loaded: LoadedRuns) -> Path:
     save_scores(done.scores, done.record["classes"], folder / "per_image.parquet")
     save_record(done.record, folder / "evaluation.json")
     save_table(done.record, folder / "table.md")
@@ -316,9 +277,9 @@ def _write(folder: Path, title: str, done: EvaluationResult, galleries: Sequence
         folder / "report.html",
         title=title,
         record=done.record,
-        curves=[read_curves(path, run=name) for name, path in given.folders.items()],
+        curves=[read_curves(path, run=name) for name, path in loaded.folders.items()],
         galleries=galleries,
-        facts={name: _facts(path) for name, path in given.folders.items()},
+        facts={name: _facts(path) for name, path in loaded.folders.items()},
     )
 
 

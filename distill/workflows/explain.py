@@ -11,18 +11,19 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from distill.build.finished_run import image_size, load_run
-from distill.config import Config, ExplanationTerm, TeacherSection
+from distill.build.finished_run import image_size, load_reference, load_run
+from distill.config import Config, ExplanationTerm
 from distill.data import to_unit
 from distill.data.image_input import PreparedImage, Source, prepare_image
 from distill.errors import InputError
 from distill.evaluation.networks import evaluation_mode
 from distill.explain import Explainer
 from distill.maps import resize_maps
-from distill.models import StagedNetwork, load_network
+from distill.models import StagedNetwork
 from distill.report.explained import ImageExplanation, NetworkView
+from distill.workflows.train import Run
 
 #: Files that hold a state dict and do not say of what network.
 _PLAIN = (".pth", ".pt")
@@ -36,7 +37,7 @@ class ExplainedNetwork(NamedTuple):
 
 
 def find_reference(
-    given: Path | str | Literal[False] | None,
+    given: Path | str | Run | StagedNetwork | Literal[False] | None,
     *,
     config: Config,
     student: StagedNetwork,
@@ -62,47 +63,24 @@ def find_reference(
     section = config.teacher
     if given is False or (given is None and section is None):
         return None
+    if isinstance(given, StagedNetwork):
+        return ExplainedNetwork(given, _teacher_layer(config, layer))
     if given is not None:
+        given = given.directory if isinstance(given, Run) else given
         described_by = section if Path(given).suffix in _PLAIN else None
-        return ExplainedNetwork(_load(given, described_by, student), _teacher_layer(config, layer))
+        return ExplainedNetwork(load_reference(given, described_by, student), _teacher_layer(config, layer))
     assert section is not None
     try:
-        return ExplainedNetwork(_load(section.checkpoint, section, student), _teacher_layer(config, layer))
+        return ExplainedNetwork(load_reference(section.checkpoint, section, student), _teacher_layer(config, layer))
     except InputError as error:
         say(f"the student is shown without its teacher: {error}")
         return None
-
-
-def _load(path: Path | str, section: TeacherSection | None, student: StagedNetwork) -> StagedNetwork:
-    described = {} if section is None else {"name": section.name, "options": section.options}
-    scaling = section.normalisation if section else None
-    network = load_network(
-        path,
-        num_classes=student.spec.num_classes,
-        in_channels=student.spec.in_channels,
-        normalisation=scaling.model_dump() if scaling else None,
-        **described,  # type: ignore[arg-type]
-    ).eval()
-    for what, theirs, ours in (
-        ("another number of classes", network.spec.num_classes, student.spec.num_classes),
-        ("another number of channels", network.spec.in_channels, student.spec.in_channels),
-        ("other classes", network.spec.classes or student.classes, student.classes),
-    ):
-        if theirs != ours:
-            raise InputError(f"{path} has {what} than the student: {_short(theirs)}; the student has {_short(ours)}.")
-    return network
 
 
 def _teacher_layer(config: Config, layer: str) -> str:
     """Give the layer whose maps the run compared with those of the student's layer, else the one of the same name."""
     terms = (term for term in config.objective.values() if isinstance(term, ExplanationTerm) and layer in term.layers)
     return next((term.layer_of_teacher(layer) for term in terms), layer)
-
-
-def _short(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(value[:10]) + (", ..." if len(value) > 10 else "")
-    return str(value)
 
 
 BATCH = 64
@@ -116,15 +94,16 @@ class _BatchResult(NamedTuple):
 
 
 def explain_images(
-    run: Path | str,
+    run: Path | str | Run,
     images: Source | Sequence[Source],
     *,
-    reference: Path | str | Literal[False] | None = None,
+    reference: Path | str | Run | StagedNetwork | Literal[False] | None = None,
     method: str = "grad_cam_pp",
     layer: str = "final",
     target: str | int | None = None,
     size: int | None = None,
     crop: bool = False,
+    network: nn.Module | None = None,
     say: Callable[[str], object] = warnings.warn,
 ) -> list[ImageExplanation]:
     """Show what a finished run and its teacher make of images, and where they look.
@@ -135,15 +114,17 @@ def explain_images(
           largest value.
 
     Args:
-        run: Run directory.
+        run: Run directory, or a finished run.
         images: One or several: files, images of PIL, tensors (C, H, W) or arrays (H, W, C) of uint8.
-        reference: Weights of a teacher; the run's own if left out, none at all if False.
+        reference: A teacher: run directory, file of weights, finished run or network; the run's own if left
+            out, none if False.
         method: A name of :data:`distill.explain.METHODS`.
         layer: Layer of the student; the teacher's is the one that the run compared it with, else that of the same name.
         target: The class to explain, by name or number; for each image the student's first choice if left out.
         size: Height and width that images are given; those of the run's data if left out.
         crop: Whether only the square in the middle is looked at, as runs on ``image_folder`` are trained.
-        say: Told if the run's own teacher cannot be loaded.
+        network: For a run directory whose student was passed as an object: a network of its architecture.
+        say: Called with a message if the run's own teacher cannot be loaded.
 
     Returns:
         An explanation for every image, in their order.
@@ -154,14 +135,16 @@ def explain_images(
     Example:
         In a notebook, of a run that is done::
 
-            from distill.workflows.explain import explain_images
+            import distill
 
-            first, second = explain_images("runs/demo/kd_grad_cam_pp", ["boot.jpg", "bag.png"], layer="group2")
+            first, second = distill.explain_images("runs/demo/kd_grad_cam_pp", ["boot.jpg", "bag.png"], layer="group2")
             first.top(2)            # [('ankle boot', 0.93), ('sneaker', 0.04)]
             first.maps["teacher"]   # float32, in the size of first.pixels
             first                   # is shown as image | teacher | student
     """
-    student, config = load_run(run)
+    student, config = (run.student, run.config) if isinstance(run, Run) else load_run(run, network=network)
+    if reference is None and isinstance(run, Run):
+        reference = run.teacher
     chosen = None if target is None else find_class(target, student.classes)
     networks = {"student": ExplainedNetwork(student, layer)}
     teacher = find_reference(reference, config=config, student=student, layer=layer, say=say)

@@ -1,42 +1,309 @@
-"""`train`: a configuration -> a finished run directory."""
+"""`train`: a configuration, or keywords and objects, -> a finished run directory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
-from distill.build import build, run_identity
-from distill.config import Config
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers.logger import Logger
+from torch import nn
+
+from distill.build import Objects, build, check_trainer_keys, run_identity
+from distill.build.finished_run import load_reference
+from distill.build.teacher_cache import checksum
+from distill.config import Config, format_mistakes, merge, validate
+from distill.config.dotted_keys import merge_values, nested
+from distill.data import ImageSet, as_image_set, partition
+from distill.errors import InputError
+from distill.models import StagedNetwork, load_model
+from distill.objects import object_name
+from distill.report import read_curves
 from distill.training import RunDirectory, fit
 
+Overrides = Sequence[str] | Mapping[str, Any]
 
-class Outcome(NamedTuple):
-    """Where a run lies, and what was done: trained from the start, resumed, or nothing as it was done before."""
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run.
+
+    Args:
+        directory: The run directory.
+        action: What was done: ``new`` (trained from the start), ``resume`` (resumed) or ``done`` (it was finished).
+        config: The resolved configuration.
+        objects: The objects that were passed in the place of names.
+    """
 
     directory: Path
     action: Literal["new", "resume", "done"]
+    config: Config
+    objects: Objects = field(default_factory=Objects, repr=False)
+
+    @cached_property
+    def student(self) -> StagedNetwork:
+        """The trained student, in evaluation mode; call it on images in [0, 1]."""
+        return load_model(self.directory, network=self.objects.student)
+
+    @cached_property
+    def teacher(self) -> StagedNetwork | None:
+        """The teacher, in evaluation mode, or None if the run has none."""
+        section = self.config.teacher
+        if section is None:
+            return None
+        return load_reference(section.checkpoint, section, self.student, network=self.objects.teacher)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The logged metrics of the epoch whose weights were kept, such as ``validation/accuracy``."""
+        return selected_metrics(self.config)
 
 
-def train(config: Config, *, overwrite: bool = False, say: Callable[[str], None] | None = None) -> Outcome:
-    """Train what a configuration says, or go on with it, or find it done.
+def train(
+    *configs: str | Path | Mapping[str, Any],
+    student: str | Mapping[str, Any] | nn.Module | Callable[..., nn.Module] | None = None,
+    teacher: str | Path | Mapping[str, Any] | nn.Module | Run | None = None,
+    data: Any = None,
+    objective: Mapping[str, Any] | None = None,
+    explanation: float | Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] | Mapping[str, Any] = (),
+    overrides: Overrides = (),
+    overwrite: bool = False,
+    notify: Callable[[str], None] | None = None,
+    **sections: Any,
+) -> Run:
+    """Train a teacher, a baseline or a student; resume the run, or return it, if it exists.
+
+    Convention:
+        - Later values win: configuration files and mappings from left to right, then keywords, then ``overrides``.
+        - The same call resumes an unfinished run and returns a finished one. A call that differs needs another
+          ``name`` or ``overwrite=True``.
+        - Networks that are passed as objects are copied, so the caller's own do not change.
+        - What is passed as an object cannot be rebuilt from the run directory. It is recorded with its class and a hash
+          of its content, and must be passed again to evaluate the run in another process.
 
     Args:
-        config: The run.
-        overwrite: Whether another run of the same name may be replaced.
-        say: Told what a user may want to know before the first step.
+        configs: YAML files, or mappings with the same keys.
+        student: A name (`distill list models`), a mapping with the keys of the ``student`` section, a network, or a
+            class or function that returns one and can be imported.
+        teacher: A run directory or file of weights, a finished run, a mapping with the keys of the ``teacher`` section,
+            or a network. A plain network needs its normalisation: ``{"network": net, "normalisation": {"mean": ...,
+            "std": ...}}``.
+        data: A name (`distill list datasets`), a mapping with the keys of the ``data`` section, a data set of (image,
+            label) (see :func:`distill.data.as_image_set`), of which a tenth becomes the validation split, or a pair
+            (training, validation) of data sets.
+        objective: Terms by name: a weight, a mapping with the keys of the term, a term as an ``nn.Module``, or None to
+            leave ``cross_entropy`` out.
+        explanation: Weight of the explanation term, or a mapping with its keys.
+        epochs: Length of the run; ``trainer.max_epochs``.
+        callbacks: Lightning callbacks.
+        loggers: Lightning loggers, or a mapping with the keys of the ``loggers`` section.
+        overrides: ``"key.path=value"`` strings, or a mapping of dotted keys.
+        overwrite: Whether another run in the same directory is replaced.
+        notify: Called with a message about the teacher's cache before the first step.
+        sections: Other keys of a configuration, such as ``seed``, ``name``, ``output_dir``, ``optimizer``, ``trainer``.
+
+    Returns:
+        The finished run.
 
     Raises:
-        InputError: if something in it does not fit, or its directory holds another run; nothing was touched then.
-        RunError: if the run failed; its last good state is kept.
+        InputError: if the configuration or an object is wrong, or the directory holds another run; nothing is written.
+        RunError: if training fails; the last checkpoint is kept.
+
+    Example:
+        >>> import tempfile, distill
+        >>> tiny = {"size": 16, "count": 40, "batch_size": 20}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = distill.train(
+        ...         student="wrn_10_1", data=tiny, epochs=1, output_dir=folder,
+        ...         trainer={"enable_progress_bar": False}, loggers={"tensorboard": False},
+        ...     )
+        ...     run.action, sorted(path.name for path in run.directory.iterdir())[-2:]
+        ('new', ['student.json', 'student.safetensors'])
     """
+    given = _Given(
+        student=student, teacher=teacher, data=data, objective=objective, explanation=explanation, epochs=epochs
+    )
+    objects = given.objects(callbacks=callbacks, loggers=() if isinstance(loggers, Mapping) else loggers)
+    keywords = given.keywords | ({"loggers": loggers} if isinstance(loggers, Mapping) else {})
+    config = make_config(configs, merge_values(nested(sections), keywords), overrides)
+    return train_config(config, given.with_data(objects, config), overwrite=overwrite, notify=notify)
+
+
+def train_config(
+    config: Config,
+    objects: Objects | None = None,
+    *,
+    overwrite: bool = False,
+    notify: Callable[[str], None] | None = None,
+) -> Run:
+    """Train a run from its resolved configuration; see :func:`train`."""
+    objects = objects or Objects()
     directory = RunDirectory(config.directory)
     identity = run_identity(config)
     if directory.state(identity, overwrite=overwrite) == "done":
-        return Outcome(directory.path, "done")
-    run = build(config)
-    if run.cache is not None and say is not None:
-        say(f"teacher's cache: {run.cache}")
+        return Run(directory.path, "done", config, objects)
+    run = build(config, objects)
+    if run.cache is not None and notify is not None:
+        notify(f"teacher cache: {run.cache}")
     action = directory.open(config, identity, overwrite=overwrite)
-    fit(run.module, run.data, config)
-    return Outcome(directory.path, action)
+    fit(run.module, run.data, config, callbacks=objects.callbacks, loggers=objects.loggers)
+    return Run(directory.path, action, config, objects)
+
+
+def make_config(
+    configs: Sequence[str | Path | Mapping[str, Any]], keywords: Mapping[str, Any], overrides: Overrides
+) -> Config:
+    """Merge files, mappings, keywords and overrides from left to right, and check the result.
+
+    Raises:
+        InputError: with every mistake, one per line.
+    """
+    values: Any = {}
+    for source in configs:
+        values = merge_values(values, nested(source) if isinstance(source, Mapping) else merge([source]))
+    values = merge_values(values, keywords)
+    values = merge_values(values, nested(overrides) if isinstance(overrides, Mapping) else merge([], overrides))
+    config, mistakes = validate(values, check=check_trainer_keys)
+    if config is None:
+        raise InputError(format_mistakes(mistakes, "the configuration"))
+    return config
+
+
+def selected_metrics(config: Config) -> dict[str, float]:
+    """Return the metrics of the epoch whose weights became the student's: the best or the last one."""
+    series = read_curves(config.directory, run=config.name).series
+    watched = series.get(config.monitor.metric, [])
+    if not watched:
+        return {}
+    best = max if config.monitor.mode == "max" else min
+    epoch = watched[-1][0] if config.monitor.select == "last" else best(watched, key=lambda point: point[1])[0]
+    return {name: dict(points)[epoch] for name, points in series.items() if epoch in dict(points)}
+
+
+class _Given:
+    """The keywords of :func:`train`, separated into values of a configuration and objects."""
+
+    def __init__(
+        self,
+        *,
+        student: Any,
+        teacher: Any,
+        data: Any,
+        objective: Mapping[str, Any] | None,
+        explanation: float | Mapping[str, Any] | None,
+        epochs: int | None,
+    ) -> None:
+        self.keywords: dict[str, Any] = {}
+        self.networks: dict[str, nn.Module] = {}
+        self.sets: tuple[ImageSet, ...] = ()
+        if student is not None:
+            self._network("student", "name", student)
+        if teacher is not None:
+            self._network("teacher", "checkpoint", str(teacher.directory) if isinstance(teacher, Run) else teacher)
+        if data is not None:
+            self._data(data)
+        terms = {name: _term(name, term) for name, term in (objective or {}).items()}
+        if explanation is not None:
+            terms["explanation"] = merge_values(terms.get("explanation", {}), _term("explanation", explanation))
+        if terms:
+            self.keywords["objective"] = terms
+        if epochs is not None:
+            self.keywords["trainer"] = {"max_epochs": epochs}
+
+    def objects(self, *, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Objects:
+        """Return the objects but for the data, whose split needs the configuration."""
+        return Objects(
+            student=self.networks.get("student"),
+            teacher=self.networks.get("teacher"),
+            callbacks=tuple(callbacks),
+            loggers=tuple(loggers),
+        )
+
+    def with_data(self, objects: Objects, config: Config) -> Objects:
+        """Add the images, split into training and validation."""
+        if not self.sets:
+            return objects
+        if len(self.sets) == 2:
+            return objects._replace(train=self.sets[0], validation=self.sets[1])
+        fraction = float(config.data.options.get("validation", 0.1))
+        parts = partition(self.sets[0].labels, seed=config.data.seed, validation=fraction)
+        train, validation = (self.sets[0].subset(parts[name]) for name in ("train", "validation"))
+        if not len(validation):
+            raise InputError(
+                f"data: {len(self.sets[0])} images leave none for validation; pass (training, validation)."
+            )
+        return objects._replace(train=train, validation=validation)
+
+    def _network(self, section: str, key: str, value: Any) -> None:
+        rest: dict[str, Any] = {}
+        if isinstance(value, Mapping):
+            rest = {name: part for name, part in value.items() if name != "network"}
+            value = value.get("network")
+        if isinstance(value, nn.Module):
+            self.networks[section] = value
+            rest[key] = object_name(value, _weights_hash(value))
+        elif isinstance(value, str | Path):
+            rest[key] = str(value)
+        elif callable(value):
+            rest[key] = _import_path(section, value)
+        elif value is not None:
+            raise InputError(f"{section}: expected a name, a mapping or a network, got {type(value).__name__}.")
+        self.keywords[section] = rest
+
+    def _data(self, data: Any) -> None:
+        if isinstance(data, str | Mapping):
+            self.keywords["data"] = {"name": data} if isinstance(data, str) else dict(data)
+            return
+        pair = data if isinstance(data, tuple) and len(data) == 2 else (data,)
+        names = ("training data", "validation data") if len(pair) == 2 else ("data",)
+        first = as_image_set(pair[0], name=names[0])
+        others = [as_image_set(one, classes=first.classes, name=names[-1]) for one in pair[1:]]
+        self.sets = (first, *others)
+        for other in others:
+            if other.classes != first.classes or other.images.shape[1:] != first.images.shape[1:]:
+                raise InputError(
+                    f"data: training and validation must have the same classes and image size, got "
+                    f"{len(first.classes)} classes of {tuple(first.images.shape[1:])} and {len(other.classes)} of "
+                    f"{tuple(other.images.shape[1:])}."
+                )
+        content = hashlib.sha256("/".join(checksum(one) for one in self.sets).encode()).hexdigest()
+        size = first.images.shape[-1]
+        self.keywords["data"] = {"name": object_name(pair[0], content), "size": size}
+
+
+def _term(name: str, term: Any) -> Any:
+    """Return the keys of a term that is given as a weight, a mapping or None."""
+    if term is None or isinstance(term, Mapping):
+        return term
+    if isinstance(term, int | float):
+        return {"weight": term}
+    raise InputError(f"objective.{name}: expected a weight, a mapping or None, got {type(term).__name__}.")
+
+
+def _weights_hash(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _import_path(section: str, value: Callable[..., Any]) -> str:
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    found: Any = sys.modules.get(module or "")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if module in (None, "__main__") or found is not value:
+        raise InputError(
+            f"{section}: {name or value!r} cannot be imported by name from a module; pass the network that it returns."
+        )
+    return f"{module}:{name}"

@@ -12,7 +12,7 @@ from distill.config import Config, load
 from distill.errors import InputError
 from distill.models import load_model
 from distill.training import RunDirectory
-from distill.workflows.train import train
+from distill.workflows.train import train_config
 from tests.training.helpers import CrashError, crash_at, small
 from tests.training.helpers import train as train_with
 
@@ -31,7 +31,8 @@ def other(config: Config, **changes: object) -> Config:
 
 
 def test_a_run_and_the_same_again(config: Config) -> None:
-    assert train(config) == (config.directory, "new")
+    run = train_config(config)
+    assert (run.directory, run.action) == (config.directory, "new")
     before = contents(config.directory)
     assert set(before) == {
         "config.yaml",
@@ -42,12 +43,13 @@ def test_a_run_and_the_same_again(config: Config) -> None:
         "student.safetensors",
         "student.json",
     }
-    assert train(config) == (config.directory, "done")
+    run = train_config(config)
+    assert (run.directory, run.action) == (config.directory, "done")
     assert contents(config.directory) == before
 
 
 def test_what_is_written_beside_the_weights(config: Config) -> None:
-    train(config)
+    train_config(config)
     assert load([config.directory / "config.yaml"]) == config
     environment = json.loads((config.directory / "environment.json").read_text())
     assert (environment["seed"], environment["data_seed"]) == (0, 0)
@@ -59,17 +61,17 @@ def test_what_is_written_beside_the_weights(config: Config) -> None:
 
 
 def test_tensorboard_is_written_if_asked_for(config: Config) -> None:
-    train(other(config, loggers=config.loggers.model_copy(update={"tensorboard": True})))
+    train_config(other(config, loggers=config.loggers.model_copy(update={"tensorboard": True})))
     assert [path.name.split(".")[0] for path in (config.directory / "tensorboard").glob("events*")] == ["events"]
 
 
 def test_another_run_in_the_same_place_is_refused(config: Config) -> None:
-    train(config)
+    train_config(config)
     before = contents(config.directory)
     with pytest.raises(InputError, match=r"here holds a run of another configuration .* with --overwrite\.$"):
-        train(other(config, seed=1))
+        train_config(other(config, seed=1))
     assert contents(config.directory) == before
-    assert train(other(config, seed=1), overwrite=True).action == "new"
+    assert train_config(other(config, seed=1), overwrite=True).action == "new"
     after = contents(config.directory)
     assert set(after) == set(before)
     assert after["student.safetensors"] != before["student.safetensors"]
@@ -81,7 +83,7 @@ def test_what_is_no_run_is_never_touched(config: Config) -> None:
     (config.directory / "thesis.txt").write_text("years of work")
     for overwrite in (False, True):
         with pytest.raises(InputError, match=r"here is not empty and holds no run; choose another `name=` or"):
-            train(config, overwrite=overwrite)
+            train_config(config, overwrite=overwrite)
     assert contents(config.directory) == {"thesis.txt": b"years of work"}
 
 
@@ -89,38 +91,38 @@ def test_a_file_in_its_place_is_refused(config: Config) -> None:
     config.directory.parent.mkdir(parents=True, exist_ok=True)
     config.directory.write_text("a file")
     with pytest.raises(InputError, match="here"):
-        train(config)
+        train_config(config)
     assert config.directory.read_text() == "a file"
 
 
 def test_an_empty_directory_will_do(config: Config) -> None:
     config.directory.mkdir(parents=True)
-    assert train(config).action == "new"
+    assert train_config(config).action == "new"
 
 
 def test_a_record_that_cannot_be_read_is_told(config: Config) -> None:
-    train(config)
+    train_config(config)
     for text in ("{", "[]", "{}"):
         (config.directory / "environment.json").write_text(text)
         before = contents(config.directory)
         with pytest.raises(InputError, match=r"environment\.json .* --overwrite"):
-            train(config)
+            train_config(config)
         assert contents(config.directory) == before
-    assert train(config, overwrite=True).action == "new"
+    assert train_config(config, overwrite=True).action == "new"
 
 
 def test_a_run_that_never_saved_begins_anew(config: Config) -> None:
     with pytest.raises(CrashError):
         train_with(config, before_step=crash_at(1))
     assert not RunDirectory(config.directory).last.exists()
-    assert train(config).action == "new"
+    assert train_config(config).action == "new"
     assert len((config.directory / "metrics.csv").read_text().splitlines()) == 3
 
 
 def test_a_run_cut_off_while_it_named_its_directory_begins_anew(config: Config) -> None:
     config.directory.mkdir(parents=True)
     (config.directory / "environment.json.part").write_text("{")
-    assert train(config).action == "new"
+    assert train_config(config).action == "new"
     assert not (config.directory / "environment.json.part").exists()
 
 
@@ -131,9 +133,9 @@ def test_a_run_cut_off_while_it_kept_its_weights_is_not_done(config: Config, mon
     with monkeypatch.context() as patched:
         patched.setattr("safetensors.torch.save_file", cut)
         with pytest.raises(CrashError):
-            train(config)
+            train_config(config)
     assert (config.directory / "student.json").exists()
-    assert train(config).action == "resume"
+    assert train_config(config).action == "resume"
     assert load_model(config.directory).spec.name == config.student.name
 
 
@@ -141,7 +143,7 @@ def test_a_run_cut_off_while_it_kept_its_weights_is_not_done(config: Config, mon
 def test_a_run_cut_off_while_it_made_way_for_another_may_be_replaced_again(
     config: Config, survivors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(config)
+    train_config(config)
     unlink, left = Path.unlink, [survivors]
 
     def cut(path: Path, missing_ok: bool = False) -> None:
@@ -154,16 +156,16 @@ def test_a_run_cut_off_while_it_made_way_for_another_may_be_replaced_again(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", cut)
         with pytest.raises(CrashError):
-            train(other(config, seed=1), overwrite=True)
-    assert train(other(config, seed=1), overwrite=True).action == "new"
+            train_config(other(config, seed=1), overwrite=True)
+    assert train_config(other(config, seed=1), overwrite=True).action == "new"
 
 
 def test_a_run_that_was_stopped_goes_on(config: Config) -> None:
     longer = other(config, trainer={**config.trainer, "max_epochs": 2})
     with pytest.raises(CrashError):
         train_with(longer, before_step=crash_at(3))
-    assert train(longer).action == "resume"
-    assert train(longer).action == "done"
+    assert train_config(longer).action == "resume"
+    assert train_config(longer).action == "done"
 
 
 @pytest.mark.parametrize(
@@ -177,28 +179,28 @@ def test_a_run_that_was_stopped_goes_on(config: Config) -> None:
 def test_a_trainer_that_cannot_be_is_told_before_the_old_run_is_replaced(
     config: Config, changes: dict[str, object]
 ) -> None:
-    train(config)
+    train_config(config)
     before = contents(config.directory)
     with pytest.raises(InputError, match="trainer"):
-        train(other(config, **changes), overwrite=True)
+        train_config(other(config, **changes), overwrite=True)
     assert contents(config.directory) == before
 
 
 def test_a_batch_larger_than_the_data_is_told_before_the_old_run_is_replaced(config: Config) -> None:
-    train(config)
+    train_config(config)
     before = contents(config.directory)
     larger = other(config, data=config.data.model_copy(update={"batch_size": 33}))
     with pytest.raises(InputError, match=r"`batch_size` is 33, but there are only 32 training images"):
-        train(larger, overwrite=True)
+        train_config(larger, overwrite=True)
     assert contents(config.directory) == before
 
 
 def test_views_that_cannot_be_taken_are_told_before_the_old_run_is_replaced(config: Config) -> None:
-    train(config)
+    train_config(config)
     before = contents(config.directory)
     augment = config.data.augment.model_copy(update={"pad": 16, "padding": "reflect"})
     with pytest.raises(InputError, match=r"^`pad` must be below the image's side to reflect, got 16 for 16 x 16\.$"):
-        train(other(config, data=config.data.model_copy(update={"augment": augment})), overwrite=True)
+        train_config(other(config, data=config.data.model_copy(update={"augment": augment})), overwrite=True)
     assert contents(config.directory) == before
 
 
@@ -213,20 +215,20 @@ def test_a_last_state_that_cannot_be_read_is_told(config: Config) -> None:
         with pytest.raises(
             InputError, match=r"last\.ckpt cannot be read, so the run cannot go on from it; delete it, or"
         ):
-            train(longer)
+            train_config(longer)
     last.unlink()
-    assert train(longer).action == "new"
+    assert train_config(longer).action == "new"
 
 
 def test_a_monitored_figure_that_does_not_exist_is_told(config: Config) -> None:
     wrong = other(config, monitor=config.monitor.model_copy(update={"metric": "validation/acuracy"}))
     with pytest.raises(InputError, match=r"monitor\.metric.*'validation/acuracy'.*validation/accuracy"):
-        train(wrong)
+        train_config(wrong)
     assert not config.directory.exists()
 
 
 def test_the_resolved_configuration_is_the_identity(config: Config) -> None:
-    train(config)
+    train_config(config)
     again = load([config.directory / "config.yaml"])
     assert OmegaConf.to_yaml(again.model_dump(mode="json")) == (config.directory / "config.yaml").read_text()
-    assert train(again).action == "done"
+    assert train_config(again).action == "done"

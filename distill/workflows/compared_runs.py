@@ -1,0 +1,172 @@
+"""The runs and networks that one evaluation compares: loaded, named and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import nn
+
+from distill.build import load_config
+from distill.config import Config
+from distill.errors import InputError
+from distill.evaluation import differing_classes
+from distill.models import StagedNetwork, import_network, load_model
+from distill.models.weights import SPEC_NAME, WEIGHTS_NAME, read_spec
+from distill.training import RunDirectory
+from distill.workflows.train import Run
+
+#: A run directory (``LABEL=RUN`` gives it a label), a finished run, or a network.
+Source: TypeAlias = "str | Path | Run | nn.Module"
+
+
+class LoadedRuns(NamedTuple):
+    """Networks by name: the reference, the ceiling, then the others in their order.
+
+    Args:
+        networks: The networks, in evaluation mode.
+        folders: Run directories, of those that have one.
+        configs: Configurations, of those that come from a run.
+        reference: Name of the network that the others are compared with.
+        ceiling: Name of a second training of the reference.
+        problems: Why some could not be loaded or compared.
+    """
+
+    networks: dict[str, StagedNetwork]
+    folders: dict[str, Path]
+    configs: dict[str, Config]
+    reference: str | None
+    ceiling: str | None
+    problems: list[str]
+
+
+def load_runs(
+    sources: Sequence[Source | Mapping[str, Source]],
+    *,
+    reference: Source | None,
+    ceiling: Source | None,
+    network: nn.Module | str | None = None,
+) -> LoadedRuns:
+    """Load everything that is compared, and collect what is wrong with any of it.
+
+    Args:
+        sources: Run directories, runs or networks, or mappings from labels to them.
+        reference: The teacher.
+        ceiling: A second training of the teacher.
+        network: Builds, or is, a network of the architecture of students that were passed as objects.
+
+    Raises:
+        InputError: if nothing is given, two have the same name, or a ceiling has no reference.
+    """
+    if ceiling is not None and reference is None:
+        raise InputError("--ceiling is a second training of the reference; name the first one with --reference.")
+    pairs: list[tuple[str, Source]] = []
+    for special, label in ((reference, "teacher"), (ceiling, "ceiling")):
+        if special is not None:
+            pairs.append((label if isinstance(special, nn.Module) else "", special))
+    for source in sources:
+        pairs += source.items() if isinstance(source, Mapping) else [("", source)]
+    if len(pairs) == (reference is not None) + (ceiling is not None):
+        raise InputError("nothing to evaluate: give at least one run or network beside the reference.")
+    named = _names(pairs)
+    names = list(named)
+    loaded = LoadedRuns({}, {}, {}, names[0] if reference is not None else None, None, [])
+    for name, source in named.items():
+        try:
+            _load(name, source, loaded, network)
+        except InputError as error:
+            loaded.problems.append(str(error))
+    loaded.problems.extend(differing_classes(loaded.networks))
+    return loaded._replace(ceiling=names[1] if ceiling is not None else None)
+
+
+def common_parent(folders: Iterable[Path]) -> Path:
+    """Return the folder that contains all folders."""
+    return Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
+
+
+def split_label(text: str) -> tuple[str, Path]:
+    """Split ``LABEL=RUN``; an existing path may itself contain ``=``."""
+    label, mark, path = text.partition("=")
+    return (label, Path(path)) if mark and not Path(text).exists() else ("", Path(text))
+
+
+def _names(pairs: Sequence[tuple[str, Source]]) -> dict[str, Source]:
+    """Name the sources: by label, by the path below the common parent of all runs, or by architecture."""
+    labelled: list[tuple[str, Source]] = []
+    for label, source in pairs:
+        if isinstance(source, str) and not label:
+            label, source = split_label(source)
+        labelled.append((label, Path(source) if isinstance(source, str) else source))
+    folders = [folder for _, source in labelled if (folder := _folder(source)) is not None]
+    shared = common_parent(folders) if folders else Path()
+    named: dict[str, Source] = {}
+    for label, source in labelled:
+        folder = _folder(source)
+        if not label and folder is not None:
+            label = str(folder.resolve().relative_to(shared))
+        if not label:
+            label = source.spec.name if isinstance(source, StagedNetwork) else type(source).__name__
+        if label in named and (folder is None or folder != _folder(named[label])):
+            raise InputError(
+                f"two runs are called {label!r}: {_text(named[label])} and {_text(source)}; label one, LABEL=RUN."
+            )
+        named.setdefault(label, source)
+    return named
+
+
+def _folder(source: Source) -> Path | None:
+    if isinstance(source, nn.Module):
+        return None
+    return source.directory if isinstance(source, Run) else Path(source)
+
+
+def _text(source: Source) -> str:
+    return str(_folder(source) or type(source).__name__)
+
+
+def _load(name: str, source: Source, into: LoadedRuns, network: nn.Module | str | None) -> None:
+    if isinstance(source, nn.Module):
+        if not isinstance(source, StagedNetwork):
+            raise InputError(
+                f"{name}: a {type(source).__name__} does not say how its input is scaled; wrap it with "
+                "`distill.models.stage_network(network, name=..., num_classes=..., mean=..., std=...)`."
+            )
+        into.networks[name] = source
+        return
+    if isinstance(source, Run):
+        into.folders[name], into.configs[name] = source.directory, source.config
+        into.networks[name] = source.student
+        return
+    folder = Path(source)
+    into.folders[name] = folder
+    into.configs[name] = config = load_config([_recorded_config(folder)])
+    directory = RunDirectory(folder)
+    if not (folder / WEIGHTS_NAME).exists() and directory.environment.exists():
+        raise InputError(
+            f"{folder} is still training ({_progress(directory, config)}), or was interrupted; wait for it, or resume "
+            "it with `distill train` and the same configuration."
+        )
+    if isinstance(network, str):
+        spec = read_spec(folder / SPEC_NAME)
+        network = import_network(network, num_classes=spec["num_classes"], in_channels=spec["in_channels"])
+    into.networks[name] = load_model(folder, network=network)
+
+
+def _recorded_config(folder: Path) -> Path:
+    if not folder.exists():
+        raise InputError(f"there is no run directory at {folder}; train one with `distill train`, or correct the path.")
+    recorded = RunDirectory(folder).config
+    if not recorded.exists():
+        raise InputError(f"{folder} is not a run directory: it has no {recorded.name}.")
+    return recorded
+
+
+def _progress(directory: RunDirectory, config: Config) -> str:
+    if not directory.last.exists():
+        return f"no epoch of {config.max_epochs} is done"
+    state = torch.load(directory.last, map_location="cpu", weights_only=True, mmap=True)
+    return f"epoch {int(state['epoch']) + 1} of {config.max_epochs} was the last that was saved"

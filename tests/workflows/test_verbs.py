@@ -1,0 +1,145 @@
+"""The other verbs on runs and objects, and the ten lines of the README."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import distill
+from distill.errors import InputError
+from distill.evaluation import ONE_PASS
+from distill.workflows.train import Run
+from tests.e2e.helpers import Command
+from tests.workflows.own import SCALING, Net, Stripes
+from tests.workflows.test_train import trained
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    teacher = {"network": Net(width=6).eval(), "normalisation": SCALING}
+    return trained(tmp_path_factory.mktemp("own"), name="own", teacher=teacher, explanation=2)
+
+
+def test_importing_distill_imports_no_torch() -> None:
+    script = (
+        "import sys, time; start = time.perf_counter(); import distill; took = time.perf_counter() - start\n"
+        "assert 'evaluate' in dir(distill) and distill.__version__\n"
+        "heavy = {'torch', 'numpy', 'pytorch_lightning', 'pydantic', 'omegaconf'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+        "assert took < 0.2, took\n"
+        "try:\n    distill.nothing\nexcept AttributeError as error:\n    assert 'nothing' in str(error)\n"
+        "else:\n    raise SystemExit('no error')\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_every_verb_is_there() -> None:
+    for name in distill.__all__:
+        assert callable(getattr(distill, name)), name
+
+
+def test_a_run_is_evaluated_beside_its_teacher(run: Run, tmp_path: Path) -> None:
+    test = Stripes(24, seed=3)
+    done = distill.evaluate(run, reference=run.teacher, data=test, settings=ONE_PASS, gallery=0, output=tmp_path)
+    assert done.record["reference"] == "teacher"
+    figures = done.record["sets"]["test"]["networks"]["own"]["figures"]
+    right = run.student((test.images * 255).round() / 255).argmax(1) == torch.tensor(test.labels)
+    assert figures["accuracy"] is not None
+    assert figures["accuracy"]["value"] == pytest.approx(float(right.double().mean()))
+    assert done.report == tmp_path / "report.html"
+    assert "Accuracy" in done.table
+    assert done._repr_markdown_() == done.table
+
+
+def test_several_labelled_and_unlabelled(run: Run) -> None:
+    sets = {"one": Stripes(8), "two": Stripes(4)}
+    done = distill.evaluate({"A": run, "B": run.student}, data=sets, settings=ONE_PASS)
+    assert list(done.record["networks"]) == ["A", "B"]
+    assert {name: entry["n"] for name, entry in done.record["sets"].items()} == {"one": 8, "two": 4}
+
+
+def test_what_a_directory_cannot_rebuild_is_said_with_the_remedy(run: Run, distill_command: Command) -> None:
+    with pytest.raises(InputError, match=r"passed as a Python object \(tests\.workflows\.own\.Net\)") as error:
+        distill.evaluate(run.directory, data=Stripes(8))
+    assert "--network package.module:callable" in str(error.value)
+    with pytest.raises(InputError, match=r"data set was passed as a Python object .*data=dataset"):
+        distill.evaluate(run.directory, network=Net())
+    with pytest.raises(InputError, match=r"tests\.workflows\.own\.Net"):
+        distill.load_model(run.directory)
+    said = distill_command("evaluate", run.directory)
+    assert said.code == 2
+    assert "--network package.module:callable" in said.message
+
+
+def test_the_object_passed_again_gives_the_same_figures(run: Run, distill_command: Command) -> None:
+    settings = {"data": Stripes(24, seed=3), "settings": ONE_PASS, "gallery": 0}
+    kept = distill.evaluate(run, **settings).record["sets"]  # type: ignore[arg-type]
+    for network in (Net(), "tests.workflows.own:Net"):
+        assert distill.evaluate(run.directory, network=network, **settings).record["sets"] == kept  # type: ignore[arg-type]
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(distill.load_model(run.directory, network=Net())(images), run.student(images))
+    with pytest.raises(InputError, match="does not fit"):
+        distill.load_model(run.directory, network=Net(width=5))
+
+
+def test_images_of_a_run_are_explained(run: Run) -> None:
+    image = (Stripes(2).images[0] * 255).to(torch.uint8)
+    (explained,) = distill.explain_images(run, image)
+    assert set(explained.maps) == {"student", "teacher"}
+    assert explained.top(1)[0][0] in ("left", "right")
+    with pytest.raises(InputError, match="--network"):
+        distill.explain_images(run.directory, image)
+    (alone,) = distill.explain_images(run.directory, image, network=Net(), say=lambda text: None)
+    assert set(alone.maps) == {"student"}
+
+
+def test_the_student_of_a_run_is_exported(run: Run, tmp_path: Path) -> None:
+    done = distill.export_model(run, format="pt2", data=Stripes(8), output=tmp_path / "student.pt2")
+    assert done.parity.images == 8
+    exported = torch.export.load(done.path).module()
+    images = torch.rand(3, 3, 8, 8)
+    assert torch.allclose(exported(images)["logits"], run.student(images), atol=1e-5)
+    with pytest.raises(InputError, match="data set was passed as a Python object"):
+        distill.export_model(run, format="pt2", output=tmp_path / "other.pt2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to evaluate"),
+        ((Net(),), "does not say how its input is scaled"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        distill.evaluate(*arguments, data=Stripes(4))  # type: ignore[arg-type]
+
+
+def test_networks_without_data_are_refused(run: Run) -> None:
+    with pytest.raises(InputError, match="have no test split; give `data`"):
+        distill.evaluate({"A": run.student})
+    with pytest.raises(InputError, match="`data` or `on`, not both"):
+        distill.evaluate(run, data=Stripes(4), on=["size=8"])
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "new"),
+    [
+        ("distill.explanations", "explain_images", "distill.workflows.explain"),
+        ("distill.explanations", "ImageExplanation", "distill.report.explained"),
+        ("distill.hooked", "run_hooked", "distill.models.hooked"),
+        ("distill.metrics.statistics", "holm", "distill.metrics.significance"),
+    ],
+)
+def test_an_old_path_works_and_warns(old: str, name: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, old, raising=False)
+    with pytest.warns(DeprecationWarning, match=f"{old} moved; import from .*{new}"):
+        module = importlib.import_module(old)
+    assert getattr(module, name) is getattr(importlib.import_module(new), name)
+    with pytest.raises(AttributeError, match="nothing"):
+        module.nothing  # noqa: B018
