@@ -1,4 +1,4 @@
-"""The two ways in which a command can end badly: the input was wrong (exit 2), or the run failed (exit 1)."""
+"""Errors of the commands: invalid input (exit code 2) and failed runs (exit code 1)."""
 
 from __future__ import annotations
 
@@ -7,25 +7,34 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """What the user asked for cannot be done as asked; says what was expected, what came and what to do."""
+    """A configuration, file or argument is invalid.
+
+    The message names it, and says what was expected, what was received and what to do.
+    """
 
     exit_code = 2
 
 
 class RunError(RuntimeError):
-    """A run that started well came to a bad end, for example a loss that is not a number."""
+    """A run with valid input failed, for example because the loss is not a number."""
 
     exit_code = 1
 
 
-def unknown_name(kind: str, got: str, known: Iterable[str], *, see: str = "") -> str:
-    """Word the message for a name that does not exist, with the nearest ones that do.
+def unknown_name(kind: str, got: str, valid_names: Iterable[str], *, see: str = "") -> str:
+    """Return the error message for an unknown name, with the closest and all valid names.
+
+    Args:
+        kind: What the name stands for, such as "model".
+        got: The unknown name.
+        valid_names: All valid names.
+        see: Where the valid names are documented; left out of the message if empty.
 
     Example:
         >>> unknown_name("model", "wrn_16_z", ["wrn_16_2", "resnet18"])
         "unknown model 'wrn_16_z'; did you mean 'wrn_16_2'? (known: resnet18, wrn_16_2)"
     """
-    names = sorted(known)
-    close = get_close_matches(got, names, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown {kind} {got!r}{hint} (known: {', '.join(names)}{'; see ' + see if see else ''})"
+    valid_names = sorted(valid_names)
+    close_matches = get_close_matches(got, valid_names, n=1, cutoff=0.6)
+    hint = f"; did you mean {close_matches[0]!r}?" if close_matches else ""
+    return f"unknown {kind} {got!r}{hint} (known: {', '.join(valid_names)}{'; see ' + see if see else ''})"

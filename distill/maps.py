@@ -1,4 +1,4 @@
-"""What is done to a map after it was made: another size, another scale. Explanations, losses and metrics share it."""
+"""Operations on explanation maps: convert to float32, normalise, resize. Used by explanations, losses and metrics."""
 
 from __future__ import annotations
 
@@ -15,23 +15,33 @@ Normalization = Literal["l2", "max", "sum", "min_max", "none"]
 _RESIZE_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
+def at_least_float32(tensor: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Convert half precision to float32; return float32 and float64 tensors unchanged.
+
+    Example:
+        >>> at_least_float32(torch.ones(1, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 def normalize_maps(maps: Float[Tensor, "n *s"], how: Normalization) -> Float[Tensor, "n *s"]:
-    """Scale every map by itself, whatever its neighbours in the batch are.
+    """Normalise each map independently of the other maps in the batch.
 
     Convention:
-        - ``l2``: divided by its Euclidean norm. ``max``: by its largest value. ``sum``: by its total.
-          ``min_max``: moved and scaled to [0, 1]. ``none``: as it is.
+        - ``l2`` divides by the Euclidean norm, ``max`` by the largest value and ``sum`` by the sum of the values.
+          ``min_max`` shifts and scales the values to [0, 1]. ``none`` leaves them unchanged.
         - A map that is zero everywhere (``min_max``: constant) becomes exactly zero, with zero gradient.
 
     Args:
-        maps: Maps, not negative (``min_max`` takes any sign).
-        how: One of the five names above.
+        maps: Maps with values of at least 0 (``min_max``: any values).
+        how: One of ``l2``, ``max``, ``sum``, ``min_max`` and ``none``.
 
     Returns:
-        Maps of the same shape, float32 or wider.
+        Maps of the same shape, in float32 or float64.
 
     Raises:
-        ValueError: if ``how`` is none of the five.
+        ValueError: If ``how`` is not one of the five names.
 
     Example:
         >>> normalize_maps(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), "l2")
@@ -40,7 +50,7 @@ def normalize_maps(maps: Float[Tensor, "n *s"], how: Normalization) -> Float[Ten
     """
     if how not in get_args(Normalization):
         raise ValueError(f"`how` must be one of {get_args(Normalization)}, got {how!r}.")
-    maps = maps if maps.dtype == torch.float64 else maps.float()
+    maps = at_least_float32(maps)
     if how == "none":
         return maps
     flat = maps.flatten(1)
@@ -52,7 +62,7 @@ def normalize_maps(maps: Float[Tensor, "n *s"], how: Normalization) -> Float[Ten
     elif how == "sum":
         size = flat.sum(1, keepdim=True)
     else:
-        # Scaled by the largest value first: the squares of a small map would underflow.
+        # Divide by the largest value first: the squares of a map of small values would underflow.
         largest = flat.detach().amax(1, keepdim=True)
         flat = flat / torch.where(largest == 0, 1.0, largest)
         square = flat.square().sum(1, keepdim=True)
@@ -62,14 +72,17 @@ def normalize_maps(maps: Float[Tensor, "n *s"], how: Normalization) -> Float[Ten
 
 
 def resize_maps(maps: Float[Tensor, "n *s"], size: Sequence[int]) -> Float[Tensor, "n *t"]:
-    """Resize maps linearly along every spatial axis (``align_corners=False``); the same size is left untouched.
+    """Resize maps by linear interpolation along every spatial axis (``align_corners=False``).
 
     Args:
         maps: Maps with one, two or three spatial axes.
         size: The new spatial shape.
 
+    Returns:
+        The resized maps; the same tensor if the maps already have this size.
+
     Raises:
-        ValueError: if ``size`` has another number of axes than the maps.
+        ValueError: If ``size`` and the maps have different numbers of spatial axes.
 
     Example:
         >>> resize_maps(torch.tensor([[0.0, 1.0]]), [4])
@@ -79,6 +92,7 @@ def resize_maps(maps: Float[Tensor, "n *s"], size: Sequence[int]) -> Float[Tenso
         return maps
     if len(size) != maps.ndim - 1 or len(size) not in _RESIZE_MODE:
         raise ValueError(
-            f"`size` must have the maps' spatial axes (1 to 3), got {tuple(size)} for {tuple(maps.shape)}."
+            f"`size` must have one number for each of the maps' 1 to 3 spatial axes, got {tuple(size)} for maps of "
+            f"shape {tuple(maps.shape)}."
         )
     return F.interpolate(maps[:, None], size=list(size), mode=_RESIZE_MODE[len(size)], align_corners=False)[:, 0]

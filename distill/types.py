@@ -1,4 +1,4 @@
-"""The records that pass between rooms."""
+"""Records and protocols that the packages exchange: batches, network outputs, heads and pairs of maps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 
 class CacheLookup(NamedTuple):
-    """Rows about a batch that were known before it was computed, of one or more kinds, and which samples have none.
+    """The cached rows of a batch, and the samples that the cache does not hold.
 
     Convention:
-        - What is not known is zero; ``missing`` holds positions in the batch.
+        - ``rows`` holds one tensor for each kind of cached output. The rows of missing samples are zero.
+        - ``missing`` holds the positions of the missing samples in the batch.
     """
 
     rows: tuple[Float[Tensor, "n width"], ...]
@@ -22,20 +23,20 @@ class CacheLookup(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images with what is known about them.
+    """A batch of images with labels and optional annotations.
 
     Convention:
-        - ``images`` come uint8 out of a data set and are float in [0, 1] once their view was applied.
-        - ``boxes`` are (x0, y0, x1, y1) in pixels, half open, one row an instance; ``masks`` hold 0 for
-          background and i for the i-th instance. Both belong to the untouched image, not to a view of it.
-        - ``index`` is the position in the data set and ``view`` the number of the view that was taken: together
-          they say which pixels a network saw, so its outputs can be stored.
-        - ``cached`` is what the teacher is known to say of these views, where a cache is in use.
+        - ``images`` are uint8 when they leave the data set, and float in [0, 1] after their view was applied.
+        - ``boxes`` are (x0, y0, x1, y1) in pixels, half open, with one row per instance. ``masks`` hold 0 for
+          background and i for the i-th instance. Both refer to the original image, not to a view of it.
+        - ``index`` is the position in the data set and ``view`` the number of the applied view. Together they
+          determine the pixels that a network sees, so its outputs can be cached.
+        - ``cached`` holds the teacher's cached outputs for these views, if a cache is in use.
     """
 
     images: Num[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
-    index: Int[Tensor, " n"]  # type: ignore[assignment]  # the field is the record's, not tuple.index
+    index: Int[Tensor, " n"]  # type: ignore[assignment]  # the field shadows the method tuple.index
     view: Int[Tensor, " n"]
     boxes: Int[Tensor, "n m 4"] | None = None
     masks: UInt8[Tensor, "n h w"] | None = None
@@ -43,35 +44,40 @@ class Batch(NamedTuple):
 
 
 class Head(Protocol):
-    """What a network computes after one of its layers, each sample by itself.
+    """The part of a network that follows one of its layers: a function from activations to logits.
 
-    Batch normalisation inside it is a constant: the statistics of the pass that made the activations.
+    Convention:
+        - A head belongs to one forward pass. Batch normalisation in the head uses the statistics of that pass as
+          constants, so the head processes each sample independently.
     """
 
     @property
     def classifier(self) -> nn.Linear | None:
-        """The linear layer, where the head is nothing but global average pooling and that layer; else None."""
+        """The linear layer if the head is global average pooling followed by that layer, else None."""
 
     def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
-        """Carry activations of the layer on to the logits."""
+        """Compute logits from activations of the layer."""
 
     @property
     def logits(self) -> Float[Tensor, "n classes"]:
-        """What the forward pass returned."""
+        """The logits of the forward pass."""
 
     def obstacle(self, activations: Float[Tensor, "n k *s"]) -> str | None:
-        """Say what hinders :meth:`pull_back`, if anything does."""
+        """Return why :meth:`pull_back` cannot be used for these activations, or None if it can."""
 
     def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
-        """Carry a weight for every logit back to the activations, by ordinary forward operations."""
+        """Return the gradient of ``(cotangent * logits).sum()`` with respect to the activations of the forward pass.
+
+        The result is differentiable where gradients are enabled.
+        """
 
     def with_running_statistics(self) -> Head:
-        """Give the same head with the running statistics as its constants."""
+        """Return this head with running instead of batch statistics where the network keeps them."""
 
 
 @dataclass(frozen=True)
 class StagedOutput:
-    """One forward pass of a network: its logits, and the layers that were asked for."""
+    """The result of one forward pass: the logits, and the activations and heads of the requested layers."""
 
     logits: Float[Tensor, "n classes"]
     activations: Mapping[str, Float[Tensor, "n k ..."]] = field(default_factory=dict)
@@ -79,7 +85,7 @@ class StagedOutput:
 
 
 class MapPair(NamedTuple):
-    """The student's and the teacher's raw maps of the same images; their sizes may differ."""
+    """Raw maps of the student and the teacher for the same images; the two sizes may differ."""
 
     student: Float[Tensor, "n *s"]
     teacher: Float[Tensor, "n *t"]

@@ -1,4 +1,4 @@
-"""Networks: wide residual networks, torchvision's and your own, behind one interface that reads and cuts layers."""
+"""Wide residual networks, torchvision models and custom modules, with one interface to read and cut their layers."""
 
 from distill.models.any_model import AnyModel, as_staged
 from distill.models.catalogue import FAMILIES, Family, create_model, import_network, stage_network

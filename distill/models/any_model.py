@@ -1,4 +1,4 @@
-"""Any network of yours behind the interface that reads and cuts layers."""
+"""`AnyModel`: read and cut the layers of any module."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from distill.types import StagedOutput
 
 
 class AnyModel(nn.Module):
-    """A network as it is, whose modules can be read and, by their dotted path, cut.
+    """Wrap any module so that its layers can be read and cut by their dotted path.
 
     Convention:
-        - Where torch.fx can trace the network and the module is a cut, what follows is known: the gradient is read off
-          the forward pass, as in :class:`~distill.models.StagedNetwork`. Otherwise the module is read by a temporary
-          hook, see :func:`distill.models.hooked.run_hooked`. Both give the same maps.
-        - Of a module that is called several times the last call counts.
-        - What the network decides in Python without looking at values (``random.random() < p``) is decided once in
-          each mode when it is traced; ``trace=False`` runs it as it is.
-        - The module that is wrapped stays what it is; its parameters are shared.
+        - If torch.fx can trace the network and the layer is a cut, the head is computed from the traced graph, as in
+          :class:`~distill.models.StagedNetwork`. Otherwise the layer is read by a temporary hook, see
+          :func:`distill.models.hooked.run_hooked`. Both give the same maps.
+        - If a module is called more than once, the last call is used.
+        - Tracing fixes Python decisions that do not depend on tensor values (``random.random() < p``), once for
+          training mode and once for evaluation mode. Use ``trace=False`` to make them in every forward pass.
+        - The wrapped module is not changed, and its parameters are shared.
 
     Args:
-        network: Any module from what you feed it to logits (N, classes), or to a record with an attribute ``logits``.
-        trace: Whether torch.fx may be tried.
+        network: Any module that returns logits (N, classes), or an object with an attribute ``logits``.
+        trace: Whether to try torch.fx.
 
     Example:
         >>> from torchvision.models import resnet18
@@ -51,14 +51,14 @@ class AnyModel(nn.Module):
         return self.network(*images, **named)
 
     def run(self, images: Any, layers: Sequence[str] = ()) -> StagedOutput:
-        """Run the network once and read modules on the way.
+        """Run one forward pass and read layers from it.
 
         Args:
-            images: What the network takes: a tensor, a tuple of positional arguments, or a mapping of keywords.
+            images: Input of the network: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
             layers: Dotted paths of modules.
 
         Raises:
-            ValueError: if a module does not exist, is not called or returns no tensor.
+            ValueError: If a module does not exist, is not called, or does not return a tensor.
         """
         plan = self._plan(tuple(layers)) if layers else None
         if plan is None:
@@ -68,7 +68,7 @@ class AnyModel(nn.Module):
         return plan.run(*images) if isinstance(images, tuple) else plan.run(images)
 
     def _plan(self, layers: tuple[str, ...]) -> ReadPlan | None:
-        """Plan the pass that a traced graph makes; None if there is no graph, or a layer is no cut of it."""
+        """Return the read plan of the traced network, or None if it cannot be traced or a layer is not a cut."""
         state = tuple((id(module), module.training) for module in self.network.modules())
         if (state, layers) not in self._plans:
             self._plans[state, layers] = _trace(self.network, layers) if self.trace else None
@@ -80,7 +80,7 @@ class AnyModel(nn.Module):
 
 def _trace(network: nn.Module, layers: tuple[str, ...]) -> ReadPlan | None:
     graph = None
-    with contextlib.suppress(Exception), torch.inference_mode(False):  # there are many ways not to be traceable
+    with contextlib.suppress(Exception), torch.inference_mode(False):  # torch.fx raises many types of exceptions
         graph = NetworkGraph(network)
     if graph is None or not isinstance(graph.graph.output_node().args[0], fx.Node):
         return None
@@ -93,11 +93,14 @@ def _trace(network: nn.Module, layers: tuple[str, ...]) -> ReadPlan | None:
 
 
 def as_staged(network: nn.Module, *, trace: bool = True) -> AnyModel:
-    """Give any module the interface of a staged network.
+    """Wrap any module in :class:`AnyModel`, so that its layers can be read and cut.
 
     Args:
-        network: See :class:`AnyModel`.
-        trace: Whether torch.fx may be tried.
+        network: Any module that returns logits (N, classes), or an object with an attribute ``logits``.
+        trace: Whether to try torch.fx.
+
+    Returns:
+        The wrapped network; it shares the parameters of ``network``.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))

@@ -1,4 +1,4 @@
-"""The precision of a forward pass, so that what follows of it later runs as it ran."""
+"""Capture and restore the autocast state, so that later operations run in the precision of a forward pass."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 
 
 class AutocastState(NamedTuple):
-    """Whether operations on a kind of device are cast to a narrower type, and to which.
+    """Whether autocast is enabled for a device type, and its dtype.
 
     Example:
         >>> with torch.autocast("cpu", torch.bfloat16):
-        ...     kept = AutocastState.capture("cpu")
-        >>> with kept.restore():
+        ...     state = AutocastState.capture("cpu")
+        >>> with state.restore():
         ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
         torch.bfloat16
     """
@@ -24,9 +24,9 @@ class AutocastState(NamedTuple):
 
     @classmethod
     def capture(cls, device: str) -> AutocastState:
-        """Read the setting that holds here."""
+        """Return the current state for a device type."""
         return cls(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
 
     def restore(self) -> torch.autocast:
-        """Make the setting hold for a while."""
+        """Return a context manager that applies this state."""
         return torch.autocast(self.device, self.dtype, enabled=self.enabled)

@@ -1,4 +1,4 @@
-"""Names -> networks."""
+"""`create_model`: build a network from its name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RESNET_CUTS = {"layer1": "layer1", "layer2": "layer2", "layer3": "layer3", "fin
 
 
 class Family(NamedTuple):
-    """A line of `distill list models`."""
+    """One family of networks: a row of `distill list models`."""
 
     name: str
     about: str
@@ -31,17 +31,17 @@ FAMILIES = (
     Family("wrn_D_K", "wide residual network, D = 6n + 4 layers, K times the width", (*wrn.CUTS, *wrn.TAPS)),
     Family(
         "resnet18",
-        "torchvision's ResNet-18; `small_images: true` keeps 32 x 32 from vanishing",
+        "torchvision's ResNet-18; `small_images: true` removes the stride and pooling of the stem, for 32 x 32 images",
         tuple(_RESNET_CUTS),
     ),
     Family(
         "resnet50",
-        "torchvision's ResNet-50; `small_images: true` keeps 32 x 32 from vanishing",
+        "torchvision's ResNet-50; `small_images: true` removes the stride and pooling of the stem, for 32 x 32 images",
         tuple(_RESNET_CUTS),
     ),
     Family(
         "package.module:callable",
-        "your own: called with num_classes and in_channels; layers are module paths",
+        "a custom network: called with num_classes and in_channels; layers are dotted module paths",
         ("final",),
     ),
 )
@@ -57,19 +57,22 @@ def create_model(
     classes: Sequence[str] = (),
     **options: Any,
 ) -> StagedNetwork:
-    """Build a network with fresh weights.
+    """Build a network with randomly initialised weights.
 
     Args:
         name: ``wrn_D_K``, ``resnet18``, ``resnet50`` or ``package.module:callable``.
-        num_classes: Length of the logits.
-        in_channels: Channels of the images.
-        mean: Channel means of the images in [0, 1]; 0 if left out.
-        std: Channel standard deviations; 1 if left out.
-        classes: Names of the classes, if they have any.
-        options: Handed on to the network, such as ``dropout`` for a WRN.
+        num_classes: Number of classes: the length of the logits.
+        in_channels: Number of image channels.
+        mean: Mean of each channel, for images in [0, 1]; 0 by default.
+        std: Standard deviation of each channel, for images in [0, 1]; 1 by default.
+        classes: Names of the classes, in the order of the logits; optional.
+        options: Further keyword arguments of the network, such as ``dropout`` for a WRN.
+
+    Returns:
+        The network in training mode.
 
     Raises:
-        InputError: if there is no such network, or it does not take an option.
+        InputError: If the network does not exist, does not accept an option, or cannot be traced.
 
     Example:
         >>> create_model("wrn_16_2", num_classes=10).cuts["final"]
@@ -157,7 +160,10 @@ def rebuild_message(name: str) -> str:
 
 
 def find_final(network: nn.Module) -> dict[str, str]:
-    """Name as ``final`` the layer that global average pooling and one linear layer follow, if there is one.
+    """Find the layer that is followed by global average pooling and one linear layer only.
+
+    Returns:
+        ``{"final": path}`` with the dotted path of the layer, or an empty dict if there is no such layer.
 
     Example:
         >>> head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)]
@@ -177,7 +183,7 @@ def _find_cuts(name: str, network: nn.Module) -> dict[str, str]:
     except (fx.proxy.TraceError, TypeError) as error:
         raise InputError(
             f"model {name!r} cannot be traced by torch.fx: {error}. Its forward pass must take one tensor and must not "
-            "branch on values; mark what cannot be traced with `torch.fx.wrap`."
+            "branch on tensor values. Mark functions that cannot be traced with `torch.fx.wrap`."
         ) from error
 
 
@@ -212,7 +218,7 @@ def _import(name: str) -> Callable[..., nn.Module]:
         raise InputError(f"model {name!r} is not callable; it must return an nn.Module.")
     try:
         accepts = inspect.signature(build).parameters
-    except ValueError:  # builtins have none
+    except ValueError:  # some builtins have no signature
         return build
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepts.values()):
         return build

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it: the same function with fewer passes over memory."""
+"""Fold batch normalisation into the preceding convolution: the same function with fewer passes over memory."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def fold_batch_norm(network: StagedNetwork, *, keep: Iterable[str] = ()) -> StagedNetwork:
-    """Copy a network for evaluation, with every batch normalisation folded that a convolution alone feeds.
+    """Return a copy of a network with batch normalisation folded into the convolutions, for evaluation.
 
     Convention:
-        - Folded where the convolution's output goes nowhere else and each of the two is called once; the others, such
-          as those before a convolution, stay. Outputs and maps are equal up to rounding: the weights are multiplied in
-          float64.
-        - In the place of a folded layer stands an identity, under the same path.
+        - A batch normalisation is folded if its input is the output of a convolution, nothing else uses that output,
+          and both modules are called once. All others stay, such as those before a convolution.
+        - Outputs and maps are equal up to rounding; the weights are multiplied in float64.
+        - An identity replaces each folded layer, under the same path.
 
     Args:
-        network: Is left as it is.
-        keep: Layers that are explained; a convolution that is one of them, or the last of one, keeps its own output.
+        network: The network, in evaluation mode. It is not changed.
+        keep: Layers that will be explained. A convolution whose output is the output of such a layer is not folded.
+
+    Returns:
+        The folded copy.
 
     Raises:
-        ValueError: if the network trains.
+        ValueError: If the network is in training mode.
 
     Example:
         >>> from distill.models import create_model
@@ -41,23 +44,23 @@ def fold_batch_norm(network: StagedNetwork, *, keep: Iterable[str] = ()) -> Stag
         True
     """
     if network.training:
-        raise ValueError("only a network in evaluation mode can be folded; call `.eval()` first.")
+        raise ValueError("`network` must be in evaluation mode, but it is in training mode; call `.eval()` first.")
     folded = copy.deepcopy(network)
     graph = NetworkGraph(folded.network)
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
-    paths = {(folded.cuts | folded.taps).get(layer, layer) for layer in keep}
-    kept = {graph.node(path) for path in paths.intersection(graph.paths())}
+    kept_paths = {(folded.cuts | folded.taps).get(layer, layer) for layer in keep}
+    kept_nodes = {graph.node(path) for path in kept_paths.intersection(graph.paths())}
     for node in list(graph.graph.nodes):
         norm = graph.module(node)
-        before = node.all_input_nodes[0] if node.all_input_nodes else None
-        if not isinstance(norm, _BatchNorm) or before is None or norm.running_mean is None:
+        source = node.all_input_nodes[0] if node.all_input_nodes else None
+        if not isinstance(norm, _BatchNorm) or source is None or norm.running_mean is None:
             continue
-        convolution = graph.module(before)
-        once = calls[node.target] == 1 == calls[before.target] and len(before.users) == 1
-        if isinstance(convolution, _CONVOLUTIONS) and once and before not in kept:
+        convolution = graph.module(source)
+        used_once = calls[node.target] == 1 == calls[source.target] and len(source.users) == 1
+        if isinstance(convolution, _CONVOLUTIONS) and used_once and source not in kept_nodes:
             dtype = convolution.weight.dtype
             with torch.no_grad():
                 fused = fuse_conv_bn_eval(copy.deepcopy(convolution).double(), copy.deepcopy(norm).double())
-            folded.network.set_submodule(str(before.target), fused.to(dtype).to(memory_format=torch.preserve_format))
+            folded.network.set_submodule(str(source.target), fused.to(dtype).to(memory_format=torch.preserve_format))
             folded.network.set_submodule(str(node.target), nn.Identity().eval())
     return folded

@@ -1,4 +1,4 @@
-"""What the operations of a traced network do to the values that they are given."""
+"""`NetworkGraph`: a network traced by torch.fx, with access to its layers and to the part that follows each of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout
 
 
 def is_in_place(node: fx.Node, network: nn.Module) -> bool:
-    """Tell whether an operation overwrites its first input."""
+    """Return whether an operation overwrites its first input."""
     if node.op == "call_module":
         return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
     name = str(getattr(node.target, "__name__", node.target))
@@ -30,63 +30,73 @@ def is_in_place(node: fx.Node, network: nn.Module) -> bool:
         return False
     try:
         return bool(inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments.get("inplace"))
-    except (TypeError, ValueError):  # builtins have no signature, and no such argument
+    except (TypeError, ValueError):  # builtins have neither a signature nor an argument `inplace`
         return False
 
 
-def overwritten(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, tuple[fx.Node, ...]]:
-    """Find the operations in place, each with the values that it overwrites; who reads those later gets the result.
+def redirect_overwritten_reads(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, tuple[fx.Node, ...]]:
+    """Let operations that read an overwritten value read the result of the in-place operation instead.
 
-    The first is what the operation was given; others are those that it may be the very same tensor as, behind an
-    identity or a dropout at rest.
+    Returns:
+        For each in-place operation, the values that it overwrites: its first input, followed by the values that may
+        share memory with that input through an identity or an inactive dropout.
     """
     order = {node: i for i, node in enumerate(graph.nodes)}
-    found: dict[fx.Node, tuple[fx.Node, ...]] = {}
+    overwritten: dict[fx.Node, tuple[fx.Node, ...]] = {}
     for node in graph.nodes:
         if not node.all_input_nodes or not is_in_place(node, network):
             continue
-        same = [node.all_input_nodes[0]]
-        while same[-1].op == "call_module" and isinstance(network.get_submodule(str(same[-1].target)), DROPOUT):
-            same.append(same[-1].all_input_nodes[0])
-        found[node] = tuple(same)
-        for value in same:
+        aliases = [node.all_input_nodes[0]]
+        while aliases[-1].op == "call_module" and isinstance(network.get_submodule(str(aliases[-1].target)), DROPOUT):
+            aliases.append(aliases[-1].all_input_nodes[0])
+        overwritten[node] = tuple(aliases)
+        for value in aliases:
             for later in [user for user in value.users if order[user] > order[node]]:
                 later.replace_input_with(value, node)
-    return found
+    return overwritten
 
 
 _SPATIAL = {(-1,), (2,), (-2, -1), (2, 3), (-3, -2, -1), (2, 3, 4)}
 
 
 def spatial_axes(node: fx.Node, network: nn.Module) -> int | None:
-    """Count the spatial axes of what an operation is given, from the nearest layer before it that tells."""
+    """Return the number of spatial axes of an operation's input, or None if it is unknown.
+
+    The number is taken from the class name of the nearest preceding layer that ends with it, such as ``Conv2d``.
+    """
     frontier = [*node.all_input_nodes]
     for before in frontier:
         if before.op == "call_module":
-            kinds = type(network.get_submodule(str(before.target))).__mro__
-            told = next((m for kind in kinds if (m := re.search(r"([123])d$", kind.__name__))), None)
-            if told:
-                return int(told[1])
+            classes = type(network.get_submodule(str(before.target))).__mro__
+            match = next((m for cls in classes if (m := re.search(r"([123])d$", cls.__name__))), None)
+            if match:
+                return int(match[1])
         frontier += [n for n in before.all_input_nodes if n not in frontier]
     return None
 
 
 def is_global_pooling(node: fx.Node, module: nn.Module | None, axes: int | None) -> bool:
-    """Tell whether an operation takes the mean over all sites of every channel, of which there are so many axes."""
+    """Return whether an operation averages each channel over all sites.
+
+    Args:
+        node: The operation.
+        module: The module that the node calls, if any.
+        axes: Number of spatial axes of the input, if it is known.
+    """
     if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
         size = module.output_size
         return size == 1 or (isinstance(size, tuple) and all(s == 1 for s in size))
     if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
         return node.args[1] in (1, (1, 1))
     if (node.op, node.target) in {("call_method", "mean"), ("call_function", torch.mean)}:
-        over = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-        over = tuple(over) if isinstance(over, tuple | list) else (over,)
-        return over in _SPATIAL and len(over) == axes
+        dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        dims = tuple(dims) if isinstance(dims, tuple | list) else (dims,)
+        return dims in _SPATIAL and len(dims) == axes
     return False
 
 
 def is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
-    """Tell whether an operation puts channels and sites on one axis."""
+    """Return whether an operation flattens channels and sites into one axis."""
     if isinstance(module, nn.Flatten):
         return True
     return (node.op, node.target) in {("call_method", "flatten"), ("call_function", torch.flatten)}
@@ -97,17 +107,17 @@ _NETWORK = "network_"
 
 
 class NetworkGraph:
-    """A traced network, with its nodes under the names of the modules that they belong to.
+    """A traced network whose nodes can be found by the dotted paths of its modules.
 
     Args:
-        network: A module of one tensor to logits whose forward pass has no data-dependent control flow.
+        network: A module that maps one tensor to logits, without data-dependent control flow.
     """
 
     def __init__(self, network: nn.Module) -> None:
         tracer = _Tracer()
         self.network = network
         self.graph = tracer.trace(network)
-        self._overwritten = overwritten(self.graph, network)
+        self._overwritten = redirect_overwritten_reads(self.graph, network)
         self._nodes: dict[str, fx.Node] = {}
         for node, path in tracer.node_to_qualname.items():
             parts = path.split(".")
@@ -125,15 +135,18 @@ class NetworkGraph:
         return self._output.all_input_nodes[0]
 
     def node(self, path: str) -> fx.Node:
-        """Find the node whose value is the output of the module at a dotted path, of its last call."""
+        """Return the node whose value is the output of a module; of its last call if it is called more than once."""
         return self._nodes[path]
 
     def paths(self) -> list[str]:
-        """List the dotted paths that can be read, in the order of the forward pass."""
+        """Return the dotted paths of the layers that can be read, in the order of the forward pass."""
         return list(self._nodes)
 
     def head_nodes(self, cut: fx.Node) -> list[fx.Node] | None:
-        """List what lies between a cut and the logits; None if a path leads around the node: then it is no cut."""
+        """Return the nodes between a cut and the logits, or None if the node is not a cut.
+
+        A node is a cut if every path from the images to the logits passes through it.
+        """
         seen: set[fx.Node] = set()
         frontier = [self._output]
         while frontier:
@@ -146,54 +159,55 @@ class NetworkGraph:
         return [node for node in self.graph.nodes if node in seen]
 
     def batch_norms(self, nodes: Iterable[fx.Node]) -> dict[str, _BatchNorm]:
-        """Pick the batch normalisations among nodes, by the nodes' names."""
+        """Return the batch normalisation modules among nodes, by the name of the node."""
         modules = {node.name: self.module(node) for node in nodes}
         return {name: module for name, module in modules.items() if isinstance(module, _BatchNorm)}
 
     def module(self, node: fx.Node) -> nn.Module | None:
-        """Give the module that a node calls, or None if it calls a function."""
+        """Return the module that a node calls, or None if it calls a function."""
         return self.network.get_submodule(str(node.target)) if node.op == "call_module" else None
 
     def spatial_axes(self, node: fx.Node) -> int | None:
-        """Count the spatial axes of what an operation is given, as far as the layers before it tell."""
+        """Return the number of spatial axes of an operation's input, or None if it is unknown."""
         return spatial_axes(node, self.network)
 
     def reading(self, nodes: Mapping[str, fx.Node]) -> fx.GraphModule:
-        """Build the forward pass that returns the logits and, by name, the values of some nodes."""
+        """Build the forward pass that returns the logits and, by name, the values of the given nodes."""
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
         logits = graph.graph_copy(self.graph, copies)
         for node, values in self._overwritten.items():
             if any(value in nodes.values() for value in values):
                 with graph.inserting_before(copies[node]):
-                    kept = graph.call_function(torch.clone, (copies[values[0]],))
-                copies[node].replace_input_with(copies[values[0]], kept)
+                    clone = graph.call_function(torch.clone, (copies[values[0]],))
+                copies[node].replace_input_with(copies[values[0]], clone)
         graph.output((logits, {name: copies[node] for name, node in nodes.items()}))
         return self._build(graph)
 
     def head(self, cut: fx.Node) -> fx.GraphModule:
-        """Build the function (activations, statistics) -> logits of what follows a cut.
+        """Build the head of a cut: the function (activations, statistics) -> logits.
 
         Convention:
-            - Batch normalisation is affine: ``statistics`` holds (mean, variance) under the name of each one's node.
-            - Dropout is left out, as in evaluation.
+            - Batch normalisation uses the given constants: ``statistics`` maps the name of its node to
+              (mean, variance).
+            - Dropout is inactive, as in evaluation mode.
 
         Raises:
-            ValueError: if the node is not a cut.
+            ValueError: If the node is not a cut.
         """
         nodes = self.head_nodes(cut)
         if nodes is None:
-            raise ValueError(f"`{cut.name}` is not a cut: a path from the images to the logits leads around it.")
+            raise ValueError(f"`{cut.name}` is not a cut: a path from the images to the logits bypasses it.")
         graph = fx.Graph()
         copies = {cut: graph.placeholder("activations")}
         statistics = graph.placeholder("statistics")
         modules: dict[str, nn.Module] = {}
         for node in nodes:
             module = self.module(node)
-            given = copies
+            inputs = copies
             overwrites = self._overwritten.get(node, ())
             if cut in overwrites:
-                given = {**copies, overwrites[0]: graph.call_function(torch.clone, (copies[overwrites[0]],))}
+                inputs = {**copies, overwrites[0]: graph.call_function(torch.clone, (copies[overwrites[0]],))}
             if isinstance(module, _BatchNorm):
                 constant = _CONSTANT + node.name
                 modules[constant] = _ConstantBatchNorm(module)
@@ -202,12 +216,12 @@ class NetworkGraph:
             elif isinstance(module, DROPOUT):
                 copies[node] = copies[node.all_input_nodes[0]]
             else:
-                copies[node] = graph.node_copy(node, given.__getitem__)
+                copies[node] = graph.node_copy(node, inputs.__getitem__)
         graph.output(copies[self.logits])
         return self._build(graph, modules)
 
     def linear_classifier(self, cut: fx.Node) -> nn.Linear | None:
-        """Find the linear layer of a head that is global average pooling and that layer, and nothing else."""
+        """Return the linear layer if the head is global average pooling followed by that layer, else None."""
         nodes = self.head_nodes(cut) or []
         pooled = classifier = None
         for node in nodes:
@@ -227,7 +241,7 @@ class NetworkGraph:
         for node in graph.nodes:
             if node.op in ("call_module", "get_attr") and node.target not in constants:
                 value = operator.attrgetter(node.target)(self.network)
-                if node.op == "get_attr":  # looked up in the network in each pass: it may get another buffer
+                if node.op == "get_attr":  # looked up in the network in each pass, as its buffers may be replaced
                     node.target = f"{_NETWORK}.{node.target}"
                 targets[node.target] = value
         built = fx.GraphModule(targets, graph)
@@ -236,7 +250,7 @@ class NetworkGraph:
 
 
 class _Tracer(NodePathTracer):
-    """Note besides what every module returned last; not always what it computed last."""
+    """Record the value that each module returned last; it may differ from the value that it computed last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -249,7 +263,7 @@ class _Tracer(NodePathTracer):
 
 
 class _ConstantBatchNorm(nn.Module):
-    """Batch normalisation with statistics that are handed in; shares the affine parameters of the original."""
+    """Batch normalisation with given statistics; it shares the affine parameters of the original module."""
 
     def __init__(self, original: _BatchNorm) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """The linear backward: the gradient through a head, written as ordinary forward operations.
 
-As long as no ReLU switches, a head of convolutions, constant batch normalisation, ReLU, sums, pooling and linear layers
-is linear. Given the ReLU masks of the forward pass, its transpose is a chain of transposed convolutions, masks and
-scales. That chain is differentiable in the weights like any other forward pass, so no graph is differentiated twice and
-the head is not run again. In exact arithmetic it equals autograd.
+A head of convolutions, constant batch normalisation, ReLU, sums, pooling and linear layers is linear as long as no ReLU
+changes between active and inactive. Given the ReLU masks of the forward pass, its transpose is a chain of transposed
+convolutions, masks and scales. Like any forward pass, that chain is differentiable with respect to the weights. So it
+needs neither double backward nor a second forward pass of the head. In exact arithmetic it equals autograd.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ Statistics: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
 
 
 class Step(NamedTuple):
-    """What a rule may look at: one operation of the head, and what the forward pass left of it.
+    """The argument of a rule: one operation of the head, and the values recorded in the forward pass.
 
-    ``name`` and ``given`` are the names of its node and of the node that it was given.
+    ``name`` is the name of the operation's node, and ``source`` the name of its input node.
     """
 
     name: str
-    given: str
+    source: str
     module: Any
     values: Mapping[str, Tensor]
     statistics: Statistics
 
     @property
     def input(self) -> Tensor:
-        """What the operation was given."""
-        return self.values[self.given]
+        """The input of the operation in the forward pass."""
+        return self.values[self.source]
 
     @property
     def output(self) -> Tensor:
-        """What it made of it."""
+        """The output of the operation in the forward pass."""
         return self.values[self.name]
 
 
@@ -54,12 +54,12 @@ def _relu(step: Step, cotangent: Tensor) -> Tensor:
     output = step.output.detach()
     if output.dtype != cotangent.dtype:
         return torch.where(output > 0, cotangent, 0)
-    return torch.ops.aten.threshold_backward(cotangent, output, 0)  # relu's own; four times as fast in bfloat16
+    return torch.ops.aten.threshold_backward(cotangent, output, 0)  # the backward of relu; 4 times faster in bfloat16
 
 
 def _convolution(step: Step, cotangent: Tensor) -> Tensor:
     conv = step.module
-    over = [  # what the stride left over at the far end, so that the transpose has the size of the input
+    output_padding = [  # inputs that the stride skips at the end, so that the result has the size of the input
         size - ((out - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
         for size, out, stride, padding, dilation, kernel in zip(
             step.input.shape[2:],
@@ -72,7 +72,9 @@ def _convolution(step: Step, cotangent: Tensor) -> Tensor:
         )
     ]
     transpose = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[conv.weight.ndim]
-    return transpose(cotangent, conv.weight, None, conv.stride, conv.padding, over, conv.groups, conv.dilation)
+    return transpose(
+        cotangent, conv.weight, None, conv.stride, conv.padding, output_padding, conv.groups, conv.dilation
+    )
 
 
 def _batch_norm(step: Step, cotangent: Tensor) -> Tensor:
@@ -105,10 +107,10 @@ def _average_pooling(step: Step, cotangent: Tensor) -> Tensor:
 
 
 def _max_pooling(step: Step, cotangent: Tensor) -> Tensor:
-    p, given = step.module, step.input.detach()
-    _, index = F.max_pool2d(given, p.kernel_size, p.stride, p.padding, p.dilation, p.ceil_mode, return_indices=True)
-    flat = cotangent.new_zeros(*given.shape[:2], math.prod(given.shape[2:]))
-    return flat.scatter_add(2, index.flatten(2), cotangent.flatten(2)).view(given.shape)
+    p, x = step.module, step.input.detach()
+    _, index = F.max_pool2d(x, p.kernel_size, p.stride, p.padding, p.dilation, p.ceil_mode, return_indices=True)
+    flat = cotangent.new_zeros(*x.shape[:2], math.prod(x.shape[2:]))
+    return flat.scatter_add(2, index.flatten(2), cotangent.flatten(2)).view(x.shape)
 
 
 def _flatten(step: Step, cotangent: Tensor) -> Tensor:
@@ -123,6 +125,7 @@ def _pass_on(step: Step, cotangent: Tensor) -> Tensor:
     return cotangent
 
 
+#: Rules that read the operation's output, and rules that read its input.
 READ_OUTPUT = (_relu,)
 READ_INPUT = (_convolution, _global_pooling, _adaptive_pooling, _average_pooling, _max_pooling, _flatten)
 
@@ -150,59 +153,65 @@ _FUNCTIONS: Mapping[Any, Rule] = {
 
 
 def rule_for(node: fx.Node, module: nn.Module | None, axes: int | None) -> Rule | None:
-    """Find the rule of an operation on so many spatial axes, if there is one."""
+    """Return the rule for an operation, or None if there is none.
+
+    Args:
+        node: The operation.
+        module: The module that the node calls, if any.
+        axes: Number of spatial axes of the input, if it is known.
+    """
     if is_global_pooling(node, module, axes):
         return _global_pooling
     if is_flatten(node, module):
         return _flatten
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        plain = module.padding_mode == "zeros" and not isinstance(module.padding, str)
-        return _convolution if plain else None
+        is_supported = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        return _convolution if is_supported else None
     if node.op in ("call_function", "call_method"):
-        # A sum may carry a factor, and other positional arguments: those are left to autograd.
+        # Sums with a factor `alpha` or further positional arguments have no rule.
         return _FUNCTIONS.get(node.target) if len(node.args) <= 2 and "alpha" not in node.kwargs else None
     return next((rule for kind, rule in _RULES if isinstance(module, kind)), None)
 
 
 def broadcasts(graph: fx.Graph, rules: Mapping[fx.Node, Rule]) -> set[fx.Node]:
-    """Find sums of what was pooled to one site and what was not: their gradients are of different sizes."""
+    """Return the sums of pooled and unpooled values: the gradients of their two inputs differ in size."""
     pooled: set[fx.Node] = set()
-    found: set[fx.Node] = set()
+    broadcasting: set[fx.Node] = set()
     for node in graph.nodes:
-        given = [n for n in node.all_input_nodes if n.op != "get_attr"]
-        if rules.get(node) is _add and len({n in pooled for n in given}) > 1:
-            found.add(node)
-        elif rules.get(node) in (_global_pooling, _adaptive_pooling) or any(n in pooled for n in given):
+        inputs = [n for n in node.all_input_nodes if n.op != "get_attr"]
+        if rules.get(node) is _add and len({n in pooled for n in inputs}) > 1:
+            broadcasting.add(node)
+        elif rules.get(node) in (_global_pooling, _adaptive_pooling) or any(n in pooled for n in inputs):
             pooled.add(node)
-    return found
+    return broadcasting
 
 
-def sources(node: fx.Node, rule: Rule) -> tuple[str, ...]:
-    """Name the nodes that get what a rule gives."""
-    given = node.args if rule is _add else node.args[:1]
-    return tuple(source.name for source in given if isinstance(source, fx.Node))
+def receivers(node: fx.Node, rule: Rule) -> tuple[str, ...]:
+    """Return the names of the input nodes that receive the result of a rule."""
+    inputs = node.args if rule is _add else node.args[:1]
+    return tuple(source.name for source in inputs if isinstance(source, fx.Node))
 
 
 class _Link(NamedTuple):
-    """An operation and the nodes that get their share; names only, which a compiler can follow."""
+    """An operation and the nodes that receive its gradient, by name, so that torch.compile can follow."""
 
     name: str
-    given: str
+    source: str
     module: Any
-    sources: tuple[str, ...]
+    receivers: tuple[str, ...]
 
 
 class PullBack:
-    """The transpose of a head.
+    """The transpose of a head: a function from gradients of the logits to gradients of the activations.
 
     Args:
         graph: The traced network.
-        cut: Where the head begins.
+        cut: The node of the layer that the head follows.
 
     Attributes:
         rules: The rule of every operation, by the name of its node.
-        reads: Nodes whose values the forward pass must leave.
-        unsupported: Operations without a rule; if there are any, only autograd can differentiate the head.
+        reads: Nodes whose values the forward pass must record.
+        unsupported: Operations without a rule. If there are any, only autograd can differentiate the head.
     """
 
     def __init__(self, graph: NetworkGraph, cut: fx.Node) -> None:
@@ -210,42 +219,42 @@ class PullBack:
         self.nodes = graph.head_nodes(cut) or []
         self.logits = graph.logits
         self.modules = {node: graph.module(node) for node in self.nodes}
-        rules = {node: rule_for(node, self.modules[node], graph.spatial_axes(node)) for node in self.nodes}
-        known = {node: rule for node, rule in rules.items() if rule is not None}
-        for node in broadcasts(graph.graph, known):
-            del known[node]
-        self.unsupported = tuple(str(node.target) for node in self.nodes if node not in known)
-        self.rules = {node.name: rule for node, rule in known.items()}
+        candidates = {node: rule_for(node, self.modules[node], graph.spatial_axes(node)) for node in self.nodes}
+        rules = {node: rule for node, rule in candidates.items() if rule is not None}
+        for node in broadcasts(graph.graph, rules):
+            del rules[node]
+        self.unsupported = tuple(str(node.target) for node in self.nodes if node not in rules)
+        self.rules = {node.name: rule for node, rule in rules.items()}
         self.reads = tuple(
             dict.fromkeys(
                 node if rule in READ_OUTPUT else node.all_input_nodes[0]
-                for node, rule in known.items()
+                for node, rule in rules.items()
                 if rule in READ_OUTPUT or rule in READ_INPUT
             )
         )
         self._chain = [
-            _Link(node.name, node.all_input_nodes[0].name, self.modules[node], sources(node, rule))
-            for node, rule in reversed(known.items())
+            _Link(node.name, node.all_input_nodes[0].name, self.modules[node], receivers(node, rule))
+            for node, rule in reversed(rules.items())
         ]
 
-    def drops_out(self) -> bool:
-        """Tell whether dropout is at work in the head, so that its values are not those of the head without it."""
+    def has_active_dropout(self) -> bool:
+        """Return whether dropout in the head is active, so that recorded values differ from those without dropout."""
         return any(getattr(m, "p", 0) > 0 and m.training for m in self.modules.values() if isinstance(m, DROPOUT))
 
     def __call__(
         self, cotangent: Float[Tensor, "n classes"], values: Mapping[str, Tensor], statistics: Statistics
     ) -> Float[Tensor, "n k *s"]:
-        """Carry a weight for every logit back to the activations of the cut.
+        """Return the gradient of ``(cotangent * logits).sum()`` with respect to the activations of the cut.
 
         Args:
-            cotangent: For the gradient of one logit: 1 there and 0 elsewhere.
-            values: Of the nodes in ``reads``, by name.
-            statistics: (mean, variance) of every batch normalisation.
+            cotangent: A weight for each logit. For the gradient of one logit: 1 for that logit and 0 for the others.
+            values: Values of the nodes in ``reads``, by the name of the node.
+            statistics: (mean, variance) of each batch normalisation, by the name of its node.
         """
-        arrived: dict[str, Tensor] = {self.logits.name: cotangent}
+        gradients: dict[str, Tensor] = {self.logits.name: cotangent}
         for link in self._chain:
-            step = Step(link.name, link.given, link.module, values, statistics)
-            back = self.rules[link.name](step, arrived.pop(link.name))
-            for source in link.sources:
-                arrived[source] = arrived[source] + back if source in arrived else back
-        return arrived[self.cut.name]
+            step = Step(link.name, link.source, link.module, values, statistics)
+            gradient = self.rules[link.name](step, gradients.pop(link.name))
+            for receiver in link.receivers:
+                gradients[receiver] = gradients[receiver] + gradient if receiver in gradients else gradient
+        return gradients[self.cut.name]

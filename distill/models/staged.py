@@ -1,4 +1,4 @@
-"""`StagedNetwork`: a classifier whose named layers can be read and cut, and the head that follows each cut."""
+"""`StagedNetwork`: a classifier whose named layers can be read and cut; `StagedHead`: the part that follows a cut."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from distill.models.autocast import AutocastState
 from distill.models.graph import NetworkGraph
+from distill.models.hooked import OTHER_ACTIVATIONS, OTHER_STATISTICS
 from distill.models.linear_backward import PullBack
 from distill.types import StagedOutput
 
 Statistics: TypeAlias = dict[str, tuple[Tensor, Tensor]]
 
-
-_DROPPED_OUT = "dropout in the head, which an explanation leaves out, changed the forward pass"
-_OTHER_STATISTICS = "the forward pass had other batch statistics"
+_ACTIVE_DROPOUT = "the forward pass used dropout in the head, which explanations leave out"
 
 
 class Cut(NamedTuple):
-    """A layer that everything after it depends on alone, and what comes after.
+    """A layer through which every path from the images to the logits passes, and the head that follows it.
 
-    ``batch_norms`` and all values of a forward pass go by the names of nodes; ``layer`` is the cut's own.
+    All strings are names of nodes of the traced network; ``layer`` is the node of the cut.
     """
 
     layer: str
@@ -39,13 +38,16 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True)
 class StagedHead:
-    """What follows a cut, with batch normalisation as the constants of the pass that it belongs to.
+    """The part of a traced network that follows a cut: a function from activations to logits.
 
     Convention:
-        - What normalised by the batch in that pass uses the batch's mean and biased variance, the rest the running
-          statistics as they were right after it. No gradient flows into either.
-        - Neither the mode of the network nor later passes change it, nor whether it is asked under autocast: it runs in
-          the precision of its pass.
+        - :meth:`pull_back` transposes the operations of the forward pass that the head belongs to.
+        - Batch normalisation that used batch statistics in the forward pass uses the batch's mean and biased variance
+          as constants, so the head processes each sample independently. All others use the running statistics right
+          after the forward pass. No gradient flows into the statistics.
+        - Later forward passes and changes of mode or autocast do not affect the head; it runs in the precision of its
+          forward pass.
+        - It implements :class:`distill.types.Head`.
     """
 
     cut: Cut
@@ -57,7 +59,7 @@ class StagedHead:
 
     @classmethod
     def after(cls, cut: Cut, values: Mapping[str, Tensor]) -> StagedHead:
-        """Keep what a pass that was just made left."""
+        """Create the head of a cut right after a forward pass with the given recorded values."""
         norms = cut.batch_norms.items()
         running = {
             name: (n.running_mean.clone(), n.running_var.clone())
@@ -66,73 +68,77 @@ class StagedHead:
         }
         inputs = {name: values[cut.batch_norm_inputs[name]] for name, n in norms if n.training or name not in running}
         autocast = AutocastState.capture(values[cut.layer].device.type)
-        return cls(cut, running, inputs, values, autocast, _DROPPED_OUT if cut.pull_back.drops_out() else None)
+        obstacle = _ACTIVE_DROPOUT if cut.pull_back.has_active_dropout() else None
+        return cls(cut, running, inputs, values, autocast, obstacle)
 
     @property
     def classifier(self) -> nn.Linear | None:
-        """The linear layer, where the head is nothing but global average pooling and that layer; else None."""
+        """The linear layer if the head is global average pooling followed by that layer, else None."""
         return self.cut.classifier
 
     @property
     def logits(self) -> Float[Tensor, "n classes"]:
-        """What the forward pass returned."""
+        """The logits of the forward pass."""
         return self.values[self.cut.pull_back.logits.name]
 
     @property
     def statistics(self) -> Statistics:
-        """Mean and variance of every batch normalisation, by the name of its node."""
-        running = {name: (_usable(mean), _usable(variance)) for name, (mean, variance) in self.running.items()}
+        """Mean and variance of each batch normalisation, by the name of its node."""
+        running = {name: (_without_inference(m), _without_inference(v)) for name, (m, v) in self.running.items()}
         return running | {
-            name: _of_batch(given, self.cut.batch_norms[name].eps) for name, given in self.batch_inputs.items()
+            name: _batch_statistics(x, self.cut.batch_norms[name].eps) for name, x in self.batch_inputs.items()
         }
 
     def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
-        """Carry activations of the layer on to the logits."""
+        """Compute logits from activations of the layer."""
         with self.autocast.restore():
             return self.cut.head(activations, self.statistics)
 
     def with_running_statistics(self) -> StagedHead:
-        """Give the same head with the running statistics, where there are any."""
-        inputs = {name: given for name, given in self.batch_inputs.items() if name not in self.running}
+        """Return this head with running instead of batch statistics where the network keeps them."""
+        inputs = {name: x for name, x in self.batch_inputs.items() if name not in self.running}
         if len(inputs) == len(self.batch_inputs):
             return self
-        return replace(self, batch_inputs=inputs, known_obstacle=_OTHER_STATISTICS)
+        return replace(self, batch_inputs=inputs, known_obstacle=OTHER_STATISTICS)
 
     def obstacle(self, activations: Tensor) -> str | None:
-        """Say what hinders :meth:`pull_back`, if anything does.
+        """Return why :meth:`pull_back` cannot be used for these activations, or None if it can.
 
-        It belongs to the very activations of the pass, and needs a rule for every operation.
+        It requires the activations of the forward pass, and a linear backward for every operation of the head.
         """
         if self.values[self.cut.layer] is not activations:
-            return "these are other activations than those of the forward pass"
+            return OTHER_ACTIVATIONS
         if self.known_obstacle:
             return self.known_obstacle
-        unknown = self.cut.pull_back.unsupported
-        return f"no linear backward for {', '.join(dict.fromkeys(unknown))}" if unknown else None
+        unsupported = self.cut.pull_back.unsupported
+        return f"no linear backward for {', '.join(dict.fromkeys(unsupported))}" if unsupported else None
 
     def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
-        """Carry a weight for every logit back to the activations, by ordinary forward operations."""
+        """Return the gradient of ``(cotangent * logits).sum()`` with respect to the activations of the forward pass.
+
+        The result is differentiable where gradients are enabled. It is computed by ordinary forward operations.
+        """
         with self.autocast.restore():
             return self.cut.pull_back(cotangent, self.values, self.statistics)
 
 
-def _usable(tensor: Tensor) -> Tensor:
-    """Make what a pass in inference mode left fit for a graph outside of it."""
-    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():  # a compiler cannot ask, and need not
+def _without_inference(tensor: Tensor) -> Tensor:
+    """Return the tensor, or a copy that autograd can use if it was created in inference mode."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():  # torch.compile cannot test for it
         return tensor
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-def _of_batch(given: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance, out of the kernel that normalises: it reads half precision without a copy."""
-    given = given.detach()
-    ones = given.new_ones(given.shape[1], dtype=torch.promote_types(given.dtype, torch.float32))
-    _, mean, inverse_deviation = torch.native_batch_norm(given, ones, None, None, None, True, 0.0, eps)
+def _batch_statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Compute mean and biased variance with the batch normalisation kernel, which needs no copy of half precision."""
+    x = x.detach()
+    ones = x.new_ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
+    _, mean, inverse_deviation = torch.native_batch_norm(x, ones, None, None, None, True, 0.0, eps)
     return mean, inverse_deviation.pow(-2) - eps
 
 
 class ModelSpec(NamedTuple):
-    """What is needed to build a network again: goes beside its weights."""
+    """The data needed to rebuild a network; it is saved next to the weights."""
 
     name: str
     num_classes: int
@@ -142,7 +148,7 @@ class ModelSpec(NamedTuple):
 
 
 class Normalise(nn.Module):
-    """Subtract the mean and divide by the standard deviation of the images that a network was trained on."""
+    """Subtract a mean and divide by a standard deviation, per channel."""
 
     mean: Tensor
     std: Tensor
@@ -153,28 +159,32 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, images: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
-        """Scale images, clips or sequences in [0, 1]."""
+        """Normalise images, clips or sequences with values in [0, 1]."""
         shape = (-1, *[1] * (images.ndim - 2))
         return (images - self.mean.view(shape)) / self.std.view(shape)
 
 
 class StagedNetwork(nn.Module):
-    """A network with its input normalisation, whose inner layers can be read and cut.
+    """A network with its input normalisation, whose layers can be read and cut.
 
     Convention:
-        - Images come as float in [0, 1]; the network's own mean and standard deviation are its first layer.
-        - A *cut* is a layer that everything after it depends on alone; a *tap* can be read but has no head.
-        - A layer may also be named by the dotted path of a module; whether it is a cut is then found out.
-        - A forward pass that reads layers is one pass: batch statistics are updated once.
+        - Images are float in [0, 1]. The first layer normalises them by the network's mean and standard deviation.
+        - A *cut* is a layer through which every path from the images to the logits passes. A *tap* can be read, but
+          has no head.
+        - A layer can also be named by the dotted path of a module. Whether it is a cut is then determined from the
+          traced network.
+        - Reading layers takes one forward pass, and updates batch statistics once.
 
     Args:
-        network: Normalised images to logits; traceable by torch.fx.
-        spec: How it was made.
-        cuts: Name of a layer -> dotted path of the module whose output it is.
-        taps: The same for layers that are only read.
+        network: A module from normalised images to logits that torch.fx can trace.
+        spec: The data needed to rebuild the network.
+        cuts: Dotted path of the module for each named cut.
+        taps: Dotted path of the module for each named tap.
+        mean: Mean of each channel, for images in [0, 1]; 0 by default.
+        std: Standard deviation of each channel, for images in [0, 1]; 1 by default.
 
     Attributes:
-        spec: The record that lies beside its weights.
+        spec: The data needed to rebuild the network.
 
     Example:
         >>> from distill.models import create_model
@@ -207,7 +217,7 @@ class StagedNetwork(nn.Module):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the logits."""
+        """Names of the classes, in the order of the logits; their indices if the classes have no names."""
         return self.spec.classes or tuple(str(i) for i in range(self.spec.num_classes))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
@@ -215,17 +225,17 @@ class StagedNetwork(nn.Module):
         return self.network(self.normalise(images))
 
     def run(self, images: Float[Tensor, "n c h w"], layers: Sequence[str] = ()) -> StagedOutput:
-        """Compute the logits and read layers on the way.
+        """Run one forward pass and read layers from it.
 
         Args:
-            images: Float in [0, 1].
-            layers: Names out of ``cuts`` and ``taps``.
+            images: Images with values in [0, 1].
+            layers: Names of cuts or taps, or dotted paths of modules.
 
         Returns:
-            Logits, activations of the layers, and the head of each that is a cut.
+            The logits, the activations of the layers, and the head of each layer that is a cut.
 
         Raises:
-            ValueError: if a layer does not exist.
+            ValueError: If a layer does not exist.
         """
         if not layers:
             return StagedOutput(self(images))
@@ -233,7 +243,7 @@ class StagedNetwork(nn.Module):
         return self._plans[self.training, tuple(layers)].run(self.normalise(images))
 
     def check_layer(self, layer: str) -> None:
-        """Raise a ValueError that names the layers there are, unless this is one of them."""
+        """Raise a ValueError that lists the available layers if the layer does not exist."""
         if (self.cuts | self.taps).get(layer, layer) not in self._traced.paths():
             names = [*self.cuts, *self.taps]
             raise ValueError(
@@ -243,12 +253,12 @@ class StagedNetwork(nn.Module):
 
     @property
     def _traced(self) -> NetworkGraph:
-        # Once in each mode: functional dropout and the like are traced as they are in that mode.
+        # One graph per mode: operations such as functional dropout differ between the modes.
         if self.training not in self._graphs:
             self._graphs[self.training] = NetworkGraph(self.network)
         return self._graphs[self.training]
 
-    @torch.compiler.assume_constant_result  # a compiler calls it instead of following it
+    @torch.compiler.assume_constant_result  # torch.compile calls this method instead of tracing it
     def _prepare(self, layers: tuple[str, ...]) -> None:
         if (self.training, layers) not in self._plans:
             for layer in layers:
@@ -257,18 +267,18 @@ class StagedNetwork(nn.Module):
             self._plans[self.training, layers] = ReadPlan.make(self._traced, paths, self.taps, self.training)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plans": {}, "_graphs": {}}  # traced graphs are made again where they are needed
+        return {**self.__dict__, "_plans": {}, "_graphs": {}}  # a copy traces the network again when needed
 
 
 class ReadPlan(NamedTuple):
-    """How to read some layers in one forward pass."""
+    """A forward pass that also returns the values needed for a set of layers and their heads."""
 
     reading: fx.GraphModule
     layers: tuple[str, ...]
     cuts: dict[str, Cut]
 
     def run(self, *images: Any, **named: Any) -> StagedOutput:
-        """Make the pass."""
+        """Run the forward pass."""
         logits, values = self.reading(*images, **named)
         return StagedOutput(
             logits=logits,
@@ -278,7 +288,14 @@ class ReadPlan(NamedTuple):
 
     @classmethod
     def make(cls, graph: NetworkGraph, paths: Mapping[str, str], taps: Container[str], training: bool) -> ReadPlan:
-        """Find the nodes of layers, what follows those that are cuts, and what must be kept of the pass for it."""
+        """Build the forward pass for layers: find their nodes, the heads of cuts, and the values to record for them.
+
+        Args:
+            graph: The traced network.
+            paths: Dotted path of the module for each layer.
+            taps: Layers that get no head even if they are cuts.
+            training: Whether the network is in training mode.
+        """
         nodes = {layer: graph.node(path) for layer, path in paths.items()}
         cuts = {
             layer: _make_cut(graph, node)
@@ -287,14 +304,14 @@ class ReadPlan(NamedTuple):
         }
         read = dict(nodes)
         for layer, cut in cuts.items():
-            kept = [graph.logits, nodes[layer], *cut.pull_back.reads]
-            kept += [
+            recorded = [graph.logits, nodes[layer], *cut.pull_back.reads]
+            recorded += [
                 node.all_input_nodes[0]
                 for node in cut.pull_back.nodes
-                # what was given to a batch normalisation, where the batch's statistics may be asked for
+                # the inputs of batch normalisation, if it may use batch statistics
                 if node.name in cut.batch_norms and (training or cut.batch_norms[node.name].running_mean is None)
             ]
-            read |= {node.name: node for node in kept}
+            read |= {node.name: node for node in recorded}
         return cls(graph.reading(read), tuple(paths), cuts)
 
 

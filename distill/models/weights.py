@@ -1,7 +1,7 @@
-"""Saving and loading weights without ever running what a file says.
+"""Save and load weights without executing code from the files.
 
-Three forms are read: a run directory or its `student.safetensors` (with `student.json` beside it), a Lightning
-`.ckpt` of ours, and a plain state dict (`.pth`, `.pt`, `.safetensors`) for which the architecture must be named.
+Three formats can be loaded: a run directory or its `student.safetensors` (with `student.json` next to it), a Lightning
+`.ckpt` of a training run, and a plain state dict (`.pth`, `.pt`, `.safetensors`), which needs an architecture name.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from distill.models.wrn import adapt_state_dict
 from distill.objects import is_object
 
 WEIGHTS_NAME, SPEC_NAME = "student.safetensors", "student.json"
-#: Where a training checkpoint keeps the student, and the record of how it is built.
+#: In a training checkpoint: the prefix of the student's parameters, and the key of the record that describes it.
 CHECKPOINT_PREFIX, CHECKPOINT_SPEC = "student.", "student_spec"
 _KEYS = {"name", "num_classes", "in_channels", "options", "classes", "normalisation"}
 
 
 def describe(net: StagedNetwork) -> dict[str, Any]:
-    """Put into plain values what is needed to build a network again."""
+    """Return the data needed to rebuild a network, as values that JSON can store."""
     spec = net.spec
     return {
         "format": 1,
@@ -51,9 +51,17 @@ def describe(net: StagedNetwork) -> dict[str, Any]:
 
 
 def save_model(net: StagedNetwork, folder: Path | str) -> Path:
-    """Write ``student.safetensors`` and ``student.json`` into a folder; each file appears whole or not at all.
+    """Write ``student.safetensors`` and ``student.json`` into a folder.
 
-    The weights come last: where they are, all is.
+    Convention:
+        - Each file is written atomically, the weights last: if the weights exist, the record exists too.
+
+    Args:
+        net: The network to save.
+        folder: The folder; it is created if it does not exist.
+
+    Returns:
+        The path of the weights.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,8 +71,8 @@ def save_model(net: StagedNetwork, folder: Path | str) -> Path:
         (spec, lambda p: p.write_text(json.dumps(describe(net), indent=2) + "\n")),
         (weights, lambda p: safetensors.torch.save_file(state, p)),
     ):
-        with replacing(path) as part:
-            write(part)
+        with replacing(path) as temporary:
+            write(temporary)
     return weights
 
 
@@ -92,33 +100,37 @@ def load_network(
     options: Mapping[str, Any] | None = None,
     network: nn.Module | None = None,
 ) -> StagedNetwork:
-    """Load any of the three forms.
+    """Load a network from any of the three formats.
 
     Args:
         path: Run directory, ``.ckpt``, ``.safetensors``, ``.pth`` or ``.pt``.
-        name: Architecture; needed for a plain state dict, checked against the file's own otherwise.
-        num_classes: For a plain state dict.
-        in_channels: For a plain state dict.
-        normalisation: ``{"mean": ..., "std": ...}`` of a plain state dict, in units of images in [0, 1].
-        options: For a plain state dict: what else the architecture takes.
+        name: Architecture. Required for a plain state dict; otherwise it must equal the architecture in the file.
+        num_classes: Number of classes; required for a plain state dict, otherwise ignored.
+        in_channels: Number of image channels of a plain state dict, otherwise ignored.
+        normalisation: ``{"mean": ..., "std": ...}`` for images in [0, 1]; required for a plain state dict, otherwise
+            ignored.
+        options: Further keyword arguments of the architecture of a plain state dict, otherwise ignored.
         network: A network of the same architecture, used if the weights are of one that was passed as an object.
 
+    Returns:
+        The network, in training mode.
+
     Raises:
-        InputError: if the file is missing, truncated, unsafe, or does not fit the architecture.
+        InputError: If the file is missing, truncated or unsafe, or does not fit the architecture.
     """
     path = _weights_file(path)
-    state, described = read_state(path)
-    if described is not None:
-        if name is not None and name != described["name"]:
-            raise InputError(f"{path} holds a {described['name']}, but the configuration asks for {name!r}.")
+    state, record = read_state(path)
+    if record is not None:
+        if name is not None and name != record["name"]:
+            raise InputError(f"{path} holds a {record['name']}, but the configuration asks for {name!r}.")
         spec = ModelSpec(
-            described["name"],
-            described["num_classes"],
-            described["in_channels"],
-            described["options"],
-            tuple(described["classes"]),
+            record["name"],
+            record["num_classes"],
+            record["in_channels"],
+            record["options"],
+            tuple(record["classes"]),
         )
-        normalisation = described["normalisation"]
+        normalisation = record["normalisation"]
     else:
         spec = _plain_spec(path, name, num_classes, in_channels, normalisation, options)
     assert normalisation is not None
@@ -153,32 +165,32 @@ def _staged_as(spec: ModelSpec, normalisation: Mapping[str, Sequence[float]]) ->
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """Read tensors by name, and the record of the architecture if the file has one."""
+    """Read the tensors of a file by name, and the record of the architecture if there is one."""
     if path.suffix == ".safetensors":
         try:
             state = safetensors.torch.load_file(path)
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} is not a whole safetensors file: {error}") from error
+            raise InputError(f"{path} is truncated or is not a safetensors file: {error}") from error
         spec = path.with_suffix(".json")
         return state, read_spec(spec) if spec.exists() else None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path} was not loaded: it wants to run code, or is no checkpoint at all. Only tensors and plain "
+            f"{path} was not loaded: it contains code, or is not a checkpoint. Only tensors and plain "
             "values are read; save a state dict (`torch.save(model.state_dict(), ...)`) or safetensors. "
             f"({_first_line(error)})"
         ) from error
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise InputError(f"{path} is truncated or is no checkpoint: {_first_line(error)}") from error
+        raise InputError(f"{path} is truncated or is not a checkpoint: {_first_line(error)}") from error
     return _split(content, path)
 
 
 def file_hash(path: Path | str) -> str:
-    """Give the SHA-256 of a file, or of the weights in a run directory.
+    """Return the SHA-256 of a file, or of the weights in a run directory.
 
     Raises:
-        InputError: if there is none.
+        InputError: If the file does not exist.
     """
     with _weights_file(path).open("rb") as file:
         digest = hashlib.sha256()
@@ -203,18 +215,18 @@ def _weights_file(path: Path | str) -> Path:
 def _split(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}; expected a state dict.")
-    described = content.get(CHECKPOINT_SPEC)
-    for key in ("state_dict", "model", "model_state_dict", "net"):  # how common training code nests it
+    record = content.get(CHECKPOINT_SPEC)
+    for key in ("state_dict", "model", "model_state_dict", "net"):  # common names of a nested state dict
         if isinstance(content.get(key), dict):
             content = content[key]
             break
     state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not state:
-        raise InputError(f"{path} holds no tensors by name; expected a state dict.")
-    if described is not None:
+        raise InputError(f"{path} holds no named tensors; expected a state dict.")
+    if record is not None:
         prefix = CHECKPOINT_PREFIX + "network."
         state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-    return adapt_state_dict(state), described
+    return adapt_state_dict(state), record
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -224,12 +236,14 @@ def read_spec(path: Path) -> dict[str, Any]:
         InputError: if it is not such a record.
     """
     try:
-        described = json.loads(path.read_text())
+        record = json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(described, dict) or described.get("format") != 1 or not described.keys() >= _KEYS:
-        raise InputError(f"{path} is not the record of a network (format 1), with {', '.join(sorted(_KEYS))}.")
-    return described
+    if not isinstance(record, dict) or record.get("format") != 1 or not record.keys() >= _KEYS:
+        raise InputError(
+            f"{path} is not the record of a network: expected format 1 with the keys {', '.join(sorted(_KEYS))}."
+        )
+    return record
 
 
 def _plain_spec(
@@ -242,24 +256,24 @@ def _plain_spec(
 ) -> ModelSpec:
     if name is None or num_classes is None or normalisation is None:
         raise InputError(
-            f"{path} is a plain state dict and does not say what it is; name its architecture and the normalisation "
-            "it was trained with: `name: wrn_40_2`, `normalisation: {mean: [...], std: [...]}`."
+            f"{path} is a plain state dict without a record of its architecture; set the architecture and the "
+            "normalisation that it was trained with: `name: wrn_40_2`, `normalisation: {mean: [...], std: [...]}`."
         )
     return ModelSpec(name, num_classes, in_channels, options or {})
 
 
 def _fill(net: StagedNetwork, state: dict[str, Tensor], path: Path) -> None:
-    own = net.network.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    extra = [key for key in state if key not in own]
-    shapes = [key for key in own if key in state and state[key].shape != own[key].shape]
-    if missing or extra or shapes:
+    expected = net.network.state_dict()
+    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in expected]
+    shapes = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+    if missing or unexpected or shapes:
         parts = [
-            f"{what}: {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
-            for what, keys in (("missing", missing), ("not known", extra), ("of another shape", shapes))
+            f"{problem}: {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
+            for problem, keys in (("missing", missing), ("unexpected", unexpected), ("different shape", shapes))
             if keys
         ]
-        detail = "".join(f"; {k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}" for k in shapes[:1])
+        detail = "".join(f"; {k} is {tuple(state[k].shape)}, expected {tuple(expected[k].shape)}" for k in shapes[:1])
         raise InputError(
             f"{path} does not fit {net.spec.name} with {net.spec.num_classes} classes: {'; '.join(parts)}{detail}."
         )
@@ -267,7 +281,8 @@ def _fill(net: StagedNetwork, state: dict[str, Tensor], path: Path) -> None:
 
 
 def _shortest(values: Tensor) -> list[float]:
-    return [float(str(value)) for value in values.flatten().cpu().numpy()]  # as few digits as tell all apart
+    """Return the values with the fewest digits that identify each float32."""
+    return [float(str(value)) for value in values.flatten().cpu().numpy()]
 
 
 def _first_line(error: BaseException) -> str:

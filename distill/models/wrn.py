@@ -3,8 +3,9 @@
 References:
     - Zagoruyko & Komodakis, "Wide Residual Networks", BMVC 2016, arXiv 1605.07146 (table 1).
 
-Deliberate differences from the paper's code: pooling is global, so any input size that two strides allow will do;
-the parameter names are those of WideResNet-pytorch and RepDistiller, so that their checkpoints load as they are.
+Differences from the paper's code:
+    - Pooling is global, so the input may have any size that two strides of 2 allow.
+    - Parameters are named as in WideResNet-pytorch and RepDistiller, so their checkpoints can be loaded unchanged.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from collections import OrderedDict
 from jaxtyping import Float
 from torch import Tensor, nn
 
-#: Layers after which the network can be cut: the activation carries everything that follows, and is post-ReLU.
-#: In a widening block the first (bn, relu) feeds the convolution and the shortcut, so `group1` and `group2` lie there.
+#: Cuts: post-ReLU activations that determine the logits alone. In a block that changes the width, the first (bn, relu)
+#: is the input of both the convolution and the shortcut, so `group1` and `group2` are at these layers.
 CUTS = {"group1": "block2.layer.0.relu1", "group2": "block3.layer.0.relu1", "final": "relu"}
 
-#: Raw sums of the residual groups: readable, signed, and bypassed by nothing, but not what a map should be made of.
+#: Taps: the outputs of the residual groups before the ReLU. They can be negative, so they are not suited for maps.
 TAPS = {"group1_sum": "block1", "group2_sum": "block2", "group3_sum": "block3"}
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions in pre-activation order, with a shortcut that a 1 x 1 convolution widens."""
+    """Two 3 x 3 convolutions in pre-activation order, with a shortcut; a 1 x 1 convolution if the width changes."""
 
     def __init__(self, in_planes: int, out_planes: int, *, stride: int, dropout: float) -> None:
         super().__init__()
@@ -40,14 +41,14 @@ class BasicBlock(nn.Module):
             self.convShortcut = nn.Conv2d(in_planes, out_planes, 1, stride=stride, bias=False)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k i j"]:
-        """Add the two convolutions to the shortcut."""
+        """Return the sum of the residual branch and the shortcut."""
         activated = self.relu1(self.bn1(x))
         residual = self.conv2(self.dropout(self.relu2(self.bn2(self.conv1(activated)))))
         return residual + (self.convShortcut(activated) if self.widens else x)
 
 
 class Group(nn.Module):
-    """Blocks of one width; the first takes the stride."""
+    """A sequence of blocks of one width; the first block has the stride."""
 
     def __init__(self, blocks: int, in_planes: int, out_planes: int, *, stride: int, dropout: float) -> None:
         super().__init__()
@@ -59,22 +60,22 @@ class Group(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k i j"]:
-        """Run the blocks in turn."""
+        """Run the blocks in sequence."""
         return self.layer(x)
 
 
 class WideResNet(nn.Module):
-    """WRN-D-K with D = 6n + 4 convolutions and K times the base width of 16, 32 and 64.
+    """Wide residual network WRN-D-K, with D = 6n + 4 layers and K times the base widths 16, 32 and 64.
 
     Args:
-        depth: D; 10, 16, 22, 28, 40 and so on.
+        depth: D, such as 10, 16, 22, 28 or 40.
         width: K, at least 1.
-        num_classes: Length of the logits.
-        in_channels: Channels of the images.
-        dropout: Probability between the two convolutions of a block; 0 leaves it out.
+        num_classes: Number of classes: the length of the logits.
+        in_channels: Number of image channels.
+        dropout: Dropout probability between the two convolutions of a block, in [0, 1]; 0 means no dropout.
 
     Raises:
-        ValueError: if the depth is not 6n + 4 or the width is below 1.
+        ValueError: If the depth is not 6n + 4, or the width is below 1.
 
     Example:
         >>> sum(p.numel() for p in WideResNet(16, 2, num_classes=10).parameters())
@@ -99,7 +100,7 @@ class WideResNet(nn.Module):
         self._initialise()
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Compute logits of normalised images."""
+        """Compute the logits of normalised images."""
         features = self.block3(self.block2(self.block1(self.conv1(images))))
         return self.fc(self.relu(self.bn1(features)).mean((-2, -1)))
 
@@ -111,7 +112,7 @@ class WideResNet(nn.Module):
 
 
 def parse_name(name: str) -> tuple[int, int] | None:
-    """Read depth and width out of ``wrn_D_K``, or None if the name is another network's.
+    """Return (depth, width) of a name ``wrn_D_K``, or None if the name has another form.
 
     Example:
         >>> parse_name("wrn_40_2"), parse_name("resnet18")
@@ -122,7 +123,7 @@ def parse_name(name: str) -> tuple[int, int] | None:
 
 
 def adapt_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Strip what data parallelism and compilation put before the names of a foreign checkpoint.
+    """Remove the prefixes that data parallelism and compilation add to the parameter names of a checkpoint.
 
     Example:
         >>> list(adapt_state_dict({"module.fc.bias": Tensor()}))

@@ -103,7 +103,7 @@ def test_a_truncated_teacher(refused: Any, teacher: Path, tmp_path: Path, suffix
         path.write_bytes(path.read_bytes()[:5000])
     message = refused(f"teacher.checkpoint={path}")
     assert message.startswith(
-        f"{path} is not a whole safetensors file" if suffix == "safetensors" else f"{path} is trunc"
+        f"{path} is truncated or is not a {'safetensors file' if suffix == 'safetensors' else 'checkpoint'}: "
     )
 
 
@@ -111,7 +111,7 @@ def test_a_foreign_teacher(refused: Any, tmp_path: Path) -> None:
     path = tmp_path / "foreign.pth"
     torch.save({"state_dict": {"backbone.weight": torch.zeros(3)}}, path)
     assert refused(f"teacher.checkpoint={path}").startswith(
-        f"{path} is a plain state dict and does not say what it is;"
+        f"{path} is a plain state dict without a record of its architecture;"
     )
     named = f"teacher={{checkpoint: {path}, name: wrn_10_1, normalisation: {{mean: [0, 0, 0], std: [1, 1, 1]}}}}"
     assert refused(named).startswith(f"{path} does not fit wrn_10_1 with 10 classes: missing: conv1.weight, ")
@@ -134,7 +134,9 @@ class Planted:
 def test_a_teacher_that_wants_to_run_code(refused: Any, tmp_path: Path) -> None:
     path, planted = tmp_path / "hostile.pth", tmp_path / "planted"
     path.write_bytes(pickle.dumps({"state_dict": Planted(planted)}, protocol=2))
-    assert refused(f"teacher.checkpoint={path}").startswith(f"{path} was not loaded: it wants to run code, or is no")
+    assert refused(f"teacher.checkpoint={path}").startswith(
+        f"{path} was not loaded: it contains code, or is not a checkpoint."
+    )
     assert not planted.exists()
 
 

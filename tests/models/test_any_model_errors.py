@@ -1,4 +1,4 @@
-"""What is asked wrongly of a network of one's own is told, with what to do."""
+"""Error messages for invalid requests to custom networks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def explain(network: nn.Module, layer: str, way: str) -> None:
     ("layer", "near"), [("iner", "'inner'"), ("stem.bn", "'stem'"), ("final", "'inner'"), ("", "'stem'")]
 )
 def test_a_layer_that_does_not_exist(layer: str, near: str, way: str) -> None:
-    with pytest.raises(ValueError, match=rf"module of Plain, got {layer!r}; the nearest are .*{near}.*named_modules"):
+    with pytest.raises(ValueError, match=rf"module of Plain, got {layer!r}; the closest are .*{near}.*named_modules"):
         explain(made(Plain), layer, way)
 
 
@@ -44,7 +44,7 @@ def test_a_layer_that_is_never_called(way: str) -> None:
 
 @each_way
 def test_a_layer_that_returns_several_tensors(way: str) -> None:
-    with pytest.raises(ValueError, match="'pair' must return one tensor of floats, it returns tuple"):
+    with pytest.raises(ValueError, match="'pair' must return one floating-point tensor, but it returns tuple"):
         explain(made(Returns), "pair", way)
 
 

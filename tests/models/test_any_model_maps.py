@@ -220,7 +220,7 @@ def test_other_activations_are_carried_on_to_their_logits() -> None:
     kept = other.clone()
     torch.testing.assert_close(head(other), expected, rtol=1e-12, atol=1e-14)
     assert torch.equal(other, kept)
-    assert "other activations" in str(head.obstacle(other))
+    assert "these activations are not those of the forward pass" in str(head.obstacle(other))
     how = Explainer("grad_cam_pp", "inner", gradients="autograd")(network, pictures(), LABELS).maps
     torch.testing.assert_close(how, Explainer("grad_cam_pp", "inner")(network, pictures(), LABELS).maps)
 

@@ -1,4 +1,4 @@
-"""What is not a whole and harmless checkpoint of the right network is refused in words."""
+"""Checkpoints that are truncated, unsafe or of another network are refused with a clear message."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_a_truncated_file(net: StagedNetwork, tmp_path: Path, suffix: str, share
     else:
         torch.save({"state_dict": net.network.state_dict(), "student_spec": describe(net)}, path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    expected = "is not a whole safetensors file: " if suffix == "safetensors" else "is truncated or is no checkpoint"
-    assert refused(path).startswith(f"PATH {expected}")
+    expected = "a safetensors file: " if suffix == "safetensors" else "a checkpoint: "
+    assert refused(path).startswith(f"PATH is truncated or is not {expected}")
 
 
 def test_something_else_altogether(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_something_else_altogether(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     assert refused(tmp_path / "list.pth") == "PATH holds a list; expected a state dict."
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
-    assert refused(tmp_path / "empty.pth") == "PATH holds no tensors by name; expected a state dict."
+    assert refused(tmp_path / "empty.pth") == "PATH holds no named tensors; expected a state dict."
 
 
 def test_a_plain_state_dict_must_be_named(net: StagedNetwork, tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_a_plain_state_dict_must_be_named(net: StagedNetwork, tmp_path: Path) ->
     torch.save(net.network.state_dict(), path)
     for missing in ("name", "num_classes", "normalisation"):
         assert refused(path, **{missing: None}) == (
-            "PATH is a plain state dict and does not say what it is; name its architecture and the normalisation it "
-            "was trained with: `name: wrn_40_2`, `normalisation: {mean: [...], std: [...]}`."
+            "PATH is a plain state dict without a record of its architecture; set the architecture and the "
+            "normalisation that it was trained with: `name: wrn_40_2`, `normalisation: {mean: [...], std: [...]}`."
         )
 
 
@@ -82,10 +82,10 @@ def test_weights_of_another_network(net: StagedNetwork, tmp_path: Path) -> None:
     path = tmp_path / "foreign.pth"
     torch.save({"layer.weight": torch.zeros(2, 2)}, path)
     assert refused(path).startswith("PATH does not fit wrn_10_1 with 3 classes: missing: conv1.weight, ")
-    assert refused(path).endswith("; not known: layer.weight.")
+    assert refused(path).endswith("; unexpected: layer.weight.")
     torch.save(net.network.state_dict(), path)
     assert refused(path, num_classes=4) == (
-        "PATH does not fit wrn_10_1 with 4 classes: of another shape: fc.weight, fc.bias; "
+        "PATH does not fit wrn_10_1 with 4 classes: different shape: fc.weight, fc.bias; "
         "fc.weight is (3, 64), expected (4, 64)."
     )
 
@@ -101,9 +101,9 @@ def test_the_record_is_believed_over_the_configuration(net: StagedNetwork, tmp_p
     ("text", "message"),
     [
         ("{", "is not valid JSON: "),
-        ("[]", "is not the record of a network (format 1)"),
-        ('{"format": 2}', "is not the record of a network (format 1)"),
-        ('{"format": 1, "name": "wrn_10_1"}', "is not the record of a network (format 1)"),
+        ("[]", "is not the record of a network: expected format 1 with the keys"),
+        ('{"format": 2}', "is not the record of a network: expected format 1 with the keys"),
+        ('{"format": 1, "name": "wrn_10_1"}', "is not the record of a network: expected format 1 with the keys"),
     ],
 )
 def test_a_broken_record(net: StagedNetwork, tmp_path: Path, text: str, message: str) -> None:
@@ -115,7 +115,7 @@ def test_a_broken_record(net: StagedNetwork, tmp_path: Path, text: str, message:
 
 
 class Planted:
-    """What a hostile file would hold."""
+    """An object whose unpickling runs a shell command."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -134,7 +134,7 @@ def test_a_pickle_that_wants_to_run_code_never_does(tmp_path: Path, suffix: str,
     else:
         path.write_bytes(pickle.dumps(content, protocol=2))
     message = refused(path)
-    assert message.startswith("PATH was not loaded: it wants to run code, or is no checkpoint at all. ")
+    assert message.startswith("PATH was not loaded: it contains code, or is not a checkpoint. ")
     assert not planted.exists()
     torch.load(path, weights_only=False) if how == "torch" else pickle.loads(path.read_bytes())
     assert planted.exists()  # or the file above was harmless anyway

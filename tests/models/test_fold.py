@@ -77,5 +77,5 @@ def test_a_convolution_that_ends_an_explained_module_keeps_its_output() -> None:
 
 
 def test_only_in_evaluation() -> None:
-    with pytest.raises(ValueError, match="only a network in evaluation mode can be folded"):
+    with pytest.raises(ValueError, match="`network` must be in evaluation mode, but it is in training mode"):
         fold_batch_norm(create_model("wrn_10_1", num_classes=2).train())

@@ -107,5 +107,5 @@ def test_works_where_gradients_are_off() -> None:
 
 def test_a_folded_network_is_refused() -> None:
     folded: StagedNetwork = fold_batch_norm(lively("resnet18").eval())
-    with pytest.raises(ValueError, match=r"other parameters than a fresh resnet18.*not folded"):
+    with pytest.raises(ValueError, match=r"must have the parameters of a new resnet18, but they differ.*not folded"):
         next(iter(cascade(folded, seed=0)))

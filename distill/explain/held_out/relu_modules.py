@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
-from distill.models.graph import overwritten
+from distill.models.graph import redirect_overwritten_reads
 
 _FUNCTIONS = (F.relu, torch.relu, torch.relu_)
 _METHODS = ("relu", "relu_")
@@ -39,7 +39,7 @@ def separate_relus(network: nn.Module) -> list[str]:
         children = list(network.children())
         own = [type(network).__name__] if any(isinstance(child, nn.ReLU) for child in children) else []
         return own + [name for child in children for name in separate_relus(child)]
-    overwritten(graph, network)  # who reads a value that was overwritten, reads the result from now on
+    redirect_overwritten_reads(graph, network)
     for node in list(graph.nodes):
         if _is_relu(node, network):
             _separate(node, network)
