@@ -22,6 +22,7 @@ CHECKED = (
     "distill.explain.held_out",
     "distill.explain.cam",
     "distill.explain.gradients",
+    "distill.explain.softmax_score",
     "distill.losses",
     "distill.maps",
 )

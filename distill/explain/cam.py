@@ -1,49 +1,53 @@
-"""The family of class activation maps as pure, differentiable functions of activations and gradients.
+"""Class activation maps as differentiable functions of activations and gradients.
 
 Convention:
-    - ``activations`` are post-ReLU, (N, K, *S), with S of any rank: images, clips, sequences.
-    - ``gradients`` are of a logit (or a log-probability) with respect to them, never of a softmax output. Spatial
-      axes of size 1 stand for a gradient that is the same at every site, as below global average pooling.
-    - Maps are (N, *S), not negative, not normalised, float32 or wider, and each depends on its own sample alone.
-    - Gradients flow through the channel weights as well as through the activations.
+    - ``activations`` are post-ReLU and have shape (N, K, *S): N samples, K channels and any number of spatial axes S,
+      for images, clips or sequences. A position on the spatial axes is called a site.
+    - ``gradients`` are the gradients of a logit (or a log-probability, but not a softmax output) with respect to the
+      activations. They have the shape of the activations, or spatial axes of size 1 if the gradient is the same at
+      every site, as below global average pooling.
+    - Maps have shape (N, *S) and values of at least 0. They are not normalised, and float32 or float64. The map of a
+      sample does not depend on the other samples.
+    - Maps are differentiable with respect to both activations and gradients.
 
-References:
-    - CAM: Zhou et al., CVPR 2016. Grad-CAM: Selvaraju et al., ICCV 2017.
-    - Grad-CAM++: Chattopadhyay et al., WACV 2018, arXiv 1710.11063, eq. 5, 19 and 20.
-    - Positive-gradient Grad-CAM: Lerma & Lucas, arXiv 2205.10838.
-    - XGrad-CAM: Fu et al., BMVC 2020, arXiv 2008.02312. HiResCAM: Draelos & Carin, arXiv 2011.08891.
-    - Layer-CAM: Jiang et al., IEEE TIP 2021. Activation attention: Zagoruyko & Komodakis, ICLR 2017.
+In the formulas, :math:`A_k` is channel k of the activations, :math:`g_k` of the gradients, and :math:`w_k` the weight
+of the channel. Sums without an index are over the sites.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
+
+from distill.maps import at_least_float32
 
 
 def cam(activations: Float[Tensor, "n k *s"], class_weights: Float[Tensor, "n k"]) -> Float[Tensor, "n *s"]:
-    r"""Class activation map, :math:`\mathrm{relu}(\sum_k W_{ck} A_k)`, of a head that is pooling and a linear layer.
+    r"""Class activation map (CAM), for a head of global average pooling and one linear layer.
+
+    .. math:: \mathrm{relu}\Big(\sum_k W_{ck} A_k\Big)
 
     Args:
-        activations: What is pooled.
-        class_weights: A row of the linear layer for every sample: its class's.
+        activations: Input of the global average pooling.
+        class_weights: For each sample, the row :math:`W_c` of the linear layer for the explained class.
 
     Returns:
-        Maps; as many sites times as large as those of :func:`grad_cam`.
+        Maps (N, *S). They equal those of :func:`grad_cam` times the number of sites.
 
     Raises:
-        ValueError: if the channels differ.
+        ValueError: If activations and class weights differ in the number of samples or channels.
+
+    References:
+        Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
 
     Example:
         >>> cam(torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]), torch.tensor([[1.0, -1.0]]))
         tensor([[0., 2.]])
     """
-    activations, class_weights = wide(activations), wide(class_weights)
+    activations, class_weights = at_least_float32(activations), at_least_float32(class_weights)
     if class_weights.shape != activations.shape[:2]:
         raise ValueError(
             f"`class_weights` must be (samples, channels) = {tuple(activations.shape[:2])}, "
@@ -53,7 +57,22 @@ def cam(activations: Float[Tensor, "n k *s"], class_weights: Float[Tensor, "n k"
 
 
 def grad_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
-    r"""Grad-CAM, :math:`\mathrm{relu}(\sum_k w_k A_k)` with :math:`w_k` the mean of the gradient over the sites.
+    r"""Grad-CAM: weight each channel by the mean of its gradient over the sites.
+
+    .. math:: \mathrm{relu}\Big(\sum_k w_k A_k\Big),\qquad w_k = \mathrm{mean}(g_k)
+
+    Args:
+        activations: Post-ReLU activations of the layer.
+        gradients: Gradients of the score with respect to the activations, or with spatial axes of size 1.
+
+    Returns:
+        Maps (N, *S).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    References:
+        Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks", ICCV 2017, eq. 1 and 2.
 
     Example:
         >>> grad_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 3.0]]]))
@@ -66,7 +85,24 @@ def grad_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k
 def positive_grad_cam(
     activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]
 ) -> Float[Tensor, "n *s"]:
-    r"""Positive-gradient Grad-CAM, with :math:`w_k = \sum \mathrm{relu}(g_k)`: what Grad-CAM++ is without its alpha.
+    r"""Positive-gradient Grad-CAM: weight each channel by the sum of its positive gradients.
+
+    .. math:: \mathrm{relu}\Big(\sum_k w_k A_k\Big),\qquad w_k = \sum \mathrm{relu}(g_k)
+
+    This is Grad-CAM++ with :math:`\alpha = 1`.
+
+    Args:
+        activations: Post-ReLU activations of the layer.
+        gradients: Gradients of the score with respect to the activations, or with spatial axes of size 1.
+
+    Returns:
+        Maps (N, *S).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    References:
+        Lerma & Lucas, "Grad-CAM++ is Equivalent to Grad-CAM With Positive Gradients", arXiv 2205.10838.
 
     Example:
         >>> positive_grad_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
@@ -77,11 +113,26 @@ def positive_grad_cam(
 
 
 def xgrad_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
-    r"""XGrad-CAM, with :math:`w_k = \sum g_k A_k / \sum A_k`: the gradient's mean, weighted by the activation.
+    r"""XGrad-CAM: weight each channel by the mean of its gradient, weighted by the activation.
+
+    .. math:: \mathrm{relu}\Big(\sum_k w_k A_k\Big),\qquad w_k = \frac{\sum g_k A_k}{\sum A_k}
 
     Convention:
-        - A channel that is zero everywhere has weight 0. With a gradient that is the same at every site, the weight is
-          that gradient, and the map is Grad-CAM's.
+        - A channel that is zero everywhere has weight 0.
+        - If the gradient is the same at every site, the map equals that of :func:`grad_cam`.
+
+    Args:
+        activations: Post-ReLU activations of the layer.
+        gradients: Gradients of the score with respect to the activations, or with spatial axes of size 1.
+
+    Returns:
+        Maps (N, *S).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    References:
+        Fu et al., "Axiom-based Grad-CAM", BMVC 2020, arXiv 2008.02312.
 
     Example:
         >>> xgrad_cam(torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[1.0, 2.0]]]))
@@ -95,7 +146,22 @@ def xgrad_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n 
 
 
 def hires_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
-    r"""HiResCAM, :math:`\mathrm{relu}(\sum_k g_k A_k)` site by site.
+    r"""HiResCAM: multiply gradients and activations at each site.
+
+    .. math:: \mathrm{relu}\Big(\sum_k g_k A_k\Big)
+
+    Args:
+        activations: Post-ReLU activations of the layer.
+        gradients: Gradients of the score with respect to the activations, or with spatial axes of size 1.
+
+    Returns:
+        Maps (N, *S).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    References:
+        Draelos & Carin, "Use HiResCAM instead of Grad-CAM", arXiv 2011.08891.
 
     Example:
         >>> hires_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
@@ -106,7 +172,22 @@ def hires_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n 
 
 
 def layer_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
-    r"""Layer-CAM, :math:`\mathrm{relu}(\sum_k \mathrm{relu}(g_k) A_k)` site by site.
+    r"""Layer-CAM: multiply positive gradients and activations at each site.
+
+    .. math:: \mathrm{relu}\Big(\sum_k \mathrm{relu}(g_k) A_k\Big)
+
+    Args:
+        activations: Post-ReLU activations of the layer.
+        gradients: Gradients of the score with respect to the activations, or with spatial axes of size 1.
+
+    Returns:
+        Maps (N, *S).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    References:
+        Jiang et al., "LayerCAM", IEEE Transactions on Image Processing 2021.
 
     Example:
         >>> layer_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
@@ -117,7 +198,21 @@ def layer_cam(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n 
 
 
 def activation_attention(activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n *s"]:
-    r"""Activation attention, :math:`\sum_k A_k^2`: where the layer is active, whatever the class.
+    r"""Activation attention: the sum of squared activations, which does not depend on a class.
+
+    .. math:: \sum_k A_k^2
+
+    Args:
+        activations: Activations of the layer, of either sign.
+
+    Returns:
+        Maps (N, *S).
+
+    Raises:
+        ValueError: If the activations have no spatial axes.
+
+    References:
+        Zagoruyko & Komodakis, "Paying More Attention to Attention", ICLR 2017, arXiv 1612.03928.
 
     Example:
         >>> activation_attention(torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]))
@@ -128,16 +223,29 @@ def activation_attention(activations: Float[Tensor, "n k *s"]) -> Float[Tensor, 
 
 
 def grad_cam_pp(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]) -> Float[Tensor, "n *s"]:
-    r"""Grad-CAM++ of the exponential score.
+    r"""Grad-CAM++ with the exponential score: weight each channel by a weighted sum of its positive gradients.
 
-    .. math:: \alpha = \frac{g^2}{2 g^2 + g^3 \sum A_k} = \frac{1}{2 + g \sum A_k},\qquad
-              w_k = \sum \alpha\,\mathrm{relu}(g),\qquad \mathrm{relu}(\sum_k w_k A_k)
+    .. math:: \mathrm{relu}\Big(\sum_k w_k A_k\Big),\qquad w_k = \sum \alpha_k\,\mathrm{relu}(g_k),\qquad
+              \alpha_k = \frac{g_k^2}{2 g_k^2 + g_k^3 \sum A_k} = \frac{1}{2 + g_k \sum A_k}
 
     Convention:
-        - The second form of alpha is used: it is the first wherever g is not 0, and where g is 0 its factor
-          relu(g) is. It needs no epsilon, and no cube that half precision would lose.
-        - exp(score), a factor of the whole map in the paper, is left out.
-        - Signed activations can bring the denominator to 0; it is then held at 1e-3. Explain a post-ReLU layer.
+        - The second form of alpha is computed. It equals the first where g is not 0. Where g is 0, the factor relu(g)
+          is 0. It needs neither an epsilon nor the cube of g, which underflows in half precision.
+        - The factor exp(score) of the whole map in the paper is left out.
+        - With negative activations the denominator can reach 0; it is clamped at 1e-3. Use a post-ReLU layer.
+
+    Args:
+        activations: Post-ReLU activations of the layer.
+        gradients: Gradients of the score with respect to the activations, or with spatial axes of size 1.
+
+    Returns:
+        Maps (N, *S).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    References:
+        Chattopadhyay et al., "Grad-CAM++", WACV 2018, arXiv 1710.11063, eq. 5, 19 and 20.
 
     Example:
         >>> grad_cam_pp(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, -3.0]]]))
@@ -147,7 +255,7 @@ def grad_cam_pp(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "
     positive = gradients.relu()
     total = activations.flatten(2).sum(2)
     total = total.view(*total.shape, *[1] * (gradients.ndim - 2))
-    # Where the sum is negative the denominator falls below 2; post-ReLU activations never take this branch.
+    # The clamp has no effect on post-ReLU activations: their denominator is at least 2.
     denominator = torch.addcmul(positive.new_full((), 2), positive, total).clamp(min=1e-3)
     return weighted_sum(sum_over_sites(positive / denominator, activations), activations)
 
@@ -155,11 +263,26 @@ def grad_cam_pp(activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "
 def grad_cam_pp_signed(
     activations: Float[Tensor, "n k *s"], gradients: Float[Tensor, "n k ..."]
 ) -> Float[Tensor, "n *s"]:
-    r"""Grad-CAM++ with gradients of either sign, :math:`w_k = \sum \alpha g` (section 7.1 of the paper).
+    r"""Grad-CAM++ with gradients of both signs.
+
+    .. math:: \mathrm{relu}\Big(\sum_k w_k A_k\Big),\qquad w_k = \sum \frac{g_k}{2 + g_k \sum A_k}
 
     Convention:
-        - Where g is negative, :math:`2 + g \sum A_k` can fall to 0 and below, where the paper's expansion means
-          nothing; it is held at 1e-3 there.
+        - Where g is negative, the denominator can reach 0 or below, where the derivation in the paper does not hold.
+          It is clamped at 1e-3.
+
+    Args:
+        activations: Post-ReLU activations of the layer.
+        gradients: Gradients of the score with respect to the activations, or with spatial axes of size 1.
+
+    Returns:
+        Maps (N, *S).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    References:
+        Chattopadhyay et al., "Grad-CAM++", WACV 2018, arXiv 1710.11063, section 7.1.
 
     Example:
         >>> grad_cam_pp_signed(torch.tensor([[[0.2, 0.4]]]), torch.tensor([[[2.0, -1.0]]]))
@@ -171,155 +294,30 @@ def grad_cam_pp_signed(
     return weighted_sum(sum_over_sites(gradients / denominator, activations), activations)
 
 
-def wide(x: Tensor) -> Tensor:
-    """Give float32 or wider."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
 def check_shapes(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """See that the shapes fit, and widen both."""
+    """Check that the shapes fit, and return both tensors in float32 or float64."""
     if activations.ndim < 3:
         raise ValueError(
             f"`activations` must be (samples, channels, *sites), got {tuple(activations.shape)}: "
-            "the layer has no spatial extent; explain one before it is pooled or flattened."
+            "the layer has no spatial axes. Explain a layer before pooling or flattening."
         )
-    constant = (*activations.shape[:2], *[1] * (activations.ndim - 2))
-    if gradients.shape != activations.shape and tuple(gradients.shape) != constant:
+    constant_shape = (*activations.shape[:2], *[1] * (activations.ndim - 2))
+    if gradients.shape != activations.shape and tuple(gradients.shape) != constant_shape:
         raise ValueError(
-            f"`gradients` must have the shape of `activations`, {tuple(activations.shape)}, or {constant} "
+            f"`gradients` must have the shape of `activations`, {tuple(activations.shape)}, or {constant_shape} "
             f"if they are the same at every site; got {tuple(gradients.shape)}."
         )
-    return wide(activations), wide(gradients)
+    return at_least_float32(activations), at_least_float32(gradients)
 
 
 def sum_over_sites(values: Tensor, like: Tensor) -> Tensor:
-    """Sum over the sites of ``like``; a value with spatial axes of size 1 counts at each."""
+    """Sum over the sites of ``like``; values with spatial axes of size 1 are counted once per site."""
     repeats = math.prod(like.shape[2:]) // math.prod(values.shape[2:])
     return values.flatten(2).sum(2) * repeats
 
 
 def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
-    """Sum the channels by weight and keep what is positive."""
+    """Return the ReLU of the weighted sum over the channels."""
     with torch.autocast(activations.device.type, enabled=False):
         flat = torch.bmm(weights[:, None], activations.flatten(2))[:, 0]
     return flat.relu().view(activations.shape[0], *activations.shape[2:])
-
-
-def grad_cam_pp_softmax(
-    activations: Float[Tensor, "n k *s"],
-    gradients: Float[Tensor, "n classes k ..."],
-    logits: Float[Tensor, "n classes"],
-    target: Int[Tensor, " n"],
-) -> Float[Tensor, "n *s"]:
-    r"""Grad-CAM++ with the derivatives of the target's softmax probability.
-
-    With :math:`p` the probabilities, :math:`D = g_c - \bar g` where :math:`\bar g = \sum_j p_j g_j`, and :math:`V` and
-    :math:`M` the second and third central moment of :math:`g` under :math:`p`, the derivatives of the score
-    :math:`Y` under a head that is linear around the activations are
-
-    .. math:: Y_1 = Y D,\quad Y_2 = Y (D^2 - V),\quad Y_3 = Y (D^3 - 3 D V - M),\qquad
-              \alpha = \frac{Y_2}{2 Y_2 + Y_3 \sum A_k},\quad w_k = \sum \alpha\,\mathrm{relu}(D).
-
-    Convention:
-        - Y, a factor of the whole map, is left out. Where the two terms of the denominator cancel, alpha is 0.
-
-    Args:
-        activations: Of the layer, post-ReLU.
-        gradients: Of every logit; spatial axes of size 1 where they are the same at every site.
-        logits: Of the network.
-        target: The explained class.
-
-    Returns:
-        Maps, not negative, not normalised, float32 or wider.
-
-    Raises:
-        ValueError: if the shapes do not fit.
-
-    Example:
-        >>> one = torch.ones(1, 1, 2)
-        >>> grad_cam_pp_softmax(one, torch.stack([one / 2, 0 * one], 1), torch.tensor([[0.0, 2.0]]), torch.tensor([0]))
-        tensor([[0.3543, 0.3543]])
-    """
-    if gradients.shape[:2] != logits.shape:
-        raise ValueError(
-            f"`gradients` must be (samples, classes, channels, *sites) with the first two {tuple(logits.shape)}, "
-            f"got {tuple(gradients.shape)}."
-        )
-    rows = torch.arange(len(target), device=target.device)
-    activations, own = check_shapes(activations, gradients[rows, target])
-    gradients = wide(gradients)
-    probabilities = wide(logits).softmax(1).view(*logits.shape, *[1] * (gradients.ndim - 2))
-    # Relative to the class's own gradient, and by the second derivative: a probability near 1 cancels nothing then.
-    others = gradients - own[:, None]
-    first = -(probabilities * others).sum(1)
-    centred = others + first[:, None]
-    variance = (probabilities * centred.square()).sum(1)
-    skew = (probabilities * centred**3).sum(1)
-    second = first.square() - variance
-    third = first**3 - 3 * first * variance - skew
-    size = second.detach().abs()
-    size = torch.where(size == 0, 1.0, size)
-    second, third = second / size, third / size
-    total = activations.flatten(2).sum(2)
-    denominator = 2 * second + third * total.view(*total.shape, *[1] * (first.ndim - 2))
-    cancelled = denominator.abs() <= 1e-6 * (2 * second).abs()
-    alpha = torch.where(cancelled, 0.0, second / torch.where(cancelled, 1.0, denominator))
-    return weighted_sum(sum_over_sites(alpha * first.relu(), activations), activations)
-
-
-Needs = Literal["activations", "class_weights", "gradients", "all_gradients"]
-
-
-class Method(NamedTuple):
-    """One way to make a map.
-
-    Args:
-        function: The pure function.
-        needs: What it takes besides activations: nothing, the class's row of the linear layer, the gradient of the
-            score, or the gradients of all logits with logits and class.
-        formula: How it is written.
-        source: Where it comes from.
-    """
-
-    function: Callable[..., Tensor]
-    needs: Needs
-    formula: str
-    source: str
-
-    @property
-    def class_specific(self) -> bool:
-        """Whether another class has another map."""
-        return self.needs != "activations"
-
-
-METHODS: Mapping[str, Method] = {
-    "cam": Method(cam, "class_weights", "relu(sum_k W_ck A_k)", "Zhou et al., CVPR 2016"),
-    "grad_cam": Method(grad_cam, "gradients", "relu(sum_k w_k A_k), w_k = mean(g_k)", "Selvaraju et al., ICCV 2017"),
-    "positive_grad_cam": Method(
-        positive_grad_cam, "gradients", "w_k = sum(relu(g_k))", "Lerma & Lucas, arXiv 2205.10838"
-    ),
-    "grad_cam_pp": Method(
-        grad_cam_pp,
-        "gradients",
-        "w_k = sum(relu(g_k) / (2 + g_k sum(A_k)))",
-        "Chattopadhyay et al., WACV 2018, eq. 19",
-    ),
-    "grad_cam_pp_signed": Method(
-        grad_cam_pp_signed,
-        "gradients",
-        "w_k = sum(g_k / (2 + g_k sum(A_k)))",
-        "Chattopadhyay et al., WACV 2018, section 7.1",
-    ),
-    "grad_cam_pp_softmax": Method(
-        grad_cam_pp_softmax,
-        "all_gradients",
-        "w_k = sum(alpha relu(D)), derivatives of the probability",
-        "Chattopadhyay et al., WACV 2018, eq. 21-24",
-    ),
-    "xgrad_cam": Method(xgrad_cam, "gradients", "w_k = sum(g_k A_k) / sum(A_k)", "Fu et al., BMVC 2020"),
-    "hires_cam": Method(hires_cam, "gradients", "relu(sum_k g_k A_k), by site", "Draelos & Carin, arXiv 2011.08891"),
-    "layer_cam": Method(layer_cam, "gradients", "relu(sum_k relu(g_k) A_k), by site", "Jiang et al., TIP 2021"),
-    "activation_attention": Method(
-        activation_attention, "activations", "sum_k A_k^2", "Zagoruyko & Komodakis, ICLR 2017"
-    ),
-}

@@ -1,4 +1,4 @@
-"""`Explainer`: method, layer, score and normalisation; and `PairExplainer` for a student beside its teacher."""
+"""`Explainer`: explain a network with a method at a layer; `PairExplainer`: explain a student and its teacher."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from distill.explain.cam import METHODS
 from distill.explain.gradients import (
     Gradients,
     Score,
@@ -28,6 +27,7 @@ from distill.explain.held_out import (
     check_options,
     evaluation_only_message,
 )
+from distill.explain.methods import METHODS
 from distill.maps import Normalization, normalize_maps
 from distill.models.hooked import Readable, read_layers
 from distill.types import Head, MapPair, StagedOutput
@@ -35,11 +35,11 @@ from distill.types import Head, MapPair, StagedOutput
 
 @contextmanager
 def preserve_state(model: object) -> Iterator[None]:
-    """Let a network run, in whatever mode it is, and give back its buffers and the random state as they were.
+    """Restore the buffers of a network and the random state on exit.
 
     Convention:
-        - The pass works on copies of the buffers, and the originals are put back: a graph made in the pass stays valid.
-        - A network that is all in evaluation mode changes nothing by itself and is left alone.
+        - Forward passes inside the context use copies of the buffers, so graphs created inside remain valid.
+        - Nothing is copied if all modules are in evaluation mode, because they do not change buffers.
 
     Example:
         >>> norm = nn.BatchNorm2d(2)
@@ -52,30 +52,33 @@ def preserve_state(model: object) -> Iterator[None]:
     if not any(module.training for module in modules):
         yield
         return
-    kept = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
-    devices = {buffer.device for _, _, buffer in kept if buffer is not None and buffer.is_cuda}
+    buffers = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+    devices = {buffer.device for _, _, buffer in buffers if buffer is not None and buffer.is_cuda}
     with torch.random.fork_rng(devices=list(devices)):
         try:
-            with torch.inference_mode(False):  # what was made in inference mode would be lost to a graph
-                for module, name, buffer in kept:
+            with torch.inference_mode(False):  # autograd cannot use tensors created in inference mode
+                for module, name, buffer in buffers:
                     module._buffers[name] = None if buffer is None else buffer.clone()
             yield
         finally:
-            for module, name, buffer in kept:
+            for module, name, buffer in buffers:
                 module._buffers[name] = buffer
 
 
 Statistics = Literal["batch", "running"]
 
-#: Layers of which it was said that their activations take both signs.
-_WARNED: set[str] = set()
+#: Layers for which a warning about negative activations was already given.
+_WARNED_LAYERS: set[str] = set()
 
 
 class Explanation(NamedTuple):
-    """Maps with what they explain.
+    """The result of an :class:`Explainer`.
 
-    Convention:
-        - ``target`` holds classes (N,) or (N, M); for another score, its gradient in the logits (N, classes).
+    Attributes:
+        maps: Maps (N, *S); (N, M, *S) if M classes per sample are explained.
+        logits: Logits of the network (N, classes).
+        target: The explained classes, (N,) or (N, M). For any other score, its gradient with respect to the logits
+            (N, classes).
     """
 
     maps: Float[Tensor, "n ..."]
@@ -85,29 +88,33 @@ class Explanation(NamedTuple):
 
 @dataclass(frozen=True)
 class Explainer:
-    """Explain the decision of a network, at one of its layers or from outside.
+    """Compute explanation maps of a network's predictions.
 
     Convention:
-        - Maps have the size of the layer. They are raw unless ``normalize`` says otherwise.
-        - A map depends on its own sample alone: batch normalisation in the head is a constant.
-        - Looking changes nothing: mode, gradients, batch statistics and random state stay as they were.
-        - The methods of :data:`distill.explain.ATTRIBUTIONS` explain from outside, for evaluation only: maps have the
-          size of the images and cannot be trained through, the network is taken as it is in evaluation mode, and the
-          layer does not matter but for ``guided_grad_cam``.
+        - There are two kinds of methods. Those in :data:`distill.explain.METHODS` compute differentiable maps from the
+          activations of a layer; the maps have the size of the layer. Those in :data:`distill.explain.ATTRIBUTIONS` are
+          for evaluation only: their maps have the size of the images and are not differentiable, and they explain the
+          network in evaluation mode.
+        - The map of a sample does not depend on the other samples: batch normalisation after the layer uses constants.
+        - Explaining a network does not change it: modes, gradients, batch statistics and the random state are the same
+          afterwards.
 
     Args:
-        method: A name of :data:`distill.explain.METHODS` or :data:`distill.explain.ATTRIBUTIONS`.
-        layer: A layer that is an exact cut of the network.
-        target: What is explained: the logit of the ``label``, of the ``predicted`` class, of one class by its number,
-            the mean of several, or a function of the logits to (N,).
-        normalize: See :func:`distill.maps.normalize_maps`.
-        gradients: ``auto`` takes the closed form or the linear backward where they are exact, else autograd.
-        statistics: What batch normalisation in the head uses while the network trains: the batch's or the running ones.
-        options: Settings of a method of ATTRIBUTIONS, such as ``images_at_a_time``, ``seed`` or ``baseline``: the
-            keywords of its function.
+        method: A name in :data:`distill.explain.METHODS` or :data:`distill.explain.ATTRIBUTIONS`.
+        layer: The layer to explain; it must be a cut for methods that need gradients. Methods in ``ATTRIBUTIONS``
+            ignore it, except ``guided_grad_cam``.
+        target: The explained score: ``label`` or ``predicted`` for the logit of that class, a class index for its
+            logit, several indices for the mean of their logits, or a function from logits to scores (N,).
+        normalize: Normalisation of the maps, see :func:`distill.maps.normalize_maps`; ``none`` returns raw maps.
+        gradients: How gradients are computed, see :func:`distill.explain.score_gradients`. ``auto`` uses the closed
+            form or the linear backward where they are available, and autograd otherwise.
+        statistics: Statistics of batch normalisation after the layer if the network is in training mode: ``batch`` for
+            those of the current batch, or ``running``.
+        options: Further keyword arguments of a method in ``ATTRIBUTIONS``, such as ``images_at_a_time``, ``seed`` or
+            ``baseline``.
 
     Raises:
-        ValueError: if one of the names is unknown.
+        ValueError: If a name or an option is unknown.
 
     Example:
         >>> from distill.models import create_model
@@ -137,7 +144,7 @@ class Explainer:
 
     @property
     def is_held_out(self) -> bool:
-        """Whether the method takes the network as a whole, and so needs passes of its own."""
+        """Whether the method is one of ``ATTRIBUTIONS``: it runs the network itself, and is for evaluation only."""
         return self.method in ATTRIBUTIONS
 
     def __call__(
@@ -148,22 +155,26 @@ class Explainer:
         *,
         create_graph: bool = False,
     ) -> Explanation:
-        """Run a network on images and explain it.
+        """Run a network on images and compute explanation maps.
 
         Args:
-            model: A staged network, or any other module: its layers are the dotted paths of its modules.
-            images: What it takes.
-            labels: The classes to explain, (N,) or several for each sample (N, M); needed where ``target`` is
-                ``label``. Several give maps (N, M, *S) out of one forward pass.
+            model: A :class:`~distill.models.StagedNetwork`, or any module; the layers of a module are named by the
+                dotted paths of its submodules.
+            images: Input of the network.
+            labels: The classes to explain, (N,) or M classes per sample (N, M); required if ``target`` is ``label``.
+                All M maps of a sample are computed from one forward pass.
             create_graph: Whether the maps must be differentiable.
 
+        Returns:
+            The maps, the logits and the explained classes.
+
         Raises:
-            ValueError: if the layer does not exist or is no cut, the labels are missing, or the score does not depend
+            ValueError: If the layer does not exist or is not a cut, labels are missing, or the score does not depend
                 on the layer.
         """
         if self.target == "label" and labels is None:
-            raise ValueError("`labels` are needed to explain them; give them, or choose `target='predicted'`.")
-        logits, explain = self._look(model, images, create_graph=create_graph)
+            raise ValueError("`labels` are required for `target='label'`; pass them, or set `target='predicted'`.")
+        logits, explain = self._run(model, images, create_graph=create_graph)
         target = choose_score(self.target, logits, labels)
         if isinstance(target, Tensor) and self.target == "label" and target.ndim == 2:
             maps = torch.stack([normalize_maps(explain(column), self.normalize) for column in target.unbind(1)], 1)
@@ -172,13 +183,13 @@ class Explainer:
         weights = logit_weights(logits, target, create_graph=False) if callable(target) else target
         return Explanation(maps, logits, weights)
 
-    def _look(
+    def _run(
         self, model: Readable | nn.Module, images: Tensor, *, create_graph: bool
     ) -> tuple[Tensor, Callable[[Score], Tensor]]:
-        """Give the logits, and a function from a score to raw maps."""
+        """Return the logits, and a function from a score to raw maps."""
         if self.is_held_out:
             if create_graph:
-                raise ValueError(f"`create_graph=True` cannot be had: {evaluation_only_message(self.method)}")
+                raise ValueError(f"`create_graph=True` is not available: {evaluation_only_message(self.method)}")
             held_out = HeldOut(self.method, model, self.layer, self.options)
             return held_out.logits(images), functools.partial(held_out, images)
         _check_grad(create_graph)
@@ -188,25 +199,33 @@ class Explainer:
         return output.logits, functools.partial(self.from_output, output, create_graph=create_graph)
 
     def from_output(self, output: StagedOutput, target: Score, *, create_graph: bool = False) -> Float[Tensor, "n *s"]:
-        """Explain a forward pass that was already made; the maps are raw.
+        """Compute raw maps from the output of a forward pass.
 
         Args:
-            output: The pass, with the layer read; a method that takes activations alone explains taps as well.
-            target: Classes (N,), weights of the logits (N, classes), or a function of the logits to (N,).
+            output: Output of the forward pass, with the activations and the head of the layer. A method that needs
+                activations only also accepts taps.
+            target: Classes (N,), weights of the logits (N, classes), or a function from logits to scores (N,).
             create_graph: Whether the maps must be differentiable.
 
+        Returns:
+            Maps of the size of the layer, not normalised.
+
         Raises:
-            ValueError: if the layer was not read or has no head, the method explains from outside, or a graph is asked
-                for where gradients are off.
+            ValueError: If the layer was not read or has no head, the method is one of ``ATTRIBUTIONS``, or
+                ``create_graph`` is set while gradients are disabled.
         """
         if self.is_held_out:
             raise ValueError(
-                f"a forward pass that was already made is not enough: {evaluation_only_message(self.method)} Call the "
-                "explainer on the network and the images."
+                f"maps cannot be computed from the output of a forward pass: {evaluation_only_message(self.method)} "
+                "Call the explainer on the network and the images."
             )
         function, needs, *_ = METHODS[self.method]
         if needs == "activations":
-            return self._active(output, create_graph=create_graph)
+            if self.layer not in output.activations:
+                raise ValueError(f"`layer` {self.layer!r} was not read in this pass; read: {list(output.activations)}.")
+            _check_grad(create_graph)
+            with torch.set_grad_enabled(create_graph):
+                return function(output.activations[self.layer])
         if self.layer not in output.heads:
             raise ValueError(
                 f"`layer` {self.layer!r} was not read as a cut in this forward pass; cuts read: {list(output.heads)}. "
@@ -219,34 +238,30 @@ class Explainer:
         with torch.set_grad_enabled(create_graph):
             if needs == "class_weights":
                 return function(activations, _class_weights(head, target, self.layer))
-            find = functools.partial(score_gradients, head, activations, create_graph=create_graph, how=self.gradients)
+            gradients = functools.partial(
+                score_gradients, head, activations, create_graph=create_graph, how=self.gradients
+            )
             if needs == "gradients":
-                return function(activations, find(target))
+                return function(activations, gradients(target))
             classes = _classes(target, self.method)
-            every = [find(torch.full_like(classes, c)) for c in range(output.logits.shape[1])]
-            # The logits of this head: those of the pass, unless batch statistics are other constants or must be some.
-            same = head.obstacle(activations) is None and not create_graph
-            return function(activations, torch.stack(every, 1), head.logits if same else head(activations), classes)
-
-    def _active(self, output: StagedOutput, *, create_graph: bool) -> Float[Tensor, "n *s"]:
-        if self.layer not in output.activations:
-            raise ValueError(f"`layer` {self.layer!r} was not read in this pass; read: {list(output.activations)}.")
-        _check_grad(create_graph)
-        with torch.set_grad_enabled(create_graph):
-            return METHODS[self.method].function(output.activations[self.layer])
+            per_class = [gradients(torch.full_like(classes, c)) for c in range(output.logits.shape[1])]
+            # Use the logits of the forward pass only if the head has the same statistics and no graph is needed.
+            use_logits = head.obstacle(activations) is None and not create_graph
+            logits = head.logits if use_logits else head(activations)
+            return function(activations, torch.stack(per_class, 1), logits, classes)
 
 
 def warn_if_signed(explainer: Explainer, output: StagedOutput) -> None:
-    """Warn once for every layer whose activations take both signs; reads the device."""
+    """Warn once per layer if a Grad-CAM++ method explains negative activations; synchronises with the device."""
     activations = output.activations[explainer.layer]
-    if not explainer.method.startswith("grad_cam_pp") or explainer.layer in _WARNED:
+    if not explainer.method.startswith("grad_cam_pp") or explainer.layer in _WARNED_LAYERS:
         return
     negative = float((activations < 0).float().mean())
     if negative > 0:
-        _WARNED.add(explainer.layer)
+        _WARNED_LAYERS.add(explainer.layer)
         warnings.warn(
             f"{negative:.0%} of the activations of layer {explainer.layer!r} are negative: the denominator of "
-            f"{explainer.method} can vanish there and is held at 1e-3. Explain a layer that follows a ReLU.",
+            f"{explainer.method} can reach 0 there and is clamped at 1e-3. Explain a layer that follows a ReLU.",
             stacklevel=4,
         )
 
@@ -254,28 +269,28 @@ def warn_if_signed(explainer: Explainer, output: StagedOutput) -> None:
 def _check_grad(create_graph: bool) -> None:
     if create_graph and not torch.is_grad_enabled():
         raise ValueError(
-            "`create_graph=True` needs gradients, and they are off here (`no_grad` or `inference_mode`, as in a "
-            "validation step); leave it out to look at maps, or call this under `torch.enable_grad()`."
+            "`create_graph=True` needs gradients, but they are disabled (`no_grad` or `inference_mode`, as in a "
+            "validation step); leave it out, or call the explainer under `torch.enable_grad()`."
         )
 
 
-def check_choice(name: str, got: str, known: Sequence[str]) -> None:
-    """Raise a ValueError that names what there is, unless this is one of them."""
-    if got not in known:
-        raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {got!r}.")
+def check_choice(name: str, got: str, choices: Sequence[str]) -> None:
+    """Raise a ValueError that lists the choices if the value is not one of them."""
+    if got not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {got!r}.")
 
 
 def _classes(target: Score, method: str) -> Tensor:
     if not isinstance(target, Tensor) or target.ndim != 1:
-        raise ValueError(f"`method={method!r}` explains the logit of one class a sample; give classes (N,).")
+        raise ValueError(f"`method={method!r}` explains the logit of one class per sample; pass classes (N,).")
     return target
 
 
 def _class_weights(head: Head, target: Score, layer: str) -> Tensor:
     if head.classifier is None:
         raise ValueError(
-            "`method='cam'` needs global average pooling and a linear layer right after `layer`, not after "
-            f"{layer!r}; use 'grad_cam', which is the same there and exists at every layer."
+            f"`method='cam'` needs global average pooling and a linear layer right after `layer`, but {layer!r} is "
+            "followed by other layers; use 'grad_cam', which is available at every layer."
         )
     return head.classifier.weight[_classes(target, "cam")]
 
@@ -285,12 +300,15 @@ ClassPolicy = Literal["label", "teacher", "student"]
 
 @dataclass(frozen=True)
 class PairExplainer:
-    """Explain the same class in a student and in its teacher, out of forward passes that were already made.
+    """Explain the same class for a student and its teacher, from the outputs of their forward passes.
 
     Args:
-        student: How the student is explained; its maps are differentiable.
-        teacher: How the teacher is; nothing flows into it.
-        policy: Which class: the ``label``, or the first choice of the ``teacher`` or of the ``student``.
+        student: Explainer of the student; its maps can be differentiable.
+        teacher: Explainer of the teacher; its maps are not differentiable.
+        policy: The explained class: the ``label``, or the class that the ``teacher`` or the ``student`` predicts.
+
+    Raises:
+        ValueError: If the policy is unknown.
     """
 
     student: Explainer
@@ -303,7 +321,7 @@ class PairExplainer:
     def from_outputs(
         self, student: StagedOutput, teacher: StagedOutput, labels: Int[Tensor, " n"], *, create_graph: bool
     ) -> MapPair:
-        """Give the raw maps of both."""
+        """Return the raw maps of the student and the teacher."""
         target = self.choose(student, teacher, labels)
         return MapPair(
             self.student.from_output(student, target, create_graph=create_graph),
@@ -311,7 +329,7 @@ class PairExplainer:
         )
 
     def choose(self, student: StagedOutput, teacher: StagedOutput, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Choose the class that is explained."""
+        """Return the class to explain for each sample."""
         if self.policy == "label":
             return labels
         return (teacher if self.policy == "teacher" else student).logits.argmax(1)

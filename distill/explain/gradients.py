@@ -1,16 +1,18 @@
 """The explained score, and its gradient with respect to the activations of a layer.
 
-A score is given as classes (N,), the logit of one class per sample; as weights (N, classes) of the logits, such as a
-mean of classes; or as a function of the logits to (N,), such as a log-probability.
+A score is one of:
+    - Classes (N,): the logit of one class per sample.
+    - Weights of the logits (N, classes): their weighted sum, such as the mean of several classes.
+    - A function from logits to scores (N,), such as a log-probability.
 
-Three ways to compute the gradient, equal where they exist:
-    - *closed form*: where the head is global average pooling and a linear layer, the gradient of a logit is the
-      classifier's row for the class divided by the number of sites, the same at every site.
-    - *linear backward*: where the head is made of known layers, the gradient is a chain of transposed convolutions,
-      masks and scales. It needs no second pass of the head and no double backward.
-    - *autograd*, through a second pass of any other head.
+The gradient is computed in one of three ways, which agree where they are available:
+    - *closed form*: if the head is global average pooling and a linear layer, the gradient of a logit is the row of the
+      linear layer for the class divided by the number of sites. It is the same at every site.
+    - *linear backward*: if every operation of the head is supported, the gradient is a chain of transposed
+      convolutions, masks and scales. It needs neither a second forward pass of the head nor double backward.
+    - *autograd*: through a second forward pass of any other head.
 
-The trunk below the layer is never entered.
+The layers below the explained layer are not run again.
 """
 
 from __future__ import annotations
@@ -33,16 +35,19 @@ Target: TypeAlias = Literal["label", "predicted"] | SupportsIndex | Sequence[int
 
 
 def choose_score(target: Target, logits: Float[Tensor, "n classes"], labels: Int[Tensor, "n ..."] | None) -> Score:
-    """Make the score that a target names.
+    """Return the score for a target.
 
     Args:
-        target: ``label``, ``predicted`` (the network's first choice), the number of one class, the numbers of several
-            (the mean of their logits), or a function of the logits to (N,).
-        logits: Of the network.
-        labels: Needed where the target is ``label``.
+        target: ``label``, ``predicted`` (the class with the largest logit), the index of one class, the indices of
+            several classes (the mean of their logits), or a function from logits to scores (N,).
+        logits: Logits of the network.
+        labels: Classes; required if the target is ``label``.
+
+    Returns:
+        Classes (N,), weights of the logits (N, classes), or the function.
 
     Raises:
-        ValueError: if labels are missing, or a class does not exist.
+        ValueError: If labels are missing, or a class does not exist.
 
     Example:
         >>> choose_score([0, 2], torch.zeros(1, 4), None)
@@ -50,22 +55,22 @@ def choose_score(target: Target, logits: Float[Tensor, "n classes"], labels: Int
     """
     if target == "label":
         if labels is None:
-            raise ValueError("`labels` are needed to explain them; give them, or choose `target='predicted'`.")
+            raise ValueError("`labels` are required for `target='label'`; pass them, or set `target='predicted'`.")
         return labels
     if target == "predicted":
         return logits.argmax(1)
     if callable(target):
         return target
-    one = isinstance(target, SupportsIndex)  # a number of numpy or a tensor as well
-    given: Any = [target] if one else target
+    is_single = isinstance(target, SupportsIndex)  # also a NumPy integer or an integer tensor
+    indices: Any = [target] if is_single else target
     try:
-        classes = [operator.index(c) for c in given]
+        classes = [operator.index(c) for c in indices]
     except TypeError:
         classes = []
-    wrong = [c for c in classes if not 0 <= c < logits.shape[1]]
-    if wrong or not classes:
+    invalid = [c for c in classes if not 0 <= c < logits.shape[1]]
+    if invalid or not classes:
         raise ValueError(f"`target` must be classes from 0 to {logits.shape[1] - 1}, got {target!r}.")
-    if one:
+    if is_single:
         return logits.new_full(logits.shape[:1], classes[0], dtype=torch.int64)
     weights = torch.zeros_like(logits.detach())
     weights[:, classes] = 1 / len(classes)
@@ -73,11 +78,13 @@ def choose_score(target: Target, logits: Float[Tensor, "n classes"], labels: Int
 
 
 def score_of(logits: Float[Tensor, "n classes"], score: Score) -> Float[Tensor, " n"]:
-    """Compute the score of every sample."""
+    """Compute the score of each sample."""
     if callable(score):
         values = score(logits)
         if values.shape != logits.shape[:1]:
-            raise ValueError(f"a score must be one number a sample, ({len(logits)},); got {tuple(values.shape)}.")
+            raise ValueError(
+                f"`target` must return one number per sample, ({len(logits)},); it returned {tuple(values.shape)}."
+            )
         return values
     if score.ndim == 2:
         return (logits * score).sum(1)
@@ -87,7 +94,7 @@ def score_of(logits: Float[Tensor, "n classes"], score: Score) -> Float[Tensor, 
 def logit_weights(
     logits: Float[Tensor, "n classes"], score: Score, *, create_graph: bool
 ) -> Float[Tensor, "n classes"]:
-    """Differentiate the score with respect to the logits: 1 at the class for the logit of a class."""
+    """Return the gradient of the score with respect to the logits; for the logit of one class, it is one-hot."""
     if not callable(score):
         if score.ndim == 2:
             return score.to(logits.dtype)
@@ -98,7 +105,7 @@ def logit_weights(
             logits = logits.detach().requires_grad_()
         total = score_of(logits, score).sum()
         if not total.requires_grad:
-            raise ValueError("the score does not depend on the logits; there is nothing to explain.")
+            raise ValueError("the score does not depend on the logits; pass a `target` that is a function of them.")
         (weights,) = torch.autograd.grad(total, logits, create_graph=create_graph)
     return weights
 
@@ -114,20 +121,21 @@ def score_gradients(
     create_graph: bool,
     how: Gradients = "auto",
 ) -> Float[Tensor, "n k ..."]:
-    """Differentiate the score of each sample with respect to its activations.
+    """Return the gradient of each sample's score with respect to its activations.
 
     Args:
-        head: What follows the layer.
-        activations: What it was given.
-        score: Classes (N,), weights of the logits (N, classes), or a function of the logits to (N,).
-        create_graph: Whether the result must itself be differentiable, as for a training term.
-        how: ``auto`` takes the first of the three ways that is exact; falling back to autograd is said once.
+        head: The part of the network that follows the layer.
+        activations: Activations of the layer.
+        score: Classes (N,), weights of the logits (N, classes), or a function from logits to scores (N,).
+        create_graph: Whether the gradients must be differentiable, as for a training term.
+        how: ``closed_form``, ``linear``, ``autograd``, or ``auto`` for the first of them that is available. A warning
+            is given once if ``auto`` uses autograd.
 
     Returns:
         Gradients in the shape of the activations, or with spatial axes of size 1 from the closed form.
 
     Raises:
-        ValueError: if a way is asked for that this head does not have, or ``how`` is unknown.
+        ValueError: If ``how`` is unknown or not available for this head.
     """
     if how not in get_args(Gradients):
         raise ValueError(f"`gradients` must be one of {get_args(Gradients)}, got {how!r}.")
@@ -141,22 +149,25 @@ def score_gradients(
         if how in ("auto", "linear"):
             obstacle = head.obstacle(activations)
             if obstacle is None:
-                # What curves the score must see batch statistics as constants too: its gradient would flow into them.
+                # head(activations) keeps batch statistics constant; gradients of head.logits would flow into them.
                 logits = head(activations) if callable(score) and create_graph else head.logits
                 return head.pull_back(logit_weights(logits, score, create_graph=create_graph))
             if how == "linear":
-                raise ValueError(f"`gradients='linear'` is not to be had: {obstacle}; use 'auto'.")
+                raise ValueError(f"`gradients='linear'` is not available: {obstacle}; use 'auto'.")
             _warn_once(obstacle)
     return through_head(head, activations, score, create_graph=create_graph)
 
 
 def closed_form(classifier: nn.Linear, activations: Float[Tensor, "n k *s"], score: Tensor) -> Float[Tensor, "n k ..."]:
-    """Read the gradient off the weights of the classifier, as spatial axes of size 1.
+    """Compute the gradient of the score from the weights of a linear layer that follows global average pooling.
 
     Args:
         classifier: The linear layer.
-        activations: What is pooled before it.
+        activations: Input of the pooling.
         score: Classes (N,), or weights of the logits (N, classes).
+
+    Returns:
+        Gradients with spatial axes of size 1.
     """
     rows = classifier.weight[score] if score.ndim == 1 else score.to(classifier.weight.dtype) @ classifier.weight
     sites = math.prod(activations.shape[2:])
@@ -166,13 +177,13 @@ def closed_form(classifier: nn.Linear, activations: Float[Tensor, "n k *s"], sco
 def through_head(
     head: Head, activations: Float[Tensor, "n k *s"], score: Score, *, create_graph: bool
 ) -> Float[Tensor, "n k *s"]:
-    """Differentiate through a second pass of the head; works under ``no_grad`` and ``inference_mode`` as well.
+    """Compute the gradient of the score by autograd, through a second forward pass of the head.
 
-    Samples do not mix in a head whose batch normalisation is constant, so the gradient of the sum of the scores is
-    every sample's own.
+    The head processes samples independently, so the gradient of the sum of the scores holds the gradient of each
+    sample's score. Works under ``no_grad`` and ``inference_mode``.
 
     Raises:
-        ValueError: if the score does not depend on the activations.
+        ValueError: If the score does not depend on the activations.
     """
     with torch.inference_mode(False), torch.enable_grad():
         if activations.is_inference():
@@ -191,7 +202,7 @@ def through_head(
 
 
 def _rows(head: Head, activations: Tensor, score: Score, *, create_graph: bool) -> Tensor:
-    """Give classes as they are, and any other score as weights of the logits."""
+    """Return classes or weights unchanged, and the gradient of a function with respect to the logits."""
     if isinstance(score, Tensor):
         return score
     assert head.classifier is not None
@@ -201,4 +212,4 @@ def _rows(head: Head, activations: Tensor, score: Score, *, create_graph: bool) 
 
 @functools.cache
 def _warn_once(obstacle: str) -> None:
-    warnings.warn(f"gradients are found by autograd, through a second pass of the head: {obstacle}.", stacklevel=4)
+    warnings.warn(f"computing gradients by autograd, through a second pass of the head: {obstacle}.", stacklevel=4)

@@ -1,11 +1,13 @@
-"""Attention transfer: the student is active where the teacher is, whatever the class.
+"""Attention transfer: match the attention maps of the student and the teacher, independently of the class.
 
 References:
     - Zagoruyko & Komodakis, "Paying More Attention to Attention", ICLR 2017, arXiv 1612.03928, eq. 2.
-    - Their code, szagoruyko/attention-transfer, ``utils.py``: ``at`` and ``at_loss``.
+    - The authors' code, szagoruyko/attention-transfer, ``utils.py``: ``at`` and ``at_loss``.
 
-Deliberate differences: a teacher's map of another size is resized to the student's; a map that is zero everywhere, and
-in the paper's form a pair of equal maps, have zero gradient. The paper's factor 1/2 is left to the weight.
+Differences from the authors' code:
+    - The teacher's maps are resized to the size of the student's maps.
+    - A map that is zero everywhere has zero gradient. So has a pair of equal maps in the form of the paper.
+    - The factor 1/2 of the paper is left to the weight of the term.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from distill.losses.term import TermInputs, sum_over_layers
-from distill.maps import normalize_maps, resize_maps
+from distill.maps import at_least_float32, normalize_maps, resize_maps
 
 
 def attention_transfer_loss(
@@ -27,23 +29,26 @@ def attention_transfer_loss(
     *,
     form: str,
 ) -> Float[Tensor, ""]:
-    r"""Distance of two layers' attention, :math:`q = \mathrm{vec}(\sum_k A_k^2) / \|\mathrm{vec}(\sum_k A_k^2)\|_2`.
+    r"""Attention transfer loss: the distance between the normalised attention maps of two layers.
+
+    .. math:: q = \frac{\mathrm{vec}(\sum_k A_k^2)}{\|\mathrm{vec}(\sum_k A_k^2)\|_2}
 
     Convention:
-        - ``reference``: :math:`(q_s - q_t)^2`, mean over sites and samples, as the authors' code computes it.
-        - ``paper``: :math:`\|q_s - q_t\|_2`, mean over samples.
-        - Activations may have either sign and any number of channels: raw sums of a group's blocks are usual.
+        - ``reference`` is the mean of :math:`(q_s - q_t)^2` over sites and samples, as in the authors' code.
+        - ``paper`` is the mean of :math:`\|q_s - q_t\|_2` over samples.
+        - Activations may have both signs and any number of channels. Usual layers are the outputs of residual groups
+          before the ReLU.
 
     Args:
-        student_activations: What is trained.
-        teacher_activations: What is taught; no gradient is taken.
-        form: One of the two names above.
+        student_activations: Activations of the student.
+        teacher_activations: Activations of the teacher; they receive no gradient.
+        form: ``reference`` or ``paper``.
 
     Returns:
-        A scalar, float32 or wider.
+        A scalar, in float32 or float64.
 
     Raises:
-        ValueError: if ``form`` is unknown, or the numbers of samples differ.
+        ValueError: If ``form`` is unknown, or the numbers of samples differ.
 
     Example:
         >>> student, teacher = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]), torch.tensor([[[0.0, 3.0]]])
@@ -58,33 +63,38 @@ def attention_transfer_loss(
 def attention_map_loss(
     student_maps: Float[Tensor, "n *s"], teacher_maps: Float[Tensor, "n *t"], *, form: str
 ) -> Float[Tensor, ""]:
-    """Give :func:`attention_transfer_loss` of maps that were already summed over the channels.
+    """Attention transfer loss of attention maps, which are already summed over the channels.
 
     Args:
-        student_maps: Not negative, on any scale.
-        teacher_maps: The same; no gradient is taken.
-        form: ``reference`` or ``paper``.
+        student_maps: Maps of the student with values of at least 0; the scale does not matter.
+        teacher_maps: Maps of the teacher, likewise; they receive no gradient.
+        form: ``reference`` or ``paper``, see :func:`attention_transfer_loss`.
+
+    Returns:
+        A scalar, in float32 or float64.
 
     Raises:
-        ValueError: if ``form`` is unknown, or the numbers of maps differ.
+        ValueError: If ``form`` is unknown, or the numbers of maps differ.
     """
     _check(form)
     if len(student_maps) != len(teacher_maps):
-        raise ValueError(f"maps must be of the same samples, got {len(student_maps)} and {len(teacher_maps)}.")
-    teacher = resize_maps(_wide(teacher_maps.detach()), student_maps.shape[1:])
+        raise ValueError(
+            f"student and teacher must have the same number of maps, got {len(student_maps)} and {len(teacher_maps)}."
+        )
+    teacher = resize_maps(at_least_float32(teacher_maps.detach()), student_maps.shape[1:])
     difference = normalize_maps(student_maps, "l2") - normalize_maps(teacher, "l2")
     return FORMS[form](difference.flatten(1)).mean()
 
 
 class AttentionTransfer(nn.Module):
-    """The term ``attention_transfer``: the weighted sum over layers, on maps of ``activation_attention``.
+    """The term ``attention_transfer``: the weighted sum of the layers' losses, from ``activation_attention`` maps.
 
     Args:
-        layers: Weight of each layer of the student; 1 for every layer that has maps if left out.
-        form: See :func:`attention_transfer_loss`.
+        layers: Weight of each layer of the student; by default 1 for every layer with maps.
+        form: ``reference`` or ``paper``, see :func:`attention_transfer_loss`.
 
     Raises:
-        ValueError: if ``form`` is unknown.
+        ValueError: If ``form`` is unknown.
     """
 
     def __init__(self, *, layers: Mapping[str, float] | None = None, form: str = "reference") -> None:
@@ -94,7 +104,7 @@ class AttentionTransfer(nn.Module):
         self.form = form
 
     def forward(self, inputs: TermInputs) -> Float[Tensor, ""]:
-        """Compare the maps of both."""
+        """Compute the loss from the maps of the student and the teacher."""
         compare = functools.partial(attention_map_loss, form=self.form)
         return sum_over_layers(inputs, compare, layers=self.layers, term="attention_transfer")
 
@@ -105,11 +115,7 @@ def _check(form: str) -> None:
 
 
 def _attention(activations: Tensor) -> Tensor:
-    return _wide(activations).square().sum(1)
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+    return at_least_float32(activations).square().sum(1)
 
 
 def _mean_square(difference: Tensor) -> Tensor:
@@ -118,9 +124,9 @@ def _mean_square(difference: Tensor) -> Tensor:
 
 def _norm(difference: Tensor) -> Tensor:
     square = difference.square().sum(1)
-    equal = square == 0  # the norm has a corner there
+    equal = square == 0  # the norm is not differentiable there
     return torch.where(equal, 0.0, torch.where(equal, 1.0, square).sqrt())
 
 
-#: What is made of the difference of two normalised maps, for every sample.
+#: Functions from the differences of normalised maps to one number per sample, by the name of the form.
 FORMS: Mapping[str, Callable[[Tensor], Tensor]] = {"reference": _mean_square, "paper": _norm}

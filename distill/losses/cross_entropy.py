@@ -1,4 +1,4 @@
-"""Cross-entropy with the labels."""
+"""Cross-entropy of the student's logits with the labels."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from distill.losses.term import TermInputs
+from distill.maps import at_least_float32
 
 
 class CrossEntropy(nn.Module):
-    """The term ``cross_entropy``: mean over the batch, in nats.
+    """The term ``cross_entropy``: the mean over the batch, in nats.
 
     Args:
-        label_smoothing: Share of the label that is spread over all classes, in [0, 1).
+        label_smoothing: Fraction of the target probability that is spread evenly over all classes, in [0, 1).
     """
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
@@ -21,7 +22,6 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, inputs: TermInputs) -> Float[Tensor, ""]:
-        """Compare the student's logits with the labels."""
-        logits = inputs.student.logits
-        logits = logits if logits.dtype.itemsize == 8 else logits.float()
+        """Compute the loss from the student's logits and the labels."""
+        logits = at_least_float32(inputs.student.logits)
         return F.cross_entropy(logits, inputs.labels, label_smoothing=self.label_smoothing)

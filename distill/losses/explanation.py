@@ -1,11 +1,11 @@
-"""Explanation matching: the student's map of an image comes near the teacher's.
+"""Explanation matching: match the student's to the teacher's explanation maps.
 
 References:
-    - Chattopadhyay et al., WACV 2018, eq. 27 and 28: squared difference of Grad-CAM++ maps, class = the label.
-    - Parchami-Araghi et al., "Good Teachers Explain" (e2-KD), ECCV 2024: cosine, class = the teacher's choice.
+    - Chattopadhyay et al., "Grad-CAM++", WACV 2018, eq. 27 and 28: squared difference of Grad-CAM++ maps of the label.
+    - Parchami-Araghi et al., "Good Teachers Explain" (e2-KD), ECCV 2024: cosine of maps of the teacher's prediction.
 
-Deliberate difference: maps are normalised per sample by default (``l2``); with ``none`` and ``squared_error`` it is the
-formula as printed.
+Difference from the papers: each map is normalised by default (``l2``). Use ``none`` and ``squared_error`` for the
+formula of Chattopadhyay et al. as printed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from distill.losses.term import TermInputs, sum_over_layers
-from distill.maps import Normalization, normalize_maps, resize_maps
+from distill.maps import Normalization, at_least_float32, normalize_maps, resize_maps
 
 
 def explanation_loss(
@@ -29,26 +29,29 @@ def explanation_loss(
     normalize: Normalization,
     distance: str,
 ) -> Float[Tensor, ""]:
-    """Distance of two sets of raw maps: resize the teacher's to the student's size, normalise both, compare.
+    """Explanation loss: the distance between raw maps of the student and the teacher.
+
+    The teacher's maps are resized to the size of the student's maps, then both are normalised and compared.
 
     Convention:
-        - Summed over the sites, mean over the samples.
-        - ``squared_error``, ``l1``; ``cosine`` is 1 - cosine; ``jensen_shannon`` is of the maps as distributions over
-          the sites, in nats. With ``l2``, ``squared_error`` is twice ``cosine`` for maps that are not empty.
-        - An empty map has zero gradient, and so has the other of the pair under ``cosine``. Two
-          empty maps are at distance 0.
+        - Distances are summed over the sites and averaged over the samples.
+        - ``squared_error`` and ``l1`` are the squared and the absolute difference. ``cosine`` is 1 minus the cosine
+          similarity. ``jensen_shannon`` is the divergence of the maps as distributions over the sites, in nats.
+        - With ``l2`` normalisation, ``squared_error`` is twice ``cosine`` for maps that are not empty.
+        - An empty map (zero everywhere) has zero gradient; under ``cosine``, the other map of the pair has zero
+          gradient too. The distance of two empty maps is 0.
 
     Args:
-        student_maps: Not negative; what is trained.
-        teacher_maps: Not negative; no gradient is taken.
-        normalize: See :func:`distill.maps.normalize_maps`.
-        distance: One of the four names above.
+        student_maps: Maps of the student with values of at least 0.
+        teacher_maps: Maps of the teacher with values of at least 0; they receive no gradient.
+        normalize: Normalisation of the maps, see :func:`distill.maps.normalize_maps`.
+        distance: ``squared_error``, ``cosine``, ``l1`` or ``jensen_shannon``.
 
     Returns:
-        A scalar, float32 or wider, not negative up to rounding.
+        A scalar, in float32 or float64, at least 0 up to rounding.
 
     Raises:
-        ValueError: if ``distance`` or ``normalize`` is unknown, or the numbers of maps differ.
+        ValueError: If ``distance`` or ``normalize`` is unknown, or the numbers of maps differ.
 
     Example:
         >>> maps = torch.tensor([[[3.0, 4.0]]])
@@ -57,20 +60,24 @@ def explanation_loss(
     """
     _check(normalize, distance)
     if len(student_maps) != len(teacher_maps):
-        raise ValueError(f"maps must be of the same samples, got {len(student_maps)} and {len(teacher_maps)}.")
-    student = student_maps
-    teacher = resize_maps(_wide(teacher_maps.detach()), student_maps.shape[1:])
-    student, teacher = normalize_maps(student, normalize), normalize_maps(teacher, normalize)
+        raise ValueError(
+            f"student and teacher must have the same number of maps, got {len(student_maps)} and {len(teacher_maps)}."
+        )
+    teacher = resize_maps(at_least_float32(teacher_maps.detach()), student_maps.shape[1:])
+    student, teacher = normalize_maps(student_maps, normalize), normalize_maps(teacher, normalize)
     return DISTANCES[distance](student.flatten(1), teacher.flatten(1)).mean()
 
 
 class ExplanationMatching(nn.Module):
-    """The term ``explanation``: the weighted sum over the explained layers.
+    """The term ``explanation``: the weighted sum of the losses of all explained layers.
 
     Args:
-        layers: Weight of each layer of the student; 1 for every layer that is explained if left out.
-        normalize: See :func:`distill.maps.normalize_maps`.
-        distance: See :func:`explanation_loss`.
+        layers: Weight of each layer of the student; by default 1 for every explained layer.
+        normalize: Normalisation of the maps, see :func:`distill.maps.normalize_maps`.
+        distance: ``squared_error``, ``cosine``, ``l1`` or ``jensen_shannon``, see :func:`explanation_loss`.
+
+    Raises:
+        ValueError: If ``normalize`` or ``distance`` is unknown.
     """
 
     def __init__(
@@ -87,15 +94,15 @@ class ExplanationMatching(nn.Module):
         self.distance = distance
 
     def forward(self, inputs: TermInputs) -> Float[Tensor, ""]:
-        """Compare the maps of both."""
+        """Compute the loss from the maps of the student and the teacher."""
         compare = functools.partial(explanation_loss, normalize=self.normalize, distance=self.distance)
         return sum_over_layers(inputs, compare, layers=self.layers, term="explanation")
 
 
 def _check(normalize: str, distance: str) -> None:
-    for name, got, known in (("normalize", normalize, get_args(Normalization)), ("distance", distance, DISTANCES)):
-        if got not in known:
-            raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {got!r}.")
+    for name, got, choices in (("normalize", normalize, get_args(Normalization)), ("distance", distance, DISTANCES)):
+        if got not in choices:
+            raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {got!r}.")
 
 
 def _squared_error(student: Tensor, teacher: Tensor) -> Tensor:
@@ -119,15 +126,12 @@ def _jensen_shannon(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _relative_entropy(p: Tensor, q: Tensor) -> Tensor:
-    nothing = p == 0  # p log p is 0 there, and its gradient is cut: relu's own is 0 too
-    ratio = torch.where(nothing, 1.0, p) / torch.where(nothing, 1.0, q)
-    return torch.where(nothing, 0.0, p * ratio.log()).sum(1)
+    is_zero = p == 0  # p log p is 0 there, with zero gradient, as maps end with a ReLU
+    ratio = torch.where(is_zero, 1.0, p) / torch.where(is_zero, 1.0, q)
+    return torch.where(is_zero, 0.0, p * ratio.log()).sum(1)
 
 
-def _wide(maps: Tensor) -> Tensor:
-    return maps if maps.dtype == torch.float64 else maps.float()
-
-
+#: Functions from flattened maps of the student and the teacher to one number per sample, by name.
 DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "squared_error": _squared_error,
     "cosine": _cosine,

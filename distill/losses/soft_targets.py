@@ -1,4 +1,4 @@
-"""Soft targets: the student learns the teacher's probabilities at a raised temperature."""
+"""Soft targets: match the student's to the teacher's class probabilities at a temperature."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from distill.losses.term import TermInputs, require_teacher
+from distill.maps import at_least_float32
 
 
 def soft_target_loss(
@@ -15,22 +16,26 @@ def soft_target_loss(
     *,
     temperature: float,
 ) -> Float[Tensor, ""]:
-    r"""Distance of the softened probabilities, :math:`T^2\,\mathrm{KL}(\sigma(z_t/T)\,\|\,\sigma(z_s/T))`.
+    r"""Soft target loss: the Kullback-Leibler divergence between softened class probabilities.
+
+    .. math:: T^2\,\mathrm{KL}(\sigma(z_t/T)\,\|\,\sigma(z_s/T))
 
     Convention:
-        - Summed over classes, mean over the batch; T squared keeps the gradient's size when T changes.
-        - In log space, so saturated logits stay finite. Teacher first: KL of the student from the teacher.
+        - The divergence is summed over the classes and averaged over the batch. The teacher's probabilities are the
+          first argument of KL.
+        - The factor T squared keeps the size of the gradient when T changes.
+        - It is computed from log-probabilities, so it is finite for saturated logits.
 
     Args:
-        student_logits: What is trained.
-        teacher_logits: What is taught; no gradient is taken.
-        temperature: T, above 0; 4 is usual on small images.
+        student_logits: Logits of the student.
+        teacher_logits: Logits of the teacher; they receive no gradient.
+        temperature: T, above 0; 4 is a common value for small images.
 
     Returns:
-        A scalar in nats, float32 or wider, not negative up to rounding.
+        A scalar in nats, in float32 or float64, at least 0 up to rounding.
 
     Raises:
-        ValueError: if the numbers of classes differ, or the temperature is not above 0.
+        ValueError: If the shapes of the logits differ, or the temperature is not above 0.
 
     References:
         Hinton, Vinyals & Dean, arXiv 1503.02531, section 2.
@@ -47,16 +52,16 @@ def soft_target_loss(
         )
     if not temperature > 0:
         raise ValueError(f"`temperature` must be above 0, got {temperature}.")
-    log_student = F.log_softmax(_wide(student_logits) / temperature, dim=1)
-    log_teacher = F.log_softmax(_wide(teacher_logits.detach()) / temperature, dim=1)
+    log_student = F.log_softmax(at_least_float32(student_logits) / temperature, dim=1)
+    log_teacher = F.log_softmax(at_least_float32(teacher_logits.detach()) / temperature, dim=1)
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
 class SoftTargets(nn.Module):
-    """The term ``soft_targets``.
+    """The term ``soft_targets``, see :func:`soft_target_loss`.
 
     Args:
-        temperature: T of :func:`soft_target_loss`.
+        temperature: Temperature of the probabilities, above 0.
     """
 
     def __init__(self, *, temperature: float = 4.0) -> None:
@@ -64,10 +69,6 @@ class SoftTargets(nn.Module):
         self.temperature = temperature
 
     def forward(self, inputs: TermInputs) -> Float[Tensor, ""]:
-        """Compare the logits of both."""
+        """Compute the loss from the logits of the student and the teacher."""
         teacher = require_teacher(inputs, "soft_targets")
         return soft_target_loss(inputs.student.logits, teacher.logits, temperature=self.temperature)
-
-
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.dtype.itemsize == 8 else logits.float()

@@ -16,9 +16,9 @@ from distill.build.objective import EXPLAINER_KEYS, SCHEDULE_KEYS
 from distill.config import AnyTerm, AugmentSection, ExplanationTerm
 from distill.config.terms import Term
 from distill.data import Padding
-from distill.explain.cam import METHODS
 from distill.explain.explainer import ClassPolicy, Statistics
 from distill.explain.gradients import Gradients
+from distill.explain.methods import METHODS
 from distill.losses import TERMS
 from distill.losses.explanation import DISTANCES
 from distill.maps import Normalization

@@ -185,7 +185,7 @@ def test_a_channel_without_activation_gives_no_nan(function: MapFunction) -> Non
 def test_wrong_shapes_are_refused(function: MapFunction) -> None:
     with pytest.raises(ValueError, match="gradients"):
         function(torch.ones(2, 3, 4, 4), torch.ones(2, 3, 2, 4))
-    with pytest.raises(ValueError, match="no spatial extent"):
+    with pytest.raises(ValueError, match="no spatial axes"):
         function(torch.ones(2, 3), torch.ones(2, 3))
-    with pytest.raises(ValueError, match="no spatial extent"):
+    with pytest.raises(ValueError, match="no spatial axes"):
         activation_attention(torch.ones(2, 3))

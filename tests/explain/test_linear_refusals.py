@@ -1,4 +1,4 @@
-"""What looks like a known operation and is another: autograd is taken, and the gradient is right."""
+"""Operations that resemble supported ones: autograd is used, and the gradient is correct."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RowMean(nn.Module):
 
 
 @pytest.mark.parametrize("network", [Gate, RowMean])
-@pytest.mark.filterwarnings("ignore:gradients are found by autograd")
+@pytest.mark.filterwarnings("ignore:computing gradients by autograd")
 def test_autograd_is_taken_where_a_sum_or_a_mean_is_another(network: type[nn.Module]) -> None:
     model = network().double().eval()
     images, target = torch.rand(2, 3, 6, 6, dtype=torch.float64), torch.tensor([0, 2])

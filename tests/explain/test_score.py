@@ -14,9 +14,9 @@ from distill.explain import (
     Explainer,
     choose_score,
     grad_cam_pp,
+    grad_cam_pp_softmax,
     score_gradients,
 )
-from distill.explain.cam import grad_cam_pp_softmax
 from distill.explain.gradients import (
     Score,
     Target,
@@ -213,7 +213,7 @@ def test_scores_that_cannot_be_explained_are_refused(wrn: StagedNetwork, images:
     def constant(logits: Tensor) -> Tensor:
         return torch.ones(len(logits), dtype=logits.dtype)
 
-    with pytest.raises(ValueError, match=r"one number a sample, \(4,\); got \(\)"):
+    with pytest.raises(ValueError, match=r"one number per sample, \(4,\); it returned \(\)"):
         Explainer("grad_cam", layer, target=one_for_all)(wrn, images)
     with pytest.raises(ValueError, match="does not depend"):
         Explainer("grad_cam", layer, target=constant)(wrn, images)

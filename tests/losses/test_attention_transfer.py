@@ -189,5 +189,5 @@ def test_what_makes_no_sense_is_refused() -> None:
 
 
 def test_other_samples_are_refused(unchecked: None) -> None:
-    with pytest.raises(ValueError, match="maps must be of the same samples, got 2 and 3"):
+    with pytest.raises(ValueError, match="student and teacher must have the same number of maps, got 2 and 3"):
         attention_transfer_loss(torch.ones(2, 2, 3), torch.ones(3, 2, 3), form="paper")

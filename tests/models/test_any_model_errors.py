@@ -57,7 +57,7 @@ def test_a_layer_that_the_logits_do_not_depend_on(way: str) -> None:
 @each_way
 @pytest.mark.parametrize("kind", [Plain, Branching])
 def test_a_layer_without_spatial_extent(kind: type[nn.Module], way: str) -> None:
-    with pytest.raises(ValueError, match="no spatial extent; explain one before it is pooled or flattened"):
+    with pytest.raises(ValueError, match=r"no spatial axes\. Explain a layer before pooling or flattening"):
         explain(made(kind), "fc", way)
 
 

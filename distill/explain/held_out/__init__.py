@@ -1,7 +1,7 @@
-"""Held-out explainers: for evaluation only, by perturbing the images or by gradients that reach the images.
+"""Held-out explanation methods, for evaluation only: they perturb the images or compute gradients of the images.
 
-A student that was trained to match the teacher's Grad-CAM++ maps agrees with it under Grad-CAM++. Whether it learnt the
-teacher's reasons or only fitted the term shows under an explainer that training never used.
+A student that was trained to match the teacher's Grad-CAM++ maps agrees with the teacher under Grad-CAM++. Only a
+method that was not used in training tests whether the student learnt the teacher's reasons or merely fitted these maps.
 """
 
 from distill.explain.held_out.attributions import ATTRIBUTIONS, Attribution

@@ -1,4 +1,4 @@
-"""The held-out explainers by name: what each is, and how its attributions become a map."""
+"""`ATTRIBUTIONS`: the held-out explanation methods by name, and how their attributions are reduced to maps."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ Kind = Literal["sensitivity", "contribution"]
 
 
 class Attribution(NamedTuple):
-    """One way to explain a network from outside; for evaluation only.
+    """A held-out explanation method, for evaluation only.
 
     Convention:
-        - A *sensitivity* is a gradient: its sign says in which direction to change a pixel, not whether the pixel
-          speaks for the class. Its map is the largest absolute value over the channels (Simonyan et al.).
-        - A *contribution* is a share of the score: its map is the sum over the channels, relu, as in the family of
-          Grad-CAM: what speaks for the class.
+        - A *sensitivity* is a gradient: its sign is the direction in which a pixel changes the score, not whether the
+          pixel supports the class. Its map is the largest absolute value over the channels (Simonyan et al.).
+        - A *contribution* is a share of the score. Its map is the ReLU of the sum over the channels, as for Grad-CAM:
+          the evidence for the class.
 
     Args:
-        function: (network, images, classes) to attributions, with settings as keywords.
-        kind: Which of the two.
-        formula: How the map is written; x the image, b the baseline, g the gradient of the logit in the image.
-        source: Where it comes from.
-        relus: Whether a rule of its own takes the place of a ReLU's gradient.
-        layered: Whether the Grad-CAM map of a layer takes part.
+        function: The function from (network, images, classes) to attributions; its options are keyword arguments.
+        kind: ``sensitivity`` or ``contribution``.
+        formula: The formula of the map, where x is the image, b the baseline, and g the gradient of the logit with
+            respect to the image.
+        source: The publication.
+        relus: Whether the method replaces the gradient of ReLUs.
+        layered: Whether the method uses the Grad-CAM map of a layer.
     """
 
     function: Callable[..., Tensor]
@@ -51,12 +52,12 @@ class Attribution(NamedTuple):
 
     @property
     def options(self) -> list[str]:
-        """Names of the settings."""
+        """Names of the method's options."""
         parameters = inspect.signature(self.function).parameters.values()
         return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
     def to_maps(self, attributions: Float[Tensor, "n c *s"]) -> Float[Tensor, "n *s"]:
-        """Make one number of all channels, not negative.
+        """Reduce the channels of attributions; the maps have values of at least 0.
 
         Example:
             >>> import torch
@@ -76,14 +77,14 @@ ATTRIBUTIONS: Mapping[str, Attribution] = {
     "guided_backprop": Attribution(
         guided_backprop,
         "sensitivity",
-        "max_c |g_c|, every ReLU handing back relu(g) where it was open",
+        "max_c |g_c|, where ReLUs pass back relu(g) if their input is positive",
         "Springenberg et al., arXiv 1412.6806",
         relus=True,
     ),
     "deconvolution": Attribution(
         deconvolution,
         "sensitivity",
-        "max_c |g_c|, every ReLU handing back relu(g)",
+        "max_c |g_c|, where ReLUs pass back relu(g)",
         "Zeiler & Fergus, ECCV 2014",
         relus=True,
     ),
@@ -113,7 +114,7 @@ ATTRIBUTIONS: Mapping[str, Attribution] = {
     ),
     "lime": Attribution(lime, "contribution", "relu(ridge weight of the patch)", "Ribeiro et al., KDD 2016"),
     "occlusion": Attribution(
-        occlusion, "contribution", "relu(mean fall of the logit under a window)", "Zeiler & Fergus, ECCV 2014"
+        occlusion, "contribution", "relu(mean decrease of the logit under a window)", "Zeiler & Fergus, ECCV 2014"
     ),
     "rise": Attribution(rise, "contribution", "sum_m p(x M_m) M_m / (masks E[M])", "Petsiuk et al., BMVC 2018"),
 }

@@ -1,4 +1,4 @@
-"""What held-out explainers share: a bound on the rows that pass the network at once, and an image of nothing."""
+"""Helpers of the held-out methods: batches of limited size, and baseline images."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill.explain.cam import wide
+from distill.maps import at_least_float32
 
 Baseline = Literal["black", "mean"]
 
-#: Rows that pass the network at once, copies of an image included.
+#: Default limit of the images in one forward pass, including copies of an image.
 ROWS = 128
 
 
@@ -25,26 +25,37 @@ def map_batches(
     rows: int,
     copies: int = 1,
 ) -> Float[Tensor, "n ..."]:
-    """Explain so many images at a time that, with their copies, at most so many rows pass the network."""
+    """Explain images in batches.
+
+    Args:
+        explain: Function from a batch of images and classes to attributions.
+        images: Images.
+        classes: The explained class of each image.
+        rows: Limit of the images in one forward pass, including copies.
+        copies: Number of copies of each image in one forward pass.
+
+    Returns:
+        The attributions of all images, in float32 or float64.
+    """
     size = max(1, rows // copies)
     groups = zip(images.split(size), classes.split(size), strict=True)
-    return torch.cat([wide(explain(*group).detach()) for group in groups])
+    return torch.cat([at_least_float32(explain(*group).detach()) for group in groups])
 
 
 def copies_per_batch(images: Float[Tensor, "n c *s"], *, rows: int) -> int:
-    """Count the changed copies of every one of these images that may pass the network at once."""
+    """Return how many perturbed copies of each image fit into one forward pass."""
     return max(1, rows // max(1, len(images)))
 
 
 def baseline_image(images: Float[Tensor, "n c *s"], baseline: Baseline) -> Float[Tensor, "n c *s"]:
-    """Make what stands for an image that shows nothing.
+    """Return the baseline of images: an image without information.
 
     Convention:
-        - ``black`` is 0 in the pixels, before the network's own normalisation: the metrics of faithfulness darken
-          images to the same. ``mean`` is the image's own mean colour.
+        - ``black`` has pixel values of 0 before the network's input normalisation, as in the faithfulness metrics.
+          ``mean`` is the mean colour of each image.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: If ``baseline`` is neither ``black`` nor ``mean``.
 
     Example:
         >>> baseline_image(torch.tensor([[[1.0, 3.0]]]), "mean")
@@ -58,7 +69,7 @@ def baseline_image(images: Float[Tensor, "n c *s"], baseline: Baseline) -> Float
 
 
 def check_at_least_one(**counts: int) -> None:
-    """Raise a ValueError that names what is below 1."""
+    """Raise a ValueError that names an argument with a value below 1."""
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"`{name}` must be at least 1, got {count}.")

@@ -1,8 +1,9 @@
-"""Attributions to pixels from the gradient of a logit, or from what a rule of its own makes of it; by Captum.
+"""Gradient-based attributions to pixels, computed by Captum.
 
 Convention:
-    - ``network`` returns logits and is in evaluation mode; ``classes`` holds one class for every image.
-    - Attributions are signed, (N, C, *S). What is made of them is said in :data:`ATTRIBUTIONS`.
+    - ``network`` returns logits and is in evaluation mode; ``classes`` holds one class per image.
+    - Attributions are signed and have shape (N, C, *S). :data:`ATTRIBUTIONS` defines how they are reduced to maps.
+    - ``images_at_a_time`` limits the images in one forward pass, including copies.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Classes = Int[Tensor, " n"]
 
 
 def saliency(network: nn.Module, images: Images, classes: Classes, *, images_at_a_time: int = ROWS) -> Images:
-    """Give the gradient of the logit."""
+    """Return the gradient of the logit with respect to the image."""
     from captum.attr import Saliency
 
     method = Saliency(network)
@@ -33,7 +34,7 @@ def saliency(network: nn.Module, images: Images, classes: Classes, *, images_at_
 
 
 def input_x_gradient(network: nn.Module, images: Images, classes: Classes, *, images_at_a_time: int = ROWS) -> Images:
-    """Give the gradient times the image: the logit's first-order change from a black image."""
+    """Return the gradient times the image: the first-order change of the logit from a black image."""
     from captum.attr import InputXGradient
 
     method = InputXGradient(network)
@@ -49,15 +50,18 @@ def integrated_gradients(
     steps: int = 50,
     images_at_a_time: int = ROWS,
 ) -> Images:
-    """Give the gradient's mean on the straight way from the baseline, times the way.
+    """Return integrated gradients: the mean gradient between the baseline and the image, times their difference.
 
     Args:
-        network: See the head of this file.
-        images: In [0, 1].
-        classes: What is explained.
-        baseline: Where the way begins.
-        steps: Points of the Gauss-Legendre quadrature.
-        images_at_a_time: Rows that pass the network at once, points included.
+        network: A network in evaluation mode that returns logits.
+        images: Images with values in [0, 1].
+        classes: The explained class of each image.
+        baseline: Start of the straight line along which gradients are averaged: ``black`` or ``mean``.
+        steps: Number of points of the Gauss-Legendre quadrature, at least 1.
+        images_at_a_time: Limit of the images in one forward pass, including points on the line.
+
+    Raises:
+        ValueError: If an option is out of its range.
     """
     from captum.attr import IntegratedGradients
 
@@ -65,8 +69,8 @@ def integrated_gradients(
     method = IntegratedGradients(network)
 
     def explain(x: Tensor, c: Tensor) -> Tensor:
-        nothing = baseline_image(x, baseline)
-        return method.attribute(x, nothing, target=c, n_steps=steps, internal_batch_size=images_at_a_time)
+        start = baseline_image(x, baseline)
+        return method.attribute(x, start, target=c, n_steps=steps, internal_batch_size=images_at_a_time)
 
     return map_batches(explain, images, classes, rows=images_at_a_time)
 
@@ -81,19 +85,22 @@ def smooth_grad(
     seed: int = 0,
     images_at_a_time: int = ROWS,
 ) -> Images:
-    """Give the gradient's mean over noisy copies of the image.
+    """Return the mean gradient over noisy copies of the image (SmoothGrad).
 
     Convention:
-        - All images meet the same noise, scaled to each: its neighbours do not change a map.
+        - All images get the same noise up to a factor, so the map of an image does not depend on the other images.
 
     Args:
-        network: See the head of this file.
-        images: In [0, 1].
-        classes: What is explained.
-        noise: Standard deviation, as a share of the image's largest difference of two values.
-        samples: Number of copies.
-        seed: Of the noise.
-        images_at_a_time: Rows that pass the network at once.
+        network: A network in evaluation mode that returns logits.
+        images: Images with values in [0, 1].
+        classes: The explained class of each image.
+        noise: Standard deviation of the noise, as a fraction of the range of the image's values.
+        samples: Number of noisy copies, at least 1.
+        seed: Seed of the noise.
+        images_at_a_time: Limit of the images in one forward pass.
+
+    Raises:
+        ValueError: If ``samples`` is below 1.
     """
     from captum.attr import Saliency
 
@@ -106,15 +113,15 @@ def smooth_grad(
         spread = noise * (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.ndim - 1))
         total = torch.zeros_like(x)
         for _ in range(samples):
-            drawn = torch.randn(x.shape[1:], generator=generator).to(x)
-            total += method.attribute(x + spread * drawn, target=c, abs=False)
+            unit_noise = torch.randn(x.shape[1:], generator=generator).to(x)
+            total += method.attribute(x + spread * unit_noise, target=c, abs=False)
         return total / samples
 
     return map_batches(explain, images, classes, rows=images_at_a_time)
 
 
 def guided_backprop(network: nn.Module, images: Images, classes: Classes, *, images_at_a_time: int = ROWS) -> Images:
-    """Give the gradient where every ReLU hands back only what is positive, and only where it was open."""
+    """Return guided backpropagation: ReLUs pass back positive gradients, and only where their input was positive."""
     from captum.attr import GuidedBackprop
 
     method = GuidedBackprop(network)
@@ -122,7 +129,7 @@ def guided_backprop(network: nn.Module, images: Images, classes: Classes, *, ima
 
 
 def deconvolution(network: nn.Module, images: Images, classes: Classes, *, images_at_a_time: int = ROWS) -> Images:
-    """Give the gradient where every ReLU hands back only what is positive, whether or not it was open."""
+    """Return the deconvolution gradient: ReLUs pass back positive gradients, whatever their input was."""
     from captum.attr import Deconvolution
 
     method = Deconvolution(network)
@@ -137,7 +144,7 @@ def guided_grad_cam(
     *,
     images_at_a_time: int = ROWS,
 ) -> Images:
-    """Give guided backpropagation times the layer's Grad-CAM map, resized linearly to the image."""
+    """Return guided backpropagation times the Grad-CAM maps ``cams``, resized linearly to the size of the images."""
     guided = guided_backprop(network, images, classes, images_at_a_time=images_at_a_time)
     return guided * resize_maps(cams, images.shape[2:])[:, None]
 
@@ -150,14 +157,19 @@ def deep_lift(
     baseline: Baseline = "black",
     images_at_a_time: int = ROWS,
 ) -> Images:
-    """Give DeepLIFT's contributions by the rescale rule; they add up to the logit's difference from the baseline's.
+    """Return DeepLIFT contributions by the rescale rule.
+
+    They sum to the difference between the logits of the image and of the baseline.
 
     Args:
-        network: See the head of this file.
-        images: In [0, 1].
-        classes: What is explained.
-        baseline: What an image is compared with.
-        images_at_a_time: Rows that pass the network at once, baselines included.
+        network: A network in evaluation mode that returns logits.
+        images: Images with values in [0, 1].
+        classes: The explained class of each image.
+        baseline: The reference image: ``black`` or ``mean``.
+        images_at_a_time: Limit of the images in one forward pass, including baselines.
+
+    Raises:
+        ValueError: If ``baseline`` is unknown.
     """
     from captum.attr import DeepLift
 

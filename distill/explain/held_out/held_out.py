@@ -1,4 +1,4 @@
-"""A network looked at from outside: a copy at rest, that nothing done to it can reach the original through."""
+"""`HeldOut`: explain a network with a held-out method, on a copy in evaluation mode."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from distill.models.hooked import read_layers, read_logits, uncompiled
 
 
 class HeldOut:
-    """Explain a network by a method that no term trains on.
+    """Explain a network with a held-out method.
 
     Convention:
-        - The network is explained as it is in evaluation mode, whatever mode it is in. All is done to a copy that
-          shares its parameters and buffers: no hook, gradient, mode or statistic of the original is touched, nor the
-          random state.
-        - Gradients are needed, and enabled, under ``no_grad`` and ``inference_mode`` too.
-        - The map of an image depends on no other image, nor on how many pass the network at once.
+        - The network is explained in evaluation mode, whatever its current mode. All work is done on a copy that shares
+          its parameters and buffers. Hooks, gradients, modes and statistics of the original network and the random
+          state do not change.
+        - It also works under ``no_grad`` and ``inference_mode``: gradients are enabled internally.
+        - The map of an image depends neither on the other images nor on the batch size.
 
     Args:
-        method: A name of :data:`ATTRIBUTIONS`.
-        model: Any module from images to logits.
-        layer: The layer of Grad-CAM, for the method that takes one.
-        options: Settings of the method.
+        method: A name in :data:`ATTRIBUTIONS`.
+        model: A module from images to logits.
+        layer: The layer of Grad-CAM, for ``guided_grad_cam`` only.
+        options: Options of the method.
 
     Raises:
-        ValueError: if it is no module, or normalises by the batch even in evaluation.
+        ValueError: If ``model`` is not a module, or uses batch statistics in evaluation mode.
     """
 
     def __init__(self, method: str, model: object, layer: str, options: Mapping[str, Any]) -> None:
@@ -55,81 +55,82 @@ class HeldOut:
         if not isinstance(images, Tensor):
             raise ValueError(f"`method={self.method!r}` explains one tensor of images, got {type(images).__name__}.")
         with evaluation_context(self.network), torch.no_grad():
-            return torch.cat([read_logits(self.network(some)) for some in as_plain_tensor(images).split(self.rows)])
+            return torch.cat([read_logits(self.network(part)) for part in as_plain_tensor(images).split(self.rows)])
 
     def __call__(self, images: Float[Tensor, "n c *s"], classes: Any) -> Float[Tensor, "n *s"]:
-        """Explain the logit of one class for each image.
+        """Compute the map of the logit of one class per image.
 
         Raises:
-            ValueError: if what is to be explained is not one class for each image, or a rule for ReLUs cannot take
-                hold of all of them; the words of Captum where the network could not be traced.
+            ValueError: If ``classes`` is not one class per image, or the method replaces the gradient of ReLUs but
+                cannot reach all of them.
         """
         if not isinstance(classes, Tensor) or classes.ndim != 1:
-            raise ValueError(f"`method={self.method!r}` explains the logit of one class a sample; give classes (N,).")
-        about = ATTRIBUTIONS[self.method]
+            raise ValueError(f"`method={self.method!r}` explains the logit of one class per sample; pass classes (N,).")
+        attribution = ATTRIBUTIONS[self.method]
         with evaluation_context(self.network):
             images, classes = as_plain_tensor(images), as_plain_tensor(classes)
-            given = (self._grad_cam(images, classes),) if about.layered else ()
-            network, untraced = self._separated(images) if about.relus else (self.network, [])
+            cams = (self._grad_cam(images, classes),) if attribution.layered else ()
+            network, untraced = self._with_relu_modules(images) if attribution.relus else (self.network, [])
             try:
-                found = about.function(_Logits(network), images, classes, *given, **self.options)
+                values = attribution.function(_Logits(network), images, classes, *cams, **self.options)
             except (RuntimeError, AssertionError) as error:
                 if not untraced:
                     raise
                 raise ValueError(
-                    f"`method={self.method!r}` failed on a network that runs as it is, because torch.fx cannot trace "
-                    f"{', '.join(untraced)}: {error} Give every ReLU in it a module of its own that is not in place."
+                    f"`method={self.method!r}` failed on a network that was not rewritten, because torch.fx cannot "
+                    f"trace {', '.join(untraced)}: {error} Use a separate nn.ReLU module, not in place, for every ReLU "
+                    "in it."
                 ) from error
-            return about.to_maps(found)
+            return attribution.to_maps(values)
 
     def _grad_cam(self, images: Tensor, classes: Tensor) -> Tensor:
         def explain(x: Tensor, c: Tensor) -> Tensor:
             output = read_layers(self.network, x, [self.layer])
             if self.layer not in output.heads:
-                raise ValueError(f"`layer` {self.layer!r} is no cut, so it has no Grad-CAM; name one that is.")
+                raise ValueError(f"`layer` {self.layer!r} is not a cut, so it has no Grad-CAM map; name a cut.")
             activations = output.activations[self.layer]
             return grad_cam(activations, score_gradients(output.heads[self.layer], activations, c, create_graph=False))
 
         with torch.no_grad():
             return map_batches(explain, images, classes, rows=self.rows)
 
-    def _separated(self, images: Tensor) -> tuple[nn.Module, list[str]]:
+    def _with_relu_modules(self, images: Tensor) -> tuple[nn.Module, list[str]]:
         network = evaluation_copy(self.network)
         untraced = separate_relus(network)
-        hidden = count_functional_relus(network, images[:1])
-        if hidden:
+        functional = count_functional_relus(network, images[:1])
+        if functional:
             raise ValueError(
-                f"`method={self.method!r}` has a rule of its own for ReLUs, and {hidden} of those in "
+                f"`method={self.method!r}` replaces the gradient of ReLUs, but {functional} of those in "
                 f"{type(network).__name__} are called as functions in a part that torch.fx cannot trace; write them "
-                "as nn.ReLU modules, or choose a method without such a rule, as 'integrated_gradients'."
+                "as nn.ReLU modules, or choose another method, such as 'integrated_gradients'."
             )
         return network, untraced
 
 
 def evaluation_only_message(method: str) -> str:
-    """Say why a method serves no training."""
+    """Return the message that a method is for evaluation only."""
     return (
-        f"`method={method!r}` cannot be trained through, since it perturbs the images or backpropagates to them; the "
-        "methods of `distill.explain.METHODS` can."
+        f"`method={method!r}` is for evaluation only and cannot be trained through, since it perturbs the images or "
+        "backpropagates to them; use a method in `distill.explain.METHODS` for training."
     )
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:
-    """Raise a ValueError that names what a method takes, unless it takes these."""
-    known = ATTRIBUTIONS[method].options if method in ATTRIBUTIONS else []
+    """Raise a ValueError that lists the options of a method if it does not accept one of the given options."""
+    valid_names = ATTRIBUTIONS[method].options if method in ATTRIBUTIONS else []
     for name in options:
-        if name not in known:
-            raise ValueError(f"`options` of method {method!r}: " + unknown_name("option", name, known))
+        if name not in valid_names:
+            raise ValueError(f"`options` of method {method!r}: " + unknown_name("option", name, valid_names))
     at_a_time = options.get("images_at_a_time", 1)
     if at_a_time < 1:
         raise ValueError(f"`images_at_a_time` must be at least 1, got {at_a_time}.")
 
 
 def evaluation_copy(model: nn.Module) -> nn.Module:
-    """Copy the modules of a network, but none of its parameters and buffers, in evaluation mode.
+    """Return a copy of a network in evaluation mode that shares its parameters and buffers.
 
     Raises:
-        ValueError: if it normalises by the batch even there.
+        ValueError: If the network uses batch statistics in evaluation mode.
     """
     network = getattr(model, "_orig_mod", model)
     shared = {id(tensor): tensor for tensor in itertools.chain(network.parameters(), network.buffers())}
@@ -137,15 +138,15 @@ def evaluation_copy(model: nn.Module) -> nn.Module:
     for path, module in copied.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             raise ValueError(
-                f"module {path!r} normalises by the batch in evaluation too (`track_running_stats=False`), so a map "
-                "would depend on its neighbours; explain the images with a network that keeps running statistics."
+                f"module {path!r} uses batch statistics in evaluation mode (`track_running_stats=False`), so a map "
+                "would depend on the other images; use a network that keeps running statistics."
             )
     return copied
 
 
 @contextmanager
 def evaluation_context(network: nn.Module) -> Iterator[None]:
-    """Enable gradients, run compiled modules as they were written, and keep Captum's notes about its hooks quiet."""
+    """Enable gradients, run compiled modules without compilation, and ignore Captum's warnings about its hooks."""
     with torch.inference_mode(False), torch.enable_grad(), uncompiled(network), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"captum\.")
         yield
@@ -157,7 +158,7 @@ def as_plain_tensor(tensor: Tensor) -> Tensor:
 
 
 class _Logits(nn.Module):
-    """Whatever a network returns, its logits."""
+    """A network that returns its logits, whatever the original network returns."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

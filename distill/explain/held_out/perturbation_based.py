@@ -1,13 +1,8 @@
-"""Perturbation-based attributions: occlusion and LIME by Captum, and RISE.
+"""Perturbation-based attributions: occlusion and LIME, computed by Captum, and RISE.
 
 Convention:
     - ``network`` returns logits and is in evaluation mode; ``classes`` holds one class per image.
-    - A region is hidden in all channels at once, so attributions have shape (N, 1, *S) and are signed.
-
-References:
-    Petsiuk, Das & Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018,
-    arXiv 1806.07421. Deliberate differences from the authors' code: masked pixels become a baseline (black by default),
-    not 0 after normalisation; the bilinear enlargement uses ``align_corners=False``.
+    - Regions are hidden in all channels at once, so attributions have shape (N, 1, *S). They are signed.
 """
 
 from __future__ import annotations
@@ -46,19 +41,20 @@ def occlusion(
     baseline: Baseline = "black",
     images_at_a_time: int = ROWS,
 ) -> Sites:
-    """Give how much the logit falls when a window is hidden, as the mean over the windows that hide a site.
+    """Return the decrease of the logit when a window is hidden; for each site the mean over the windows that cover it.
 
     Args:
-        network: See the head of this file.
-        images: In [0, 1].
-        classes: What is explained.
-        window: Side of the window in pixels; a quarter of the image's shortest side if left out.
-        stride: Its steps, at most its side; half of it if left out.
-        baseline: What is seen in the window.
-        images_at_a_time: Rows that pass the network at once, copies of an image included.
+        network: A network in evaluation mode that returns logits.
+        images: Images with values in [0, 1].
+        classes: The explained class of each image.
+        window: Side of the window in pixels; by default a quarter of the shortest side of the image.
+        stride: Distance between windows in pixels, at most ``window``; by default half of it.
+        baseline: The content of the hidden window: ``black`` or ``mean``.
+        images_at_a_time: Limit of the images in one forward pass, including copies.
 
     Raises:
-        ValueError: if the window does not fit into the image, or steps over a part of it.
+        ValueError: If the window does not fit into the image, the stride is larger than the window, or ``baseline`` is
+            unknown.
     """
     from captum.attr import Occlusion
 
@@ -74,7 +70,7 @@ def occlusion(
     method = Occlusion(network)
 
     def explain(x: Tensor, c: Tensor) -> Tensor:
-        found: Tensor = method.attribute(
+        values: Tensor = method.attribute(
             x,
             sliding_window_shapes=shape,
             strides=strides,
@@ -82,7 +78,7 @@ def occlusion(
             target=c,
             perturbations_per_eval=copies_per_batch(x, rows=images_at_a_time),
         )
-        return found[:, :1]
+        return values[:, :1]
 
     with torch.no_grad():
         return map_batches(explain, images, classes, rows=images_at_a_time)
@@ -100,24 +96,28 @@ def lime(
     seed: int = 0,
     images_at_a_time: int = ROWS,
 ) -> Sites:
-    """Give the weights of a linear model of the logit in which patches are seen.
+    """Return the weights of a linear model that predicts the logit from the visible patches (LIME).
 
     Convention:
-        - Patches lie in a grid: no segmentation has a say. A sample sees each with probability 1/2 and counts by
-          exp(-d^2 / 2), d the cosine distance of its pixels to the image's, as Captum has it.
+        - Patches form a regular grid instead of a segmentation. In each sample, a patch is visible with probability
+          1/2. Samples are weighted by exp(-d^2 / 2), with d the cosine distance of their pixels to those of the image,
+          as in Captum.
         - The model is ridge regression with an intercept, as in the authors' code for images.
-        - All images meet the same samples: its neighbours do not change a map.
+        - All images use the same samples, so the map of an image does not depend on the other images.
 
     Args:
-        network: See the head of this file.
-        images: In [0, 1].
-        classes: What is explained.
-        patches: Patches on every axis.
-        samples: Number of copies of an image.
-        penalty: On the squares of the weights.
-        baseline: What is seen in the place of a hidden patch.
-        seed: Of the samples.
-        images_at_a_time: Rows that pass the network at once.
+        network: A network in evaluation mode that returns logits.
+        images: Images with values in [0, 1].
+        classes: The explained class of each image.
+        patches: Number of patches along each axis, at least 1.
+        samples: Number of perturbed copies of an image, at least 1.
+        penalty: Factor of the squared weights in ridge regression.
+        baseline: The content of hidden patches: ``black`` or ``mean``.
+        seed: Seed of the samples.
+        images_at_a_time: Limit of the images in one forward pass.
+
+    Raises:
+        ValueError: If an option is out of its range.
     """
     from captum.attr import Lime
 
@@ -128,7 +128,7 @@ def lime(
     def explain(x: Tensor, c: Tensor) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            found: Tensor = method.attribute(
+            values: Tensor = method.attribute(
                 x,
                 baselines=baseline_image(x, baseline),
                 target=c,
@@ -136,14 +136,14 @@ def lime(
                 n_samples=samples,
                 perturbations_per_eval=images_at_a_time,
             )
-        return found[:, :1]
+        return values[:, :1]
 
     with torch.no_grad():
         return map_batches(explain, images, classes, rows=1)
 
 
 def patch_grid(size: Sequence[int], patches: int) -> Int[Tensor, " *s"]:
-    """Number the patches of a grid, site by site; an axis that is shorter has as many as it has sites.
+    """Return the index of each site's patch in a regular grid; an axis shorter than ``patches`` has fewer patches.
 
     Example:
         >>> patch_grid([2, 4], 2)
@@ -159,14 +159,14 @@ def patch_grid(size: Sequence[int], patches: int) -> Int[Tensor, " *s"]:
 
 
 class Ridge:
-    """Weighted ridge regression with an intercept that is not penalised, in the words of Captum's models."""
+    """Weighted ridge regression with an unpenalised intercept, with the interface of Captum's linear models."""
 
     def __init__(self, penalty: float) -> None:
         self.penalty = penalty
         self._weights = torch.empty(0)
 
     def fit(self, train_data: Any, **_: object) -> None:
-        """Solve for (inputs, outputs, weights of the samples)."""
+        """Fit the weights to batches of (inputs, outputs, sample weights)."""
         inputs, outputs, sample = (
             torch.cat([part.double().flatten(1) for part in parts]) for parts in _columns(train_data)
         )
@@ -176,7 +176,7 @@ class Ridge:
         self._weights = torch.linalg.solve(square, inputs.T @ (sample * outputs))[:, 0]
 
     def representation(self) -> Tensor:
-        """Give the weights, one for every input, without the intercept."""
+        """Return the weights of the inputs, without the intercept."""
         return self._weights.float()
 
 
@@ -197,38 +197,45 @@ def rise(
     seed: int = 0,
     images_at_a_time: int = ROWS,
 ) -> Float[Tensor, "n 1 *s"]:
-    r"""Give the mean of the masks, weighted by the class's probability on the masked image.
+    r"""Return the mean of random masks, weighted by the probability of the class for the masked image (RISE).
 
     .. math:: \frac{1}{\mathrm{keep} \cdot \mathrm{masks}} \sum_m p_c(x \odot M_m + b \odot (1 - M_m))\, M_m
 
     Convention:
-        - All images meet the same masks, as in the authors' code: its neighbours do not change a map.
+        - All images use the same masks, as in the authors' code, so the map of an image does not depend on the other
+          images.
+        - Differences from the authors' code: masked pixels are set to a baseline (black by default) instead of 0 after
+          normalisation, and bilinear upsampling uses ``align_corners=False``.
 
     Args:
-        network: Images to logits, in evaluation mode.
-        images: In [0, 1].
-        classes: What is explained.
-        masks: Their number.
-        cells: Cells of a mask on every axis, before it is enlarged.
-        keep: Probability that a cell is seen.
-        baseline: What is seen where a mask is 0.
-        seed: Of the masks.
-        images_at_a_time: Rows that pass the network at once, masked copies included.
+        network: A network in evaluation mode that returns logits.
+        images: Images with values in [0, 1].
+        classes: The explained class of each image.
+        masks: Number of masks, at least 1.
+        cells: Number of cells of a mask along each axis before upsampling, at least 1.
+        keep: Probability that a cell is visible, in (0, 1].
+        baseline: The content of masked pixels: ``black`` or ``mean``.
+        seed: Seed of the masks.
+        images_at_a_time: Limit of the images in one forward pass, including masked copies.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: If an option is out of its range.
+
+    References:
+        Petsiuk, Das & Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018,
+        arXiv 1806.07421.
     """
 
     def explain(x: Tensor, c: Tensor) -> Tensor:
         blank = baseline_image(x, baseline)
         total = torch.zeros(len(x), *x.shape[2:], dtype=torch.float64, device=x.device)
         copies = copies_per_batch(x, rows=images_at_a_time)
-        for some in rise_masks(masks, x.shape[2:], cells=cells, keep=keep, seed=seed, at_a_time=copies):
-            seen = some.to(x)[None, :, None]
-            rows = (blank[:, None] + (x - blank)[:, None] * seen).flatten(0, 1)
+        for chunk in rise_masks(masks, x.shape[2:], cells=cells, keep=keep, seed=seed, at_a_time=copies):
+            visible = chunk.to(x)[None, :, None]
+            rows = (blank[:, None] + (x - blank)[:, None] * visible).flatten(0, 1)
             probabilities = network(rows).double().softmax(1)
-            own = probabilities.gather(1, c.repeat_interleave(len(some))[:, None]).view(len(x), len(some))
-            total += torch.einsum("nm,m...->n...", own, some.to(total))
+            scores = probabilities.gather(1, c.repeat_interleave(len(chunk))[:, None]).view(len(x), len(chunk))
+            total += torch.einsum("nm,m...->n...", scores, chunk.to(total))
         return (total / (keep * masks)).to(x.dtype)[:, None]
 
     with torch.no_grad():
@@ -238,18 +245,21 @@ def rise(
 def rise_masks(
     count: int, size: Sequence[int], *, cells: int = 7, keep: float = 0.5, seed: int = 0, at_a_time: int = 1000
 ) -> Iterator[Float[Tensor, "m *s"]]:
-    """Draw masks: random grids of 0 and 1, enlarged bilinearly by one cell more than the image, cut out at random.
+    """Generate random masks: binary grids, upsampled bilinearly to one cell more than the image, and cropped at random.
 
     Args:
-        count: Number of masks.
-        size: Of the image.
-        cells: Cells on every axis.
-        keep: Probability of 1.
-        seed: Of all masks; how many come at a time changes none.
-        at_a_time: Masks that are made at once.
+        count: Number of masks, at least 1.
+        size: Spatial shape of the image.
+        cells: Number of cells along each axis, at least 1.
+        keep: Probability that a cell is 1, in (0, 1].
+        seed: Seed of the masks; the masks do not depend on ``at_a_time``.
+        at_a_time: Number of masks per chunk.
+
+    Yields:
+        Chunks of masks with values in [0, 1].
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: If a number is out of its range.
 
     Example:
         >>> [tuple(masks.shape) for masks in rise_masks(5, (8, 8), at_a_time=3)]
@@ -262,8 +272,8 @@ def rise_masks(
     cell = [math.ceil(length / cells) for length in size]
     grids = (torch.rand(count, *[cells] * len(size), generator=generator) < keep).float()
     shifts = torch.stack([torch.randint(0, c, (count,), generator=generator) for c in cell], 1)
-    for some, starts in zip(grids.split(at_a_time), shifts.split(at_a_time), strict=True):
-        large = resize_maps(some, [(cells + 1) * c for c in cell])
+    for chunk, starts in zip(grids.split(at_a_time), shifts.split(at_a_time), strict=True):
+        large = resize_maps(chunk, [(cells + 1) * c for c in cell])
         windows = [
             tuple(slice(start, start + length) for start, length in zip(corner, size, strict=True))
             for corner in starts.tolist()

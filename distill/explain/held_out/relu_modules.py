@@ -1,8 +1,8 @@
-"""Every call of a ReLU as a module of its own, which is what rules that change the backward of a ReLU take hold of.
+"""Rewrite a network so that every call of a ReLU is a separate module.
 
-Guided backpropagation, deconvolution and DeepLIFT hang on modules. A ReLU that is a function is passed by without a
-word, one that is called twice mixes up its calls, and one whose input goes elsewhere too would have its rule applied
-to the gradient of both ways.
+Guided backpropagation, deconvolution and DeepLIFT replace the gradient of nn.ReLU modules through hooks. Without the
+rewriting, a ReLU that is called as a function is silently left out, a module that is called twice mixes up its calls,
+and if the input of a ReLU has other users, their gradients are replaced too.
 """
 
 from __future__ import annotations
@@ -24,50 +24,49 @@ _CALLS = (*_FUNCTIONS, *(getattr(Tensor, name) for name in _METHODS))
 
 
 def separate_relus(network: nn.Module) -> list[str]:
-    """Rewrite the forward pass of a network so that every ReLU in it is a module that is called once, not in place.
+    """Rewrite the forward pass of a network so that every ReLU is a module that is called once and not in place.
 
     Convention:
-        - The network is changed: give a copy. Parameters and buffers stay where they are.
-        - A part that torch.fx cannot trace runs as it is, with the parts inside it rewritten that can be traced;
-          :func:`count_functional_relus` tells how many functions are left in it.
+        - The network is changed in place; pass a copy. Parameters, buffers and existing modules keep their paths.
+        - If torch.fx cannot trace a module, its traceable submodules are rewritten instead.
+          :func:`count_functional_relus` returns the number of remaining ReLUs that are called as functions.
 
     Returns:
-        The classes of parts that run as they are and hold ReLUs.
+        The class names of modules that were not rewritten and contain ReLUs.
     """
     graph = _trace(network)
     if graph is None:
         children = list(network.children())
-        own = [type(network).__name__] if any(isinstance(child, nn.ReLU) for child in children) else []
-        return own + [name for child in children for name in separate_relus(child)]
+        untraced = [type(network).__name__] if any(isinstance(child, nn.ReLU) for child in children) else []
+        return untraced + [name for child in children for name in separate_relus(child)]
     redirect_overwritten_reads(graph, network)
     for node in list(graph.nodes):
         if _is_relu(node, network):
             _separate(node, network)
-    # The class's own forward stays for whoever traces the class; modules keep their paths.
-    network.forward = fx.GraphModule(network, graph).forward
+    network.forward = fx.GraphModule(network, graph).forward  # on the instance only; the class is not changed
     return []
 
 
 def count_functional_relus(network: nn.Module, images: Tensor) -> int:
-    """Count the ReLUs in a forward pass that are called as functions, outside a module."""
-    modules = 0
+    """Return the number of ReLUs in a forward pass that are called as functions instead of modules."""
+    module_calls = 0
 
-    def called(module: nn.Module, given: Any) -> None:
-        nonlocal modules
-        modules += 1
+    def count(module: nn.Module, inputs: Any) -> None:
+        nonlocal module_calls
+        module_calls += 1
 
-    handles = [m.register_forward_pre_hook(called) for m in network.modules() if isinstance(m, nn.ReLU)]
+    handles = [m.register_forward_pre_hook(count) for m in network.modules() if isinstance(m, nn.ReLU)]
     try:
         with torch.no_grad(), _Counting() as functions:
             network(images)
     finally:
         for handle in handles:
             handle.remove()
-    return functions.calls - modules
+    return functions.calls - module_calls
 
 
 class _Counting(TorchFunctionMode):
-    """Count calls of ReLU as a function; that of a module is one of them."""
+    """Count the calls of ReLU functions, including those made by nn.ReLU modules."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,10 +84,10 @@ def _trace(network: nn.Module) -> fx.Graph | None:
     if tracer.is_leaf_module(network, "") and not isinstance(network, nn.Sequential):
         return None
     parameters = inspect.signature(network.forward).parameters.values()
-    left_out = {p.name: p.default for p in parameters if p.default is not p.empty}
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
-        return tracer.trace(network, left_out)
-    except Exception:  # there are many ways not to be traceable
+        return tracer.trace(network, defaults)
+    except Exception:  # torch.fx raises many types of exceptions
         return None
 
 
@@ -101,12 +100,12 @@ def _is_relu(node: fx.Node, network: nn.Module) -> bool:
 
 
 def _separate(node: fx.Node, network: nn.Module) -> None:
-    graph, given = node.graph, node.all_input_nodes[0]
+    graph, source = node.graph, node.all_input_nodes[0]
     path = f"separate_{node.name}"
     network.add_module(path, nn.ReLU().eval())
     with graph.inserting_before(node):
-        alone = len(given.users) == 1
-        edge = given if alone else graph.call_method("view_as", (given, given))  # the gradient of this way alone
-        own = graph.call_module(path, (edge,))
-    node.replace_all_uses_with(own)
+        # A view separates the gradient of this ReLU from those of other users of its input.
+        relu_input = source if len(source.users) == 1 else graph.call_method("view_as", (source, source))
+        relu = graph.call_module(path, (relu_input,))
+    node.replace_all_uses_with(relu)
     graph.erase_node(node)

@@ -1,4 +1,4 @@
-"""What held-out explainers refuse, and how they say so."""
+"""Error messages of the held-out methods."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_setting_out_of_its_range_is_named(
 
 @pytest.mark.usefixtures("unchecked")
 def test_other_scores_and_inputs_are_refused(wrn: StagedNetwork, images: Tensor, labels: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"one class a sample; give classes \(N,\)"):
+    with pytest.raises(ValueError, match=r"one class per sample; pass classes \(N,\)"):
         Explainer("saliency", target=[0, 1])(wrn, images)
     with pytest.raises(ValueError, match="labels"):
         Explainer("saliency")(wrn, images)
@@ -85,7 +85,7 @@ def test_other_scores_and_inputs_are_refused(wrn: StagedNetwork, images: Tensor,
         Explainer("saliency")(wrn, (images,), labels)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="group9"):
         Explainer("guided_grad_cam", "group9")(wrn, images, labels)
-    with pytest.raises(ValueError, match="no cut"):
+    with pytest.raises(ValueError, match="is not a cut"):
         Explainer("guided_grad_cam", "group2_sum")(wrn, images, labels)
 
 
@@ -98,7 +98,9 @@ def test_relus_that_cannot_be_reached_are_refused(images: Tensor, labels: Tensor
 
 
 def test_captums_words_are_told_with_what_could_not_be_traced(images: Tensor, labels: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"cannot trace Branching: .*used more than once.*module of its own"):
+    with pytest.raises(
+        ValueError, match=r"cannot trace Branching: .*used more than once.*Use a separate nn.ReLU module"
+    ):
         Explainer("deep_lift")(made(Branching), images, labels)
 
 
