@@ -1,4 +1,4 @@
-"""Write files atomically: a file appears whole or not at all."""
+"""Atomic file writes: a file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path | str, *, suffix: str = ".part") -> Iterator[Path]:
-    """Yield a temporary path beside a file; it replaces the file at the end, and is removed if an error is raised.
+    """Yield a temporary path; on success it replaces ``path``, on an error it is removed.
 
     Args:
-        path: The file; missing folders are created.
-        suffix: Appended to the file's name for the temporary one. Give each process its own where several write.
+        path: The file to write; missing folders are created.
+        suffix: Appended to the file name to make the temporary name. Processes that write the same file need different
+            suffixes.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, replacing(Path(folder) / "a.txt") as part:
-        ...     _ = part.write_text("whole")
+        ...     _ = part.write_text("text")
         ...     part.name
         'a.txt.part'
     """
@@ -34,7 +35,7 @@ def replacing(path: Path | str, *, suffix: str = ".part") -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> Path:
-    """Write a text file in UTF-8, atomically.
+    """Write a UTF-8 text file atomically.
 
     Returns:
         The path.

@@ -1,4 +1,4 @@
-"""Data: sets in memory, counted views of their images, batches of them, and the splits as Lightning takes them."""
+"""Data: image sets, numbered views (augmentations) of their images, batch loaders and a Lightning data module."""
 
 from distill.data.augment import ColourJitter, Padding, Views, to_unit
 from distill.data.datamodule import DistillDataModule

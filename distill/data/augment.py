@@ -22,21 +22,21 @@ _ROWS = 65_536
 
 @dataclass(frozen=True)
 class Views:
-    """All crops of an image padded by ``pad`` pixels, each as it is and, with ``flip``, mirrored left to right.
+    """The views of an image: all crops of the image padded by ``pad`` pixels and, with ``flip``, their mirror images.
 
     Convention:
-        - View ``(f * (2 pad + 1) + dy) * (2 pad + 1) + dx`` starts at row ``dy`` and column ``dx`` of the padded image,
-          is as large as the image, and is mirrored afterwards if ``f`` is 1.
-        - The view in the middle, ``identity``, is the image itself.
+        - View ``(f * (2 pad + 1) + dy) * (2 pad + 1) + dx`` is the crop of the image's size that starts at row ``dy``
+          and column ``dx`` of the padded image, flipped left to right if ``f`` is 1.
+        - View ``identity`` is the image itself.
 
     Args:
         pad: Pixels added on every side, 0 or more.
-        flip: Whether mirrored views are among them.
-        padding: ``zero`` pads with black, ``reflect`` with the image mirrored at its outermost pixels.
-        limit: How many of the views an image takes; which ones is a function of the seed and the image. All if None.
+        flip: Whether to include flipped views.
+        padding: ``zero`` pads with black, ``reflect`` with the image reflected at its outermost pixels.
+        limit: Number of views used per image; the seed and the image determine which. None for all views.
 
     Raises:
-        InputError: if ``pad`` is negative, ``padding`` unknown, or ``limit`` not from 1 to all views.
+        InputError: if ``pad`` is negative, ``padding`` is unknown, or ``limit`` is not from 1 to the number of views.
 
     Example:
         >>> views = Views(pad=1)
@@ -55,11 +55,11 @@ class Views:
         if self.padding not in get_args(Padding):
             raise InputError(unknown_name("padding", self.padding, get_args(Padding)))
         if self.limit is not None and not 1 <= self.limit <= self.count:
-            raise InputError(f"`views` must be from 1 to {self.count}, all there are; got {self.limit}.")
+            raise InputError(f"`views` must be from 1 to {self.count}, the number of all views; got {self.limit}.")
 
     @property
     def shifts(self) -> int:
-        """Positions that a crop can take along one axis."""
+        """Number of crop positions along one axis."""
         return 2 * self.pad + 1
 
     @property
@@ -69,15 +69,15 @@ class Views:
 
     @property
     def identity(self) -> int:
-        """The view that is the image itself."""
+        """Number of the view that is the image itself."""
         return self.pad * self.shifts + self.pad
 
     def draw(self, n: int, *, seed: int, epoch: int) -> Int64[Tensor, " n"]:
-        """Give each of ``n`` images its view for an epoch.
+        """Draw the view of each of ``n`` images for an epoch.
 
         Convention:
-            - Element ``i`` is a function of ``seed``, ``epoch`` and ``i``: neither the order of training, nor ``n``,
-              nor a resumed run changes it.
+            - Element ``i`` is a function of ``seed``, ``epoch`` and ``i``; it does not depend on ``n``, on the order of
+              training or on resuming.
 
         Example:
             >>> Views().draw(3, seed=0, epoch=1).tolist() == Views().draw(9, seed=0, epoch=1).tolist()[:3]
@@ -86,29 +86,31 @@ class Views:
         words = random_stream(Purpose.VIEW, seed=seed, part=epoch).random_raw(n)
         if self.limit is None or self.limit == self.count:
             return torch.from_numpy(integers_below(words, self.count))
-        chosen = _choose(n, self.count, self.limit, seed)
-        return torch.from_numpy(chosen[np.arange(n), integers_below(words, self.limit)])
+        allowed = _choose_views(n, self.count, self.limit, seed)
+        return torch.from_numpy(allowed[np.arange(n), integers_below(words, self.limit)])
 
     def decode(self, view: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Split view numbers into first row, first column, and whether the crop is mirrored."""
+        """Return first row, first column and flip (true or false) of each view number."""
         rest = view % self.shifts**2
         return rest // self.shifts, rest % self.shifts, view >= self.shifts**2
 
     def crop(self, images: Num[Tensor, "n c h w"], view: Int64[Tensor, " n"]) -> Num[Tensor, "n c h w"]:
-        """Take one view of each image and keep the type; masks go through it as images of one channel.
+        """Apply one view to each image and keep the dtype; pass masks as images with one channel.
 
         Raises:
-            InputError: if ``padding`` is ``reflect`` and the image is no larger than ``pad``.
+            InputError: if ``padding`` is ``reflect`` and ``pad`` is not smaller than the image.
         """
         if self.count == 1:
             return images
         n, channels, height, width = images.shape
         if self.padding == "reflect" and self.pad >= min(height, width):
-            raise InputError(f"`pad` must be below the image's side to reflect, got {self.pad} for {height} x {width}.")
-        top, left, mirrored = (part[:, None] for part in self.decode(view))
+            raise InputError(
+                f"`pad` must be smaller than the image if `padding` is reflect, got {self.pad} for {height} x {width}."
+            )
+        top, left, flipped = (part[:, None] for part in self.decode(view))
         rows = torch.arange(height, device=images.device) + top
         columns = torch.arange(width, device=images.device)
-        columns = torch.where(mirrored, width - 1 - columns, columns) + left
+        columns = torch.where(flipped, width - 1 - columns, columns) + left
         if self.padding == "zero":
             images = F.pad(images, [self.pad] * 4)
         else:
@@ -118,22 +120,22 @@ class Views:
         return images.flatten(2).gather(2, pixels).view(n, channels, height, width)
 
     def apply(self, images: Num[Tensor, "n c h w"], view: Int64[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-        """Take one view of each image, as float in [0, 1] and in ``channels_last`` layout.
+        """Apply one view to each image; return float in [0, 1] in ``channels_last`` layout.
 
         Convention:
-            - One batch of index arithmetic on whatever device the images are on, with no wait for it.
-            - uint8 is divided by 255; float is taken to be in [0, 1] already.
+            - Runs on the device of the images without synchronisation.
+            - uint8 is divided by 255; float is assumed to be in [0, 1].
 
         Args:
             images: uint8, or float in [0, 1].
-            view: A number from 0 to ``count`` - 1 for each of them.
+            view: View number of each image, from 0 to ``count`` - 1.
         """
         return to_unit(self.crop(images, view))
 
 
 @functools.lru_cache(maxsize=2)
-def _choose(n: int, count: int, limit: int, seed: int) -> NDArray[np.int64]:
-    """Choose for each image so many of its views, (n, limit); the first images are the same for every ``n``."""
+def _choose_views(n: int, count: int, limit: int, seed: int) -> NDArray[np.int64]:
+    """Choose ``limit`` of the views of each image, (n, limit); the choice for an image does not depend on ``n``."""
     source = random_stream(Purpose.VIEW_CHOICE, seed=seed)
     parts = [
         np.argsort(source.random_raw(rows * count).reshape(rows, count), axis=1, kind="stable")[:, :limit]
@@ -143,7 +145,7 @@ def _choose(n: int, count: int, limit: int, seed: int) -> NDArray[np.int64]:
 
 
 def to_unit(images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Turn uint8 images into float32 in [0, 1], float ones as they are, both in ``channels_last`` layout.
+    """Convert uint8 images to float32 in [0, 1]; float images keep their values. Both get ``channels_last`` layout.
 
     Example:
         >>> to_unit(torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8))
@@ -158,28 +160,29 @@ def _reflect(position: Int64[Tensor, "n s"], length: int) -> Int64[Tensor, "n s"
     return length - 1 - (length - 1 - position.abs()).abs()
 
 
-_MOST = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
+_LARGEST = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
 
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Change brightness, contrast, saturation and hue of every image by amounts of its own, in this order.
+    """Randomly change brightness, contrast, saturation and hue, in this order, by separate amounts for every image.
 
     Convention:
-        - A factor is uniform in [1 - x, 1 + x], a turn of the hue in [-x, x], both drawn from torch's generator: what a
-          network saw is no whole number, so its answers cannot be kept by image and view.
-        - Contrast blends with the image's mean grey, saturation with its own grey (ITU-R 601); results are clipped.
-        - Hue is that of HSV, of which 1 is the whole circle.
-        - Torchvision's ``ColorJitter`` has these meanings, but one amount for the whole batch and a random order.
+        - A factor is uniform in [1 - x, 1 + x], a hue shift in [-x, x]. Both are drawn from torch's global generator,
+          not from the view number, so outputs for jittered images cannot be cached by image and view.
+        - Contrast blends with the image's mean grey, saturation with the grey image (ITU-R 601); results are clipped.
+        - Hue is that of HSV; 1 is the full circle.
+        - The amounts have the same meaning as in torchvision's ``ColorJitter``, which applies one amount to the whole
+          batch, in a random order.
 
     Args:
-        brightness: From 0, which leaves it, to 1.
-        contrast: Likewise.
-        saturation: Likewise; only images of three channels have any.
-        hue: From 0, which leaves it, to 0.5; only images of three channels have any.
+        brightness: From 0 (no change) to 1.
+        contrast: From 0 (no change) to 1.
+        saturation: From 0 (no change) to 1; applied to images with three channels only.
+        hue: From 0 (no change) to 0.5; applied to images with three channels only.
 
     Raises:
-        InputError: if one is outside.
+        InputError: if an amount is out of range.
 
     Example:
         >>> images = torch.rand(2, 3, 4, 4)
@@ -193,26 +196,27 @@ class ColourJitter:
     hue: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, most in _MOST.items():
-            if not 0 <= getattr(self, name) <= most:
-                raise InputError(f"`{name}` must be from 0 to {most:g}, got {getattr(self, name)}.")
+        for name, largest in _LARGEST.items():
+            if not 0 <= getattr(self, name) <= largest:
+                raise InputError(f"`{name}` must be from 0 to {largest:g}, got {getattr(self, name)}.")
 
     def __call__(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Change images in [0, 1]; their layout in memory stays."""
-        coloured = images.shape[1] == 3
+        """Apply the jitter to images in [0, 1]; the memory layout is preserved."""
+        rgb = images.shape[1] == 3
         if self.brightness:
-            images = (images * (1 + _spread(images, self.brightness))).clamp(0, 1)
+            images = (images * (1 + _uniform(images, self.brightness))).clamp(0, 1)
         if self.contrast:
-            images = _blend(images, _grey(images).mean((1, 2, 3), keepdim=True), 1 + _spread(images, self.contrast))
-        if self.saturation and coloured:
-            images = _blend(images, _grey(images), 1 + _spread(images, self.saturation))
-        if self.hue and coloured:
-            images = _turn_hue(images, _spread(images, self.hue))
+            images = _blend(images, _grey(images).mean((1, 2, 3), keepdim=True), 1 + _uniform(images, self.contrast))
+        if self.saturation and rgb:
+            images = _blend(images, _grey(images), 1 + _uniform(images, self.saturation))
+        if self.hue and rgb:
+            images = _shift_hue(images, _uniform(images, self.hue))
         return images
 
 
-def _spread(images: Tensor, width: float) -> Float[Tensor, "n 1 1 1"]:
-    return width * (2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1)
+def _uniform(images: Tensor, limit: float) -> Float[Tensor, "n 1 1 1"]:
+    """Draw one number per image, uniform from -limit to limit."""
+    return limit * (2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1)
 
 
 def _grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
@@ -226,16 +230,16 @@ def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     return (factor * images + (1 - factor) * other).clamp(0, 1)
 
 
-def _turn_hue(images: Float[Tensor, "n 3 h w"], turn: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n 3 h w"]:
-    """Turn the hue by parts of the circle; brightest and darkest channel keep their values."""
+def _shift_hue(images: Float[Tensor, "n 3 h w"], shift: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n 3 h w"]:
+    """Shift the hue by a fraction of the circle; the largest and smallest channel values are preserved."""
     red, green, blue = images.split(1, dim=1)
     value = images.amax(1, keepdim=True)
     chroma = value - images.amin(1, keepdim=True)
     unit = torch.where(chroma > 0, chroma, 1)
     below_red = torch.where(value == green, 2 + (blue - red) / unit, 4 + (red - green) / unit)
-    sixths = torch.where(value == red, (green - blue) / unit, below_red) + 6 * turn
+    sixths = torch.where(value == red, (green - blue) / unit, below_red) + 6 * shift
     channels = []
     for start in (5, 3, 1):
-        place = (sixths + start) % 6
-        channels.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
+        angle = (sixths + start) % 6
+        channels.append(value - chroma * torch.minimum(angle, 4 - angle).clamp(0, 1))
     return torch.empty_like(images).copy_(torch.cat(channels, dim=1))

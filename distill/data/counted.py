@@ -1,4 +1,4 @@
-"""Counted randomness: numbers that are a pure function of what they are for, the same on every machine and run."""
+"""Counter-based random numbers: a pure function of purpose, seed and position, the same on every machine and run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
-    """What random numbers are for; each purpose has a stream of its own, so the values must never change."""
+    """Use of random numbers; each purpose has its own stream. The values must never change."""
 
     ORDER = 1
     VIEW = 2
@@ -20,11 +20,11 @@ class Purpose(IntEnum):
 
 
 def random_stream(purpose: Purpose, *, seed: int, part: int = 0) -> np.random.Philox:
-    """Open the stream of one purpose, seed and part (an epoch, a split).
+    """Return the bit generator for a purpose, a seed and a part (an epoch or a split).
 
     Convention:
-        - Only ``random_raw`` is to be drawn from it: numpy guarantees those words for ever, and its distributions not.
-        - Streams of different arguments do not overlap; ``seed`` counts modulo 2 ** 64.
+        - Use only ``random_raw``: numpy guarantees that its output never changes, but not that of its distributions.
+        - Streams with different arguments do not overlap; ``seed`` is taken modulo 2 ** 64.
 
     Example:
         >>> random_stream(Purpose.ORDER, seed=0).random_raw(2)
@@ -35,7 +35,7 @@ def random_stream(purpose: Purpose, *, seed: int, part: int = 0) -> np.random.Ph
 
 
 def integers_below(words: NDArray[np.uint64], bound: int | NDArray[np.int64]) -> NDArray[np.int64]:
-    """Turn words into whole numbers from 0 to ``bound`` - 1, uniform to 2 ** -32.
+    """Convert random 64-bit words to integers from 0 to ``bound`` - 1, uniform up to 2 ** -32.
 
     Example:
         >>> integers_below(np.array([0, 2**63, 2**64 - 1], np.uint64), 10)
@@ -46,7 +46,7 @@ def integers_below(words: NDArray[np.uint64], bound: int | NDArray[np.int64]) ->
 
 
 def permutation(n: int, purpose: Purpose, *, seed: int, part: int = 0) -> NDArray[np.int64]:
-    """Shuffle the numbers from 0 to ``n`` - 1.
+    """Return a random permutation of the integers from 0 to ``n`` - 1.
 
     Example:
         >>> permutation(5, Purpose.ORDER, seed=0)

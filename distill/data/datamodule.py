@@ -1,4 +1,4 @@
-"""The three splits as Lightning takes them."""
+"""Lightning data module of the training, validation and test split."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ _SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": 
 
 
 class DistillDataModule(pl.LightningDataModule):
-    """Hands out training batches in drawn views, and evaluation batches in the identity view.
+    """Provides training batches in random views, and evaluation batches in the identity view.
 
     Convention:
-        - Batches travel to the device as uint8; there the view is taken, and ``images`` become float in [0, 1] and
-          ``channels_last``. ``boxes`` and ``masks`` stay those of the untouched image.
-        - ``batch_size`` counts for each process. Processes share a split out without overlap.
-        - Training leaves out the last batch if it is smaller than the others.
+        - Batches are sent to the device as uint8. The view is applied there, and ``images`` become float in [0, 1] in
+          ``channels_last`` layout. ``boxes`` and ``masks`` remain those of the original image.
+        - ``batch_size`` is per process. The processes share each split without overlap.
+        - In training, a last, smaller batch is dropped.
 
     Args:
-        train: A set, or a function that makes one when it is first needed.
-        validation: Likewise; without it, there is no validation.
-        test: Likewise.
-        batch_size: Training images a batch and process.
-        eval_batch_size: Evaluation images a batch and process; ``batch_size`` if not given.
-        views: What training sees of an image.
-        seed: Fixes the order of each epoch.
-        data_seed: Fixes the views of each epoch.
-        workers: Processes that decode images which do not lie in memory; a few if None.
-        jitter: Changes the colours of training images.
+        train: An image set, or a function that is called to make one when it is first needed.
+        validation: The same for validation; None for no validation.
+        test: The same for testing.
+        batch_size: Training images per batch and process.
+        eval_batch_size: Evaluation images per batch and process; defaults to ``batch_size``.
+        views: The views of the training images.
+        seed: Determines the order of each epoch.
+        data_seed: Determines the views of each epoch.
+        workers: Number of worker processes per loader for images that are not in memory; None for the number of CPUs,
+            at most 4.
+        jitter: Colour jitter of the training images.
 
     Example:
         >>> from distill.data import FashionScenes
@@ -62,7 +63,7 @@ class DistillDataModule(pl.LightningDataModule):
         jitter: ColourJitter | None = None,
     ) -> None:
         super().__init__()
-        # With more processes than evaluation images, some have none.
+        # If there are more processes than evaluation images, some processes get none.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self._sources: dict[str, Source] = {"train": train, "validation": validation, "test": test}
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
@@ -71,46 +72,46 @@ class DistillDataModule(pl.LightningDataModule):
         self._loaders: list[BatchLoader] = []
 
     def split(self, name: str) -> ImageSet:
-        """Give one of the three sets, making it at the first call.
+        """Return a split by name; the first call makes it.
 
         Raises:
-            InputError: if there is none.
+            InputError: if there is no such split.
         """
         source = self._sources[name]
         if source is None:
-            raise InputError(f"there is no {name} set; give `{name}=` a set, or a function that makes one.")
+            raise InputError(f"no {name} set was given; pass `{name}=` an image set, or a function that makes one.")
         if not isinstance(source, ImageSet):
             source = self._sources[name] = source()
         return source
 
     def setup(self, stage: str) -> None:
-        """Make the sets that a stage needs before its clock starts."""
+        """Make the splits of a stage."""
         for name in _SPLITS[stage]:
             if self._sources[name] is not None:
                 self.split(name)
 
     def teardown(self, stage: str) -> None:
-        """End the workers of all loaders that were handed out."""
+        """Stop the worker processes of all loaders."""
         for loader in self._loaders:
             loader.close()
         self._loaders.clear()
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled batches in the views drawn for the epoch."""
+        """Return a loader of shuffled batches, with the views drawn for each epoch."""
         return self._loader("train", self.batch_size, training=True)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """The validation set in order, or nothing where there is none."""
+        """Return a loader of the validation set in order, or an empty list if there is no validation set."""
         if self._sources["validation"] is None:
             return []
         return self._loader("validation", self.eval_batch_size)
 
     def test_dataloader(self) -> BatchLoader:
-        """The test set in order."""
+        """Return a loader of the test set in order."""
         return self._loader("test", self.eval_batch_size)
 
     def predict_dataloader(self) -> BatchLoader:
-        """The test set in order."""
+        """Return a loader of the test set in order."""
         return self.test_dataloader()
 
     def _loader(self, name: str, batch_size: int, *, training: bool = False) -> BatchLoader:
@@ -132,14 +133,14 @@ class DistillDataModule(pl.LightningDataModule):
         return loader
 
     def workers_for(self, name: str) -> int:
-        """Say how many processes are to decode a set: none where it lies in memory."""
-        held: object = self.split(name).images
-        if not isinstance(held, DecodedImages):
+        """Return the number of worker processes for a split: 0 if its images are in memory."""
+        images: object = self.split(name).images
+        if not isinstance(images, DecodedImages):
             return 0
         return min(os.cpu_count() or 1, 4) if self.workers is None else self.workers
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Take the view that the batch names, on the device."""
+        """Apply the views of the batch, and in training the colour jitter, on the device."""
         images = self.views.apply(batch.images, batch.view)
         if self.jitter is not None and self.trainer is not None and self.trainer.training:
             images = self.jitter(images)

@@ -1,4 +1,4 @@
-"""Built-in data sets by name: a function each, which loads one split; and how a set is split."""
+"""Built-in data sets: one function per data set that loads a split, and the partition of a set into splits."""
 
 from __future__ import annotations
 
@@ -25,15 +25,24 @@ from distill.errors import InputError, unknown_name
 def partition(
     labels: Int[Tensor, " n"], *, seed: int, validation: float, test: float = 0.0
 ) -> dict[str, Int64[Tensor, " m"]]:
-    """Divide a set class by class into ``train``, ``validation`` and ``test``.
+    """Split a set into ``train``, ``validation`` and ``test``, stratified by class.
 
     Convention:
-        - Each class gives the fractions of its own size, rounded to whole images.
-        - The parts are disjoint, together they are the set, and they keep its order. They depend on ``labels``,
-          ``seed`` and the fractions; the images set aside for validation do not depend on ``test``.
+        - The fractions apply to each class separately, rounded to whole images.
+        - The splits are disjoint, cover the set and keep its order. They depend on ``labels``, ``seed`` and the
+          fractions; the validation images do not depend on ``test``.
+
+    Args:
+        labels: Class of each image.
+        seed: Determines which images go into which split.
+        validation: Fraction of the images for validation, 0 or more.
+        test: Fraction of the images for testing, 0 or more.
+
+    Returns:
+        The positions of the images of each split.
 
     Raises:
-        InputError: if a fraction is negative, or the two leave nothing to train on.
+        InputError: if a fraction is negative, or the two fractions sum to 1 or more.
 
     Example:
         >>> parts = partition(torch.tensor([0, 1] * 5), seed=0, validation=0.2)
@@ -42,8 +51,8 @@ def partition(
     """
     if min(validation, test) < 0 or validation + test >= 1:
         raise InputError(
-            f"`validation` and `test` are fractions of the training images: 0 or more, and less than 1 together; "
-            f"got {validation} and {test}."
+            f"`validation` and `test` are fractions of the training images: they must be 0 or more and their sum less "
+            f"than 1; got {validation} and {test}."
         )
     classes = labels.numpy()
     shuffled = permutation(len(classes), Purpose.PARTITION, seed=seed)
@@ -53,12 +62,12 @@ def partition(
     rank[by_class] = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     first = np.rint(validation * sizes).astype(np.int64)
     second = first + np.rint(test * sizes).astype(np.int64)
-    chosen = {
+    members = {
         "train": rank >= second[classes],
         "validation": rank < first[classes],
         "test": (rank >= first[classes]) & (rank < second[classes]),
     }
-    return {name: torch.from_numpy(np.flatnonzero(part)) for name, part in chosen.items()}
+    return {name: torch.from_numpy(np.flatnonzero(member)) for name, member in members.items()}
 
 
 def fashion_scenes(
@@ -71,13 +80,13 @@ def fashion_scenes(
     background_bias: float = 0.0,
     background: Background | None = None,
 ) -> ImageSet:
-    """Embedded items on cluttered, coloured canvases, with boxes and masks; needs no download.
+    """Synthetic scenes: Fashion-MNIST items on cluttered, coloured backgrounds, with boxes and masks; no download.
 
-    ``count`` is one number for every split, or a mapping from split to number.
+    ``count`` is the number of scenes in every split, or a mapping from split to number.
     """
     if isinstance(count, Mapping):
-        if wrong := next((name for name in count if name not in SPLITS), None):
-            raise InputError(unknown_name("split in `count`", wrong, SPLITS))
+        if unknown := next((name for name in count if name not in SPLITS), None):
+            raise InputError(unknown_name("split in `count`", unknown, SPLITS))
         count = count.get(split)
     return FashionScenes(
         split,
@@ -100,7 +109,7 @@ def fashion_mnist(
 ) -> ImageSet:
     """The 70,000 grey 28 x 28 images of Fashion-MNIST, from a folder of IDX files.
 
-    ``root`` holds the files themselves, gzipped or not, or torchvision's ``FashionMNIST/raw``.
+    ``root`` contains the files, gzipped or not, or torchvision's folder ``FashionMNIST/raw``.
     """
     root = Path(root)
     stem = "t10k" if split == "test" else "train"
@@ -116,25 +125,25 @@ def fashion_mnist(
     folder = next((folder for folder in folders if find_idx(folder, name)), None)
     if folder is None:
         raise InputError(
-            f"no {name} or {name}.gz in {root}; set `root` to the folder that holds it, install Debian's package "
-            "dataset-fashion-mnist, or set `download: true`."
+            f"no file {name} or {name}.gz in {root}; set `root` to the folder that contains it, install the Debian "
+            "package dataset-fashion-mnist, or set `download: true`."
         )
     images, labels = read_pair(folder, stem)
     data = ImageSet(torch.from_numpy(images)[:, None], torch.from_numpy(labels).to(torch.int64), CLASSES)
-    return _own_split(data, split, validation, seed)
+    return _select_split(data, split, validation, seed)
 
 
 def cifar10(
     split: Split, *, root: str | Path, download: bool = False, validation: float = 0.1, seed: int = 0
 ) -> ImageSet:
-    """The 60,000 colour 32 x 32 images of CIFAR-10, in torchvision's folder."""
+    """The 60,000 colour 32 x 32 images of CIFAR-10, from torchvision's folder."""
     return _cifar("CIFAR10", split, root, download, validation, seed)
 
 
 def cifar100(
     split: Split, *, root: str | Path, download: bool = False, validation: float = 0.1, seed: int = 0
 ) -> ImageSet:
-    """The 60,000 colour 32 x 32 images of CIFAR-100, in torchvision's folder."""
+    """The 60,000 colour 32 x 32 images of CIFAR-100, from torchvision's folder."""
     return _cifar("CIFAR100", split, root, download, validation, seed)
 
 
@@ -148,40 +157,43 @@ def image_folder(
     seed: int = 0,
     in_memory: bool | None = None,
 ) -> ImageSet:
-    """Your own images: one folder a class, resized and centre-cropped to ``size``.
+    """Image files in one folder per class, centre-cropped and resized to ``size``.
 
-    ``root`` has the class folders in it, or ``train/`` that has them, and perhaps ``validation/`` (or ``val/``) and
-    ``test/``. A split without a folder of its own is a fraction of the training images: ``validation``, ``test``. The
-    latter is 0.1 unless given, but 0 where validation has a folder: then there is no test split.
-    With ``in_memory`` all are decoded once, without it whenever they are met; if not said, what takes less than half
-    of the free memory is decoded once.
+    ``root`` contains the class folders, or ``train/`` with the class folders and optionally ``validation/`` (or
+    ``val/``) and ``test/``. A split without its own folder is a fraction of the training images, ``validation`` or
+    ``test``. ``test`` defaults to 0.1, or to 0 (no test split) if there is a validation folder.
+    If ``in_memory`` is true, all images are decoded once; if false, they are decoded each time they are used. By
+    default they are decoded once if they take less than half of the free memory.
     """
     root = Path(root)
     if size < 1:
         raise InputError(f"`size` must be 1 pixel or more, got {size}.")
     train = root / "train" if (root / "train").is_dir() else root
-    own = {
+    folders = {
         name: folder
         for name, folder in (("validation", root / "val"), ("validation", root / "validation"), ("test", root / "test"))
         if train != root and folder.is_dir()
     }
     classes, files, labels = list_images(train)
-    if split in own:
-        found, files, labels = list_images(own[split])
-        if found != classes:
-            raise InputError(f"{own[split]} has the classes {', '.join(found)}; {train} has {', '.join(classes)}.")
+    if split in folders:
+        split_classes, files, labels = list_images(folders[split])
+        if split_classes != classes:
+            raise InputError(
+                f"{folders[split]} has the classes {', '.join(split_classes)}, but {train} has {', '.join(classes)}; "
+                "give both the same class folders."
+            )
     else:
         if test is None:
-            test = 0.0 if "validation" in own else 0.1
+            test = 0.0 if "validation" in folders else 0.1
         if split == "test" and test == 0:
             raise InputError(
-                f"{root} has no test split: add a folder {root / 'test'}, or train with `test`, the fraction of the "
-                "training images that is kept for it."
+                f"{root} has no test split: add a folder {root / 'test'}, or train with the option `test`, the "
+                "fraction of the training images to use for testing."
             )
-        fractions = {"validation": validation, "test": test} | dict.fromkeys(own, 0.0)
-        chosen = partition(torch.tensor(labels), seed=seed, **fractions)[split].tolist()
-        files, labels = [files[i] for i in chosen], [labels[i] for i in chosen]
-    _not_empty(len(files), split)
+        fractions = {"validation": validation, "test": test} | dict.fromkeys(folders, 0.0)
+        index = partition(torch.tensor(labels), seed=seed, **fractions)[split].tolist()
+        files, labels = [files[i] for i in index], [labels[i] for i in index]
+    _check_not_empty(len(files), split)
     if in_memory is None:
         free = free_memory()
         in_memory = free is None or 2 * len(files) * 3 * size * size < free
@@ -196,26 +208,26 @@ def _cifar(name: str, split: Split, root: str | Path, download: bool, validation
         source = getattr(datasets, name)(str(root), train=split != "test", download=download)
     except (RuntimeError, OSError) as error:
         raise InputError(
-            f"no intact {name} in {root} ({error}). Set `download: true`, or run\n"
+            f"cannot read {name} from {root} ({error}). Set `download: true`, or run\n"
             f"    python -c \"from torchvision.datasets import {name}; {name}('{root}', download=True)\""
         ) from error
     images = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()
     data = ImageSet(images, torch.tensor(source.targets), tuple(source.classes))
-    return _own_split(data, split, validation, seed)
+    return _select_split(data, split, validation, seed)
 
 
-def _own_split(data: ImageSet, split: Split, validation: float, seed: int) -> ImageSet:
-    """Divide what the publisher calls train; his test set stays as it is."""
+def _select_split(data: ImageSet, split: Split, validation: float, seed: int) -> ImageSet:
+    """Return the official test set as it is, or the training or validation part of the official training set."""
     if split == "test":
         return data
     index = partition(data.labels, seed=seed, validation=validation)[split]
-    _not_empty(len(index), split)
+    _check_not_empty(len(index), split)
     return data.subset(index)
 
 
-def _not_empty(n: int, split: str) -> None:
+def _check_not_empty(n: int, split: str) -> None:
     if n == 0:
-        raise InputError(f"no images are left for {split}: take a greater fraction `{split}`, or more images.")
+        raise InputError(f"the split {split} has no images: increase the fraction `{split}`, or add images.")
 
 
 DATASETS: dict[str, Callable[..., ImageSet]] = {
@@ -229,7 +241,7 @@ DATASETS: dict[str, Callable[..., ImageSet]] = {
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What ``distill list datasets`` says: the options map each name to its default, or to ``required``."""
+    """Name, description and options of a data set; ``options`` maps each name to its default, or to ``required``."""
 
     name: str
     description: str
@@ -237,7 +249,7 @@ class DatasetInfo:
 
 
 def dataset_info() -> tuple[DatasetInfo, ...]:
-    """Describe every data set.
+    """Return the name, description and options of every data set.
 
     Example:
         >>> dataset_info()[2].name, dataset_info()[2].options["root"]
@@ -260,10 +272,11 @@ def load_split(name: str, split: str, **options: Any) -> ImageSet:
     Args:
         name: One of ``DATASETS``.
         split: ``train``, ``validation`` or ``test``; the three are disjoint.
-        options: What that data set takes.
+        options: Options of the data set; see ``distill list datasets``.
 
     Raises:
-        InputError: if the name, the split or an option is unknown, a required option is missing, or the data are.
+        InputError: if the name, the split or an option is unknown, a required option is missing, or the data cannot be
+            read.
 
     Example:
         >>> len(load_split("fashion_scenes", "validation", count=50))
@@ -273,11 +286,11 @@ def load_split(name: str, split: str, **options: Any) -> ImageSet:
         raise InputError(unknown_name("data set", name, DATASETS, see="`distill list datasets`"))
     if split not in SPLITS:
         raise InputError(unknown_name("split", split, SPLITS))
-    known = _options(DATASETS[name])
+    defaults = _options(DATASETS[name])
     for option in options:
-        if option not in known:
-            raise InputError(unknown_name(f"option of data set {name}", option, known))
-    for option, default in known.items():
+        if option not in defaults:
+            raise InputError(unknown_name(f"option of data set {name}", option, defaults))
+    for option, default in defaults.items():
         if default == "required" and option not in options:
-            raise InputError(f"data set {name} needs the option `{option}`; see `distill list datasets`.")
+            raise InputError(f"data set {name} requires the option `{option}`; see `distill list datasets`.")
     return DATASETS[name](split, **options)

@@ -1,4 +1,4 @@
-"""The embedded Fashion-MNIST items, and how they are resized and placed with whole numbers only."""
+"""The bundled Fashion-MNIST items, and integer arithmetic to resize and place them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def _asset() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def load_items(split: str) -> tuple[UInt8[np.ndarray, "n 28 28"], UInt8[np.ndarray, " n"]]:
-    """Read the items of a split: 9,000 for train, 1,000 for validation, 2,000 for test.
+    """Return images and labels of a split: 9,000 items for train, 1,000 for validation, 2,000 for test.
 
     Convention:
-        - No item is in two splits. Within a split the classes take turns: item ``i`` is of class ``i % 10``.
-        - An item is bright on black, as Fashion-MNIST has it.
+        - The splits are disjoint. Within a split, item ``i`` has class ``i % 10``.
+        - Items are bright on black, as in Fashion-MNIST.
 
     Example:
         >>> load_items("validation")[1][:12]
@@ -48,29 +48,29 @@ def load_items(split: str) -> tuple[UInt8[np.ndarray, "n 28 28"], UInt8[np.ndarr
 
 
 def placement(
-    offset: Int64[np.ndarray, " n"], extent: Int64[np.ndarray, " n"], size: int
+    offset: Int64[np.ndarray, " n"], length: Int64[np.ndarray, " n"], size: int
 ) -> Float32[np.ndarray, "n size 28"]:
-    """Weights that shrink or stretch a row of an item to ``extent`` pixels and put it at ``offset`` of a canvas.
+    """Return weights that resize a row of an item to ``length`` pixels and place it at ``offset`` on a canvas.
 
     Convention:
-        - ``weights @ row / 28`` is the mean of the row over each canvas pixel, zero outside the item.
-        - Weights are whole numbers from 0 to 28: overlaps of pixels, measured in units of 1 / (28 extent). Products
-          with grey levels along both axes stay below 2 ** 24, so float32 holds them exactly, summed in any order.
+        - ``weights @ row / 28`` is the mean of the row over each canvas pixel, and zero outside the item.
+        - Weights are integers from 0 to 28: overlaps of pixels in units of 1 / (28 length). Products with grey levels
+          along both axes are below 2 ** 24, so float32 represents them exactly, in any order of summation.
 
     Args:
-        offset: First canvas pixel of the item; it may lie outside.
-        extent: Length of the resized item in pixels.
+        offset: First canvas pixel of the item; may be outside the canvas.
+        length: Length of the resized item in pixels.
         size: Length of the canvas in pixels.
 
     Example:
         >>> placement(np.array([1]), np.array([14]), 4)[0].sum(axis=1)
         array([ 0., 28., 28., 28.], dtype=float32)
     """
-    pairs, inverse = np.unique(np.stack([offset, extent]), axis=1, return_inverse=True)
-    start, length = pairs[:, :, None, None]
-    pixel = np.arange(size)[:, None] - start
+    pairs, inverse = np.unique(np.stack([offset, length]), axis=1, return_inverse=True)
+    first, resized = pairs[:, :, None, None]
+    pixel = np.arange(size)[:, None] - first
     source = np.arange(ITEM)
-    overlap = np.minimum((pixel + 1) * ITEM, (source + 1) * length) - np.maximum(pixel * ITEM, source * length)
+    overlap = np.minimum((pixel + 1) * ITEM, (source + 1) * resized) - np.maximum(pixel * ITEM, source * resized)
     weights: NDArray[np.float32] = np.maximum(overlap, 0).astype(np.float32)[inverse.ravel()]
     return weights
 
@@ -80,13 +80,13 @@ def place(
     rows: Float32[np.ndarray, "n size 28"],
     columns: Float32[np.ndarray, "n size 28"],
 ) -> UInt8[np.ndarray, "n size size"]:
-    """Draw items on black canvases; grey levels are rounded down."""
+    """Resize and place items on black canvases, with weights from :func:`placement`; grey levels are rounded down."""
     total = rows @ items.astype(np.float32) @ columns.transpose(0, 2, 1)
     return (total.astype(np.int32) // ITEM**2).astype(np.uint8)
 
 
 def stretch(grid: UInt8[np.ndarray, "n c g g"], size: int) -> UInt8[np.ndarray, "n c size size"]:
-    """Stretch a small grid over a canvas, bilinearly in 1/32 of a cell; grey levels are rounded down."""
+    """Resize a small grid to a canvas bilinearly, in steps of 1/32 cell; grey levels are rounded down."""
     position = (2 * np.arange(size) + 1) * (grid.shape[-1] - 1) * 16 // size
     cell, step = position // 32, position % 32
     weights = np.zeros((size, grid.shape[-1]), np.float32)

@@ -1,12 +1,13 @@
-"""Fashion scenes: real items on cluttered, coloured canvases, with known boxes and masks; no download.
+"""Fashion scenes: Fashion-MNIST items on cluttered, coloured backgrounds, with boxes and masks; no download.
 
-Scenes are painted from counted random numbers with integer arithmetic only, so they are the same on every machine.
+Scenes are computed from counter-based random numbers in integer arithmetic, so they are the same on every machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import Literal, NamedTuple, get_args
 
@@ -31,7 +32,8 @@ from distill.errors import InputError, unknown_name
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Background = Literal["unbiased", "biased", "conflicting"]
-Dice = Callable[["int | NDArray[np.int64]"], NDArray[np.int64]]  # whole numbers from 0 to below a bound
+#: Draws one random integer per scene, from 0 to below a bound.
+Draw = Callable[["int | NDArray[np.int64]"], NDArray[np.int64]]
 
 TINTS: NDArray[np.uint8] = np.array(
     [
@@ -49,16 +51,16 @@ TINTS: NDArray[np.uint8] = np.array(
     np.uint8,
 )
 _STREAM = {"train": 0, "validation": 1, "test": 2}
-_GRID = 6  # nodes a side of the smooth background
-_FRAGMENTS = 5
-_VISIBLE = 24  # an item covers what is under it where it is brighter than this
-_NOISE = 16
+_GRID = 6  # nodes per side of the smooth background
+_FRAGMENTS = 5  # fragments of other items in the background
+_VISIBLE = 24  # an item is opaque where its grey level is above this
+_NOISE = 16  # largest change of a grey level by noise
 _QUARTERS = np.array(list(permutations([(0, 0), (0, 1), (1, 0), (1, 1)])))
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What scenes are to look like; :class:`distill.data.FashionScenes` has the meanings and ranges."""
+class SceneOptions:
+    """Options of a set of scenes; see :class:`distill.data.FashionScenes`."""
 
     split: Split
     size: int
@@ -69,7 +71,7 @@ class Recipe:
 
 
 class Scenes(NamedTuple):
-    """Consecutive scenes; ``tint`` is the class whose colour the background has, -1 for none."""
+    """A block of consecutive scenes; ``tint`` is the class whose colour tints the background, -1 for none."""
 
     images: UInt8[np.ndarray, "n 3 size size"]
     labels: Int64[np.ndarray, " n"]
@@ -78,95 +80,95 @@ class Scenes(NamedTuple):
     tint: Int64[np.ndarray, " n"]
 
 
-def paint_scenes(recipe: Recipe, count: int) -> Iterator[Scenes]:
-    """Paint the first ``count`` scenes of a recipe, some hundreds at a time, which stay in the processor's cache.
+def paint_scenes(options: SceneOptions, count: int) -> Iterator[Scenes]:
+    """Paint the first ``count`` scenes in blocks that fit into the processor's cache.
 
     Convention:
-        - Every scene takes the same number of random words, so none depends on how many are made.
-        - Biased, unbiased and conflicting scenes take the same words: they differ in the tint and in nothing else.
+        - Every scene uses the same number of random words, so it does not depend on ``count``.
+        - Biased, unbiased and conflicting scenes use the same words, so they differ only in the tint.
     """
-    layout = random_stream(Purpose.SCENE_LAYOUT, seed=recipe.seed, part=_STREAM[recipe.split])
-    texture = random_stream(Purpose.SCENE_TEXTURE, seed=recipe.seed, part=_STREAM[recipe.split])
-    layout_words = 3 + 8 * _FRAGMENTS + 7 * recipe.objects
-    texture_words = -(-3 * (_GRID**2 + recipe.size**2) // 8)
-    run = max(1, 2**18 // recipe.size**2)
-    for first in range(0, count, run):
-        number = np.arange(first, min(first + run, count))
+    layout = random_stream(Purpose.SCENE_LAYOUT, seed=options.seed, part=_STREAM[options.split])
+    texture = random_stream(Purpose.SCENE_TEXTURE, seed=options.seed, part=_STREAM[options.split])
+    layout_words = 3 + 8 * _FRAGMENTS + 7 * options.objects
+    texture_words = -(-3 * (_GRID**2 + options.size**2) // 8)
+    block = max(1, 2**18 // options.size**2)
+    for first in range(0, count, block):
+        number = np.arange(first, min(first + block, count))
         words = iter(layout.random_raw((len(number), layout_words)).T)
         noise = texture.random_raw((len(number), texture_words)).astype("<u8", copy=False).view(np.uint8)
-        yield _paint_run(recipe, number, _dice(words), noise)
+        yield _paint_block(options, number, partial(_draw, words), noise)
 
 
-def _dice(words: Iterator[NDArray[np.uint64]]) -> Dice:
-    return lambda bound: integers_below(next(words), bound)
+def _draw(words: Iterator[NDArray[np.uint64]], bound: int | NDArray[np.int64]) -> NDArray[np.int64]:
+    return integers_below(next(words), bound)
 
 
-def _paint_run(recipe: Recipe, number: NDArray[np.int64], roll: Dice, noise: NDArray[np.uint8]) -> Scenes:
-    items, item_labels = load_items(recipe.split)
+def _paint_block(options: SceneOptions, number: NDArray[np.int64], draw: Draw, noise: NDArray[np.uint8]) -> Scenes:
+    items, item_labels = load_items(options.split)
     number = number % len(items)
     labels = item_labels[number].astype(np.int64)
-    tint = _choose_tint(recipe, labels, roll)
+    tint = _choose_tint(options, labels, draw)
 
-    hills = stretch(noise[:, : 3 * _GRID**2].reshape(-1, 3, _GRID, _GRID), recipe.size)
-    canvas = (hills.astype(np.uint16) * 3 >> 2).astype(np.uint8)
+    background = stretch(noise[:, : 3 * _GRID**2].reshape(-1, 3, _GRID, _GRID), options.size)
+    canvas = (background.astype(np.uint16) * 3 >> 2).astype(np.uint8)
     tinted = tint >= 0
     canvas[tinted] = (
         5 * canvas[tinted].astype(np.uint16) + 3 * TINTS[tint[tinted], :, None, None].astype(np.uint16)
     ) >> 3
     for _ in range(_FRAGMENTS):
-        other = (number + 1 + roll(len(items) - 1)) % len(items)
-        _paint(canvas, _fragment(items[other], recipe.size, roll), _colour(roll, 0, 256))
+        other = (number + 1 + draw(len(items) - 1)) % len(items)
+        _paint(canvas, _fragment(items[other], options.size, draw), _colour(draw, 0, 256))
 
-    masks = np.zeros((len(number), recipe.size, recipe.size), np.uint8)
-    boxes = np.empty((len(number), recipe.objects, 4), np.int64)
-    quarters = _QUARTERS[roll(len(_QUARTERS))]
-    for instance in range(recipe.objects):
-        other = labels + len(CLASSES) * roll(len(items) // len(CLASSES))
-        chosen = items[other if instance else number]
-        grey = _instance(chosen, recipe, quarters[:, instance], roll)
-        visible = _paint(canvas, grey, _colour(roll, 48, 224))
+    masks = np.zeros((len(number), options.size, options.size), np.uint8)
+    boxes = np.empty((len(number), options.objects, 4), np.int64)
+    quarters = _QUARTERS[draw(len(_QUARTERS))]
+    for instance in range(options.objects):
+        same_class = labels + len(CLASSES) * draw(len(items) // len(CLASSES))
+        item = items[same_class if instance else number]
+        grey = _instance(item, options, quarters[:, instance], draw)
+        visible = _paint(canvas, grey, _colour(draw, 48, 224))
         masks[visible] = instance + 1
         boxes[:, instance] = tight_boxes(visible)
 
     levels = noise[:, 3 * _GRID**2 :][:, : canvas[0].size].reshape(canvas.shape)
-    grain = (levels.astype(np.int16) * (2 * _NOISE + 1) >> 8) - _NOISE
-    return Scenes(np.clip(canvas + grain, 0, 255).astype(np.uint8), labels, boxes, masks, tint)
+    change = (levels.astype(np.int16) * (2 * _NOISE + 1) >> 8) - _NOISE
+    return Scenes(np.clip(canvas + change, 0, 255).astype(np.uint8), labels, boxes, masks, tint)
 
 
-def _choose_tint(recipe: Recipe, labels: NDArray[np.int64], roll: Dice) -> NDArray[np.int64]:
-    chance = {None: recipe.background_bias, "unbiased": 0.0}.get(recipe.background, 1.0)
-    tinted = roll(2**32) < round(chance * 2**32)
-    step = 1 + roll(len(CLASSES) - 1)
-    tint = (labels + step) % len(CLASSES) if recipe.background == "conflicting" else labels
+def _choose_tint(options: SceneOptions, labels: NDArray[np.int64], draw: Draw) -> NDArray[np.int64]:
+    probability = {None: options.background_bias, "unbiased": 0.0}.get(options.background, 1.0)
+    tinted = draw(2**32) < round(probability * 2**32)
+    step = 1 + draw(len(CLASSES) - 1)
+    tint = (labels + step) % len(CLASSES) if options.background == "conflicting" else labels
     return np.where(tinted, tint, -1)
 
 
-def _colour(roll: Dice, low: int, high: int) -> UInt16[np.ndarray, "n 3"]:
-    return (low + np.stack([roll(high - low) for _ in range(3)], axis=1)).astype(np.uint16)
+def _colour(draw: Draw, low: int, high: int) -> UInt16[np.ndarray, "n 3"]:
+    return (low + np.stack([draw(high - low) for _ in range(3)], axis=1)).astype(np.uint16)
 
 
-def _fragment(items: UInt8[np.ndarray, "n 28 28"], size: int, roll: Dice) -> UInt8[np.ndarray, "n size size"]:
-    """A square of 8 x 8 pixels (at size 32) out of the middle of an item, somewhere on a black canvas."""
-    extent, side = size * ITEM // 32, size // 4
+def _fragment(items: UInt8[np.ndarray, "n 28 28"], size: int, draw: Draw) -> UInt8[np.ndarray, "n size size"]:
+    """Cut a square of 8 x 8 pixels (at size 32) from the middle of each item; place it at random on a black canvas."""
+    length, side = size * ITEM // 32, size // 4
     weights = []
     for _ in range(2):
-        corner, cut = roll(size - side + 1), side // 2 + roll(extent - 2 * side + 1)
-        line = placement(corner - cut, np.full_like(corner, extent), size)
+        corner, cut = draw(size - side + 1), side // 2 + draw(length - 2 * side + 1)
+        line = placement(corner - cut, np.full_like(corner, length), size)
         within = np.arange(size) - corner[:, None]
         weights.append(line * ((within >= 0) & (within < side))[:, :, None])
     return place(items, *weights)
 
 
 def _instance(
-    items: UInt8[np.ndarray, "n 28 28"], recipe: Recipe, quarter: Int64[np.ndarray, "n 2"], roll: Dice
+    items: UInt8[np.ndarray, "n 28 28"], options: SceneOptions, quarter: Int64[np.ndarray, "n 2"], draw: Draw
 ) -> UInt8[np.ndarray, "n size size"]:
-    """An item somewhere on a black canvas, or somewhere in its quarter where there are several."""
-    cell = recipe.size if recipe.objects == 1 else recipe.size // 2
-    shortest, longest = (cell * 14 // 32, cell * 20 // 32) if recipe.objects == 1 else (cell * 20 // 32, cell)
-    extent = shortest + roll(longest - shortest + 1)
-    origin = np.zeros_like(quarter) if recipe.objects == 1 else quarter * cell
-    y, x = (origin[:, axis] + roll(cell - extent + 1) for axis in range(2))
-    return place(items, placement(y, extent, recipe.size), placement(x, extent, recipe.size))
+    """Place each item at random on a black canvas; with several objects, within the given quarter."""
+    cell = options.size if options.objects == 1 else options.size // 2
+    shortest, longest = (cell * 14 // 32, cell * 20 // 32) if options.objects == 1 else (cell * 20 // 32, cell)
+    length = shortest + draw(longest - shortest + 1)
+    origin = np.zeros_like(quarter) if options.objects == 1 else quarter * cell
+    y, x = (origin[:, axis] + draw(cell - length + 1) for axis in range(2))
+    return place(items, placement(y, length, options.size), placement(x, length, options.size))
 
 
 def _paint(
@@ -174,7 +176,7 @@ def _paint(
     grey: UInt8[np.ndarray, "n size size"],
     colour: UInt16[np.ndarray, "n 3"],
 ) -> Bool[np.ndarray, "n size size"]:
-    """Colour an item, paint it over the canvas, and say where it is seen."""
+    """Paint coloured items onto the canvas in place; return the pixels where they are visible."""
     visible = grey > _VISIBLE
     shade = 128 + (grey.astype(np.uint16) >> 1)
     np.copyto(canvas, (colour[:, :, None, None] * shade[:, None] >> 8).astype(np.uint8), where=visible[:, None])
@@ -182,7 +184,7 @@ def _paint(
 
 
 def tight_boxes(visible: Bool[np.ndarray, "n h w"]) -> Int64[np.ndarray, "n 4"]:
-    """The smallest half-open box (x0, y0, x1, y1) around what is visible; zeros where nothing is.
+    """Return the smallest half-open box (x0, y0, x1, y1) around the visible pixels; zeros if there are none.
 
     Example:
         >>> tight_boxes(np.array([[[False, False, False], [False, True, True]]]))
@@ -199,32 +201,33 @@ COUNTS = {"train": 20_000, "validation": 2_000, "test": 4_000}
 
 
 class FashionScenes(ImageSet):
-    """Scenes of one split: an item, resized and tinted, over fragments of others. Its class is the label.
+    """Scenes of one split: a resized, coloured item over fragments of other items. The class of the item is the label.
 
     Convention:
-        - Scene ``i`` shows item ``i`` of the split, counted round, and depends on every argument but ``count``. Each
-          item belongs to one split. The labels take turns: 0, 1, ..., 9, 0, 1, ...
-        - Scenes that differ in ``background`` or ``background_bias`` alone are the same but for the tint.
-        - A box is tight around the visible pixels of its instance. Instances do not touch: each has its quarter.
-        - All of it, the pixels too, is whole-number arithmetic on counted random numbers: the same on every machine.
+        - Scene ``i`` shows item ``i`` modulo the number of items of the split, and depends on every argument except
+          ``count``. The items of the splits are disjoint. The labels are 0, 1, ..., 9, 0, 1, ...
+        - Scenes that differ only in ``background`` or ``background_bias`` are equal except for the tint.
+        - A box is tight around the visible pixels of its instance. Instances do not overlap: each has its own quarter.
+        - Scenes are computed from counter-based random numbers in integer arithmetic: all arrays, including the pixels,
+          are the same on every machine.
 
     Args:
         split: ``train``, ``validation`` or ``test``.
-        size: Side of the canvas in pixels, 16 to 256. At 32 an item is resized to 14 to 20 pixels, or to 10 to 16
-            where there are several.
-        seed: Another seed places and colours the items anew.
-        count: Number of scenes; 20,000, 2,000 or 4,000 if not given.
-        objects: Instances a scene, 1 to 4, all of the scene's class.
-        background_bias: Probability that the background is mixed with the colour of the class, five parts to three: a
+        size: Side of the image in pixels, 16 to 256. At 32, an item is resized to 14 to 20 pixels, or to 10 to 16 if
+            there are several.
+        seed: Determines positions and colours.
+        count: Number of scenes; defaults to 20,000 for train, 2,000 for validation, 4,000 for test.
+        objects: Instances per scene, 1 to 4, all of the same class.
+        background_bias: Probability that the background is mixed with the colour of the class, in the proportion 5:3: a
             shortcut that a network may learn.
-        background: Overrides that probability: ``unbiased`` mixes in no colour, ``biased`` always that of the class,
-            ``conflicting`` always that of another class.
+        background: Overrides that probability: ``unbiased`` mixes in no colour, ``biased`` always the colour of the
+            class, ``conflicting`` always the colour of another class.
 
     Attributes:
-        tint: (N,) class whose colour the background has, -1 for none.
+        tint: (N,) class whose colour tints the background, -1 for none.
 
     Raises:
-        InputError: if an argument is out of its range.
+        InputError: if an argument is out of range or unknown.
 
     Example:
         >>> scenes = FashionScenes("test", count=2)
@@ -247,23 +250,19 @@ class FashionScenes(ImageSet):
     ) -> None:
         if split not in COUNTS:
             raise InputError(unknown_name("split", split, COUNTS))
-        recipe = Recipe(split, size, seed, objects, background_bias, background)
         count = COUNTS[split] if count is None else count
-        _check(recipe, count)
-        runs = zip(*paint_scenes(recipe, count), strict=True)
-        images, labels, boxes, masks, tint = (torch.from_numpy(np.concatenate(parts)) for parts in runs)
+        for name, value, low, high in (
+            ("size", size, 16, 256),
+            ("objects", objects, 1, 4),
+            ("background_bias", background_bias, 0, 1),
+            ("count", count, 1, 10_000_000),
+        ):
+            if not low <= value <= high:
+                raise InputError(f"`{name}` of fashion_scenes must be between {low} and {high}, got {value}.")
+        if background is not None and background not in get_args(Background):
+            raise InputError(unknown_name("background", background, get_args(Background)))
+        options = SceneOptions(split, size, seed, objects, background_bias, background)
+        blocks = zip(*paint_scenes(options, count), strict=True)
+        images, labels, boxes, masks, tint = (torch.from_numpy(np.concatenate(parts)) for parts in blocks)
         super().__init__(images, labels, CLASSES, boxes, masks)
         object.__setattr__(self, "tint", tint)
-
-
-def _check(recipe: Recipe, count: int) -> None:
-    for name, value, low, high in (
-        ("size", recipe.size, 16, 256),
-        ("objects", recipe.objects, 1, 4),
-        ("background_bias", recipe.background_bias, 0, 1),
-        ("count", count, 1, 10_000_000),
-    ):
-        if not low <= value <= high:
-            raise InputError(f"`{name}` of fashion_scenes must lie between {low} and {high}, got {value}.")
-    if recipe.background is not None and recipe.background not in get_args(Background):
-        raise InputError(unknown_name("background", recipe.background, get_args(Background)))

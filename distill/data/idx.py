@@ -1,4 +1,4 @@
-"""Reading IDX, the format of MNIST and its successors, gzipped or not."""
+"""Read IDX files, the format of MNIST and Fashion-MNIST, gzipped or not."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ def read_idx(path: str | Path) -> NDArray[np.uint8]:
     """Read one IDX file of unsigned bytes.
 
     Convention:
-        - Whether a file is gzipped is read from its first bytes, not from its name.
-        - The header is two zero bytes, the element type (8), the number of axes, and each axis as a big-endian uint32.
+        - Gzip is detected from the first bytes of the file, not from its name.
+        - The header is two zero bytes, the element type (8), the number of axes, and the length of each axis as a
+          big-endian uint32.
 
     Args:
-        path: The file.
+        path: The IDX file.
 
     Returns:
-        An array with the axes that the header names, which may be written to.
+        A writable array with the shape given in the header.
 
     Raises:
-        InputError: if the file is missing, is not IDX of unsigned bytes, or is not as long as its header says.
+        InputError: if the file cannot be read, is not IDX of unsigned bytes, or its length does not match its header.
     """
     path = Path(path)
     try:
@@ -40,7 +41,7 @@ def read_idx(path: str | Path) -> NDArray[np.uint8]:
         raise InputError(f"cannot read {path}: {error}; copy or download the file again.") from error
     if len(content) < 4 or content[:3] != bytes([0, 0, _UINT8]):
         raise InputError(
-            f"{path} is not an IDX file of unsigned bytes: expected it to begin with 00 00 08, "
+            f"{path} is not an IDX file of unsigned bytes: expected the first bytes 00 00 08, "
             f"got {content[:3].hex(' ') or 'an empty file'}."
         )
     header = 4 + 4 * content[3]
@@ -48,14 +49,14 @@ def read_idx(path: str | Path) -> NDArray[np.uint8]:
     expected = header + math.prod(shape)
     if len(shape) < content[3] or len(content) != expected:
         raise InputError(
-            f"{path} is truncated or overlong: its header announces {expected} bytes, it has {len(content)}; "
+            f"{path} has the wrong length: its header requires {expected} bytes, it has {len(content)}; "
             "copy or download the file again."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """Find ``name`` or ``name.gz`` in a folder.
+    """Return the path of ``name`` or ``name.gz`` in a folder, or None if neither exists.
 
     Example:
         >>> find_idx(Path("/nowhere"), "train-images-idx3-ubyte") is None
@@ -65,28 +66,28 @@ def find_idx(folder: Path, name: str) -> Path | None:
 
 
 def read_pair(folder: Path, stem: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Read the images and the labels of one split, as MNIST names them.
+    """Read the images and labels of one split in MNIST's file layout.
 
     Args:
-        folder: Where ``STEM-images-idx3-ubyte`` and ``STEM-labels-idx1-ubyte`` lie, gzipped or not.
+        folder: Contains ``STEM-images-idx3-ubyte`` and ``STEM-labels-idx1-ubyte``, gzipped or not.
         stem: ``"train"`` or ``"t10k"``.
 
     Returns:
         Images (N, H, W) and labels (N,).
 
     Raises:
-        InputError: if one of them is missing or damaged, or if they do not belong together.
+        InputError: if a file is missing or damaged, or the numbers of images and labels differ.
     """
     parts = []
     for name, axes in ((f"{stem}-images-idx3-ubyte", 3), (f"{stem}-labels-idx1-ubyte", 1)):
         path = find_idx(folder, name)
         if path is None:
-            raise InputError(f"no {name} or {name}.gz in {folder}; name the folder that holds the IDX files.")
+            raise InputError(f"no file {name} or {name}.gz in {folder}; give the folder that contains the IDX files.")
         part = read_idx(path)
         if part.ndim != axes:
-            raise InputError(f"{path} must have {axes} axes, its header names {part.ndim}.")
+            raise InputError(f"{path}: expected {axes} axes, got {part.ndim}.")
         parts.append(part)
     images, labels = parts
     if len(images) != len(labels):
-        raise InputError(f"{folder} holds {len(images)} images but {len(labels)} labels for {stem!r}.")
+        raise InputError(f"{folder} contains {len(images)} images but {len(labels)} labels for {stem!r}.")
     return images, labels

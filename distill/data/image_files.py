@@ -1,4 +1,4 @@
-"""Folders of image files, one folder per class: listing, decoding, and a fingerprint of the files."""
+"""Folders of image files, one folder per class: list, decode and fingerprint them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ from distill.errors import InputError
 
 
 def to_rgb(image: Image.Image, name: object) -> Image.Image:
-    """Give an image in RGB at 8 bits a channel; transparency is left out.
+    """Return an image in RGB with 8 bits per channel; transparency is dropped.
 
     Convention:
-        - Grey of 16 bits is scaled by 257, so that white stays white; Pillow's ``convert`` would cut it off at 255.
+        - 16-bit grey is divided by 257, so white stays white; Pillow's ``convert`` would clip it at 255.
+
+    Args:
+        image: The image.
+        name: Name of the image in error messages.
 
     Raises:
-        InputError: if its values are no pixels.
+        InputError: if the image holds floating-point values.
 
     Example:
         >>> grey = Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16))
@@ -35,7 +39,7 @@ def to_rgb(image: Image.Image, name: object) -> Image.Image:
         [0, 100, 255]
     """
     if image.mode == "F":
-        raise InputError(f"{name} holds numbers that are no pixels (mode F); save it with 8 or 16 bits a channel.")
+        raise InputError(f"{name} has floating-point pixels (mode F); save it with 8 or 16 bits per channel.")
     if image.mode.startswith("I"):
         values = np.clip(np.asarray(image).astype(np.float64), 0, 65535) / 257
         return Image.fromarray(values.round().astype(np.uint8)).convert("RGB")
@@ -49,52 +53,52 @@ _logger = logging.getLogger(__name__)
 
 
 def list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], list[int]]:
-    """List the images under the class folders of ``folder``, sorted by class and path.
+    """List the image files in the class folders of ``folder``, sorted by class and path.
 
     Returns:
-        The classes, the files and the class of each.
+        The class names, the files, and the class number of each file.
 
     Raises:
-        InputError: if the folder is missing, has no class folders, or one of them holds no image.
+        InputError: if the folder is missing, has no class folders, or a class folder contains no image.
     """
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}; expected one with a folder of images for each class.")
+        raise InputError(f"no folder {folder}; expected one sub-folder of images per class.")
     classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
     if not classes:
-        raise InputError(f"{folder} has no folders in it; expected one with a folder of images for each class.")
+        raise InputError(f"{folder} has no sub-folders; expected one sub-folder of images per class.")
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in EXTENSIONS)
-        if not found:
-            raise InputError(f"{folder / name} holds no image ({', '.join(EXTENSIONS)}).")
-        files += found
-        labels += [label] * len(found)
+        paths = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in EXTENSIONS)
+        if not paths:
+            raise InputError(f"{folder / name} contains no image file ({', '.join(EXTENSIONS)}).")
+        files += paths
+        labels += [label] * len(paths)
     return classes, files, labels
 
 
 def read_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size size"]:
-    """Decode image files that are to stay in memory, as :func:`decode_images` does.
+    """Decode image files into memory with :func:`decode_images`, after a check that they fit.
 
     Raises:
-        InputError: if they do not fit into free memory, or one cannot be decoded; it is named.
+        InputError: if the images do not fit into free memory, or a file cannot be decoded.
     """
     needed = len(files) * 3 * size * size
     free = free_memory()
     if free is not None and needed > free:
         raise InputError(
-            f"{len(files)} images of {size} x {size} need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are "
-            "free; set `in_memory: false`, or take a smaller `size` or fewer images."
+            f"{len(files)} images of {size} x {size} pixels need {needed / 1e9:.1f} GB of memory, but only "
+            f"{free / 1e9:.1f} GB are free; set `in_memory: false`, or use a smaller `size` or fewer images."
         )
     _logger.info("decoding %d images into %.2f GB of memory", len(files), needed / 1e9)
     return decode_images(files, size)
 
 
 def decode_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size size"]:
-    """Decode image files: RGB, turned upright, the square in the middle resized to ``size``.
+    """Decode image files to RGB, apply their EXIF orientation, centre-crop to a square and resize to ``size``.
 
     Raises:
-        InputError: if one cannot be decoded; it is named.
+        InputError: if a file cannot be decoded.
     """
     images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
 
@@ -102,7 +106,7 @@ def decode_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size s
         images[position] = _cut(_read_image(files[position], size), size)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for _ in pool.map(decode, range(len(files))):  # raises what a thread raised, and cancels the rest
+        for _ in pool.map(decode, range(len(files))):  # re-raises the error of a thread and cancels the others
             pass
     return images
 
@@ -110,7 +114,7 @@ def decode_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size s
 def _read_image(path: Path, size: int) -> UInt8[Tensor, "h w 3"]:
     try:
         with Image.open(path) as image:
-            image.draft("RGB", (2 * size, 2 * size))  # lets the JPEG decoder skip detail that is thrown away
+            image.draft("RGB", (2 * size, 2 * size))  # the JPEG decoder skips detail that resizing would discard
             ImageOps.exif_transpose(image, in_place=True)
             return torch.from_numpy(np.array(to_rgb(image, path)))
     except InputError:
@@ -124,12 +128,12 @@ def _cut(pixels: UInt8[Tensor, "h w 3"], size: int) -> UInt8[Tensor, "3 size siz
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = pixels[top : top + side, left : left + side].permute(2, 0, 1)
-    # torch resizes bytes as PIL does, to a level or so, and in half of the time
+    # The result differs from PIL's by at most about one grey level and takes half the time.
     return F.interpolate(square[None], (size, size), mode="bicubic", antialias=True)[0]
 
 
 def free_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not say."""
+    """Return the memory in bytes that is available without swapping, or None if the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -138,11 +142,11 @@ def free_memory() -> int | None:
 
 
 class DecodedImages:
-    """Stand in for a tensor of images (N, 3, size, size) of which only what is indexed is ever in memory.
+    """Image files indexed like a tensor (N, 3, size, size); images are decoded when they are indexed.
 
     Args:
         files: The image files.
-        size: Height and width that they are given, see :func:`distill.data.image_files.decode_images`.
+        size: Height and width of the decoded images; see :func:`distill.data.image_files.decode_images`.
 
     Example:
         >>> DecodedImages([Path("a.png"), Path("b.png")], 32).shape
@@ -158,19 +162,19 @@ class DecodedImages:
         return len(self.files)
 
     def as_tensor(self) -> UInt8[Tensor, "n 3 s s"]:
-        """Take the place of the tensor that it stands in for, in an :class:`~distill.data.ImageSet`."""
+        """Return this object typed as a tensor, for use as ``images`` of an :class:`~distill.data.ImageSet`."""
         return cast(Tensor, self)
 
     @property
     def shape(self) -> torch.Size:
-        """Number, channels, height, width."""
+        """(N, 3, size, size)."""
         return torch.Size((len(self.files), 3, self.size, self.size))
 
     def __getitem__(self, index: slice | int | Int[Tensor, " m"]) -> UInt8[Tensor, "..."]:
-        """Decode some of the images.
+        """Decode the images at ``index``.
 
         Raises:
-            InputError: if one cannot be decoded; it is named.
+            InputError: if a file cannot be decoded.
         """
         if isinstance(index, int):
             return decode_images([self.files[index]], self.size)[0]
@@ -178,17 +182,17 @@ class DecodedImages:
         return decode_images(files, self.size)
 
     def split(self, size: int) -> Iterator[UInt8[Tensor, "m 3 s s"]]:
-        """Decode all, so many at a time."""
+        """Decode all images in chunks of ``size`` images."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def checksum(self) -> int:
-        """Tell one set of files from another, by their paths, sizes and times; nothing is decoded."""
-        facts = [f"{path.resolve()} {(s := path.stat()).st_size} {s.st_mtime_ns}" for path in self.files]
-        return zlib.crc32("\n".join([str(self.size), *facts]).encode())
+        """Return a CRC-32 of the paths, sizes and modification times of the files; no image is decoded."""
+        lines = [f"{path.resolve()} {(s := path.stat()).st_size} {s.st_mtime_ns}" for path in self.files]
+        return zlib.crc32("\n".join([str(self.size), *lines]).encode())
 
 
 def same_images(one: object, other: object) -> bool:
-    """Tell whether two sets hold the same images: the same pixels, or the same files."""
+    """Return whether two sets contain the same images: equal tensors, or the same files at the same size."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return torch.equal(one, other)
     if isinstance(one, DecodedImages) and isinstance(other, DecodedImages):
@@ -197,14 +201,15 @@ def same_images(one: object, other: object) -> bool:
 
 
 def fingerprint(name: str, options: Mapping[str, Any]) -> str | None:
-    """Hash names and sizes of the files that a data set is made of.
+    """Return a hash of the names and sizes of a data set's image files.
 
     Args:
-        name: Of the data set.
-        options: Its options; the folder is ``root``.
+        name: Name of the data set.
+        options: Options of the data set; ``root`` is its folder.
 
     Returns:
-        None for a data set that name and options decide, wherever its files lie, and for a folder that is not there.
+        The hash, for ``image_folder``. None for the other data sets, which are determined by their name and options,
+        and for a folder that does not exist.
     """
     root = options.get("root")
     if name != "image_folder" or root is None or not Path(root).is_dir():

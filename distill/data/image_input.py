@@ -1,4 +1,4 @@
-"""Read an image from a file, a PIL image, a tensor or an array, and prepare it for a network."""
+"""Read an image from a file, PIL image, tensor or array, and prepare it for a network."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from distill.errors import InputError
 
 Source: TypeAlias = str | Path | Image.Image | Tensor | NDArray[np.uint8]
 
-#: The longer side of what is shown is shrunk to this.
+#: Longest side of the image for display, in pixels.
 LONGEST = 640
 
 
 class PreparedImage(NamedTuple):
-    """An image as it is shown, and as the network takes it."""
+    """An image for display (``shown``) and as network input (``seen``)."""
 
     name: str
     shown: UInt8[np.ndarray, "h w 3"]
@@ -31,22 +31,22 @@ class PreparedImage(NamedTuple):
 
 
 def prepare_image(source: Source, *, name: str, channels: int, size: int, crop: bool) -> PreparedImage:
-    """Read an image and resize it.
+    """Read an image and resize it for display and for a network.
 
     Convention:
-        - What is shown is what the network sees, in more pixels: cropped and without colour where that is.
-        - Resizing is that of ``image_folder``: bicubic, antialiased.
+        - The image for display is the network input at a higher resolution: cropped and grey if the input is.
+        - Resizing is bicubic and antialiased, as in ``image_folder``.
 
     Args:
-        source: A file, an image of PIL, a tensor (C, H, W) or (H, W), or an array (H, W, C) or (H, W), both uint8.
-        name: What errors call it.
+        source: A file, a PIL image, a uint8 tensor (C, H, W) or (H, W), or a uint8 array (H, W, C) or (H, W).
+        name: Name of the image in error messages.
         channels: 3 for colour, 1 for grey.
-        size: Height and width of what the network takes.
-        crop: Whether only the square in the middle is looked at, as ``image_folder`` does; else the whole image is
-            squeezed into a square.
+        size: Height and width of the network input.
+        crop: Whether to centre-crop the image to a square, as ``image_folder`` does; otherwise the whole image is
+            resized to a square.
 
     Raises:
-        InputError: if there is no image in it.
+        InputError: if the image cannot be read.
     """
     image = read_image(source, name).convert("L" if channels == 1 else "RGB")
     if crop:
@@ -60,10 +60,10 @@ def prepare_image(source: Source, *, name: str, channels: int, size: int, crop: 
 
 
 def read_image(source: Source, name: str) -> Image.Image:
-    """Read an image in colour, turned upright, at 8 bits a channel; transparency is left out, as it is in training.
+    """Return an image in RGB with 8 bits per channel and EXIF orientation applied; transparency is dropped.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the image cannot be read.
     """
     if isinstance(source, str | Path):
         return _read_file(Path(source))
@@ -74,33 +74,32 @@ def read_image(source: Source, name: str) -> Image.Image:
 
 def _read_file(path: Path) -> Image.Image:
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the image files in it, such as {path / '*.png'}.")
+        raise InputError(f"{path} is a folder; give image files, for example {path / '*.png'}.")
     if not path.is_file():
-        raise InputError(f"there is no image {path}.")
+        raise InputError(f"no image file {path}; check the path.")
     try:
         with Image.open(path) as image:
             image.load()
             return to_rgb(ImageOps.exif_transpose(image), str(path))
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{path} is not an image that can be read, or only its beginning; give a PNG or a JPEG."
-        ) from (error)
+            f"{path} is not an image in a known format, or it is truncated; give a PNG or JPEG file."
+        ) from error
     except InputError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot decode {path}: {error}; is the file whole?") from error
+        raise InputError(f"cannot decode {path}: {error}; check that the file is complete.") from error
 
 
 def _from_values(source: Tensor | NDArray[np.uint8], name: str) -> Image.Image:
     values = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
     if values.ndim == 3 and isinstance(source, Tensor):
         values = values.transpose(1, 2, 0)
-    fits = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (1, 3, 4))
-    if values.dtype != np.uint8 or not fits or values.size == 0:
+    valid_shape = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (1, 3, 4))
+    if values.dtype != np.uint8 or not valid_shape or values.size == 0:
         raise InputError(
-            f"{name} must be uint8, a tensor (C, H, W) or (H, W) or an array (H, W, C) or (H, W) with 1, 3 or 4 "
+            f"{name} must be a uint8 tensor (C, H, W) or (H, W), or a uint8 array (H, W, C) or (H, W), with 1, 3 or 4 "
             f"channels; got {values.dtype} {tuple(source.shape)}."
         )
-    return Image.fromarray(np.ascontiguousarray(values.squeeze(2) if values.shape[2:] == (1,) else values)).convert(
-        "RGB"
-    )
+    pixels = values.squeeze(2) if values.shape[2:] == (1,) else values
+    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")

@@ -1,4 +1,4 @@
-"""`ImageSet`, one split of a data set, and its channel statistics."""
+"""`ImageSet`: one split of a data set; and the channel statistics of its images."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from distill.types import Batch
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images with their labels, and with boxes and masks where they are known.
+    """Images and labels, with boxes and masks if available.
 
     Convention:
-        - ``boxes`` are (x0, y0, x1, y1) in pixels, half open, one row an instance.
-        - ``images`` lie in memory, or are the stand-in of :class:`~distill.data.DecodedImages`, which is indexed alike.
-        - ``masks`` hold 0 for background and i for the i-th instance, counted from 1 as the rows of ``boxes``.
+        - ``boxes`` are (x0, y0, x1, y1) in pixels, half open, one row per instance.
+        - ``images`` are a tensor in memory, or a :class:`~distill.data.DecodedImages` with the same indexing.
+        - ``masks`` are 0 for background and i for the i-th instance, counted from 1 in the order of ``boxes``.
 
     Raises:
-        ValueError: if the parts differ in length, or a label names no class.
+        ValueError: if the lengths differ, ``images`` have the wrong type or shape, or a label is not a class number.
 
     Example:
         >>> data = ImageSet(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0]), ("cat", "dog"))
@@ -45,22 +45,25 @@ class ImageSet:
         for name in ("labels", "boxes", "masks"):
             part = getattr(self, name)
             if part is not None and len(part) != len(self.images):
-                raise ValueError(f"`{name}` must be as many as the images, {len(self.images)}, got {len(part)}.")
+                raise ValueError(f"`{name}` must have one entry per image, {len(self.images)}, got {len(part)}.")
         if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
-            raise ValueError(f"`labels` must lie between 0 and {len(self.classes) - 1}, as `classes` does.")
+            raise ValueError(
+                f"`labels` must lie between 0 and {len(self.classes) - 1}, the last of `classes`; "
+                f"got {int(self.labels.min())} to {int(self.labels.max())}."
+            )
 
     def __len__(self) -> int:
         return len(self.images)
 
     def subset(self, index: Sequence[int] | Int[Tensor, " m"]) -> ImageSet:
-        """Copy some of the images, in the order given, into a set that counts them from 0."""
+        """Return a new set with the images at ``index``, in that order."""
         index = torch.as_tensor(index, dtype=torch.int64)
         boxes = None if self.boxes is None else self.boxes[index]
         masks = None if self.masks is None else self.masks[index]
         return ImageSet(self.images[index], self.labels[index], self.classes, boxes, masks)
 
     def take(self, index: Int[Tensor, " m"], view: Int[Tensor, " m"]) -> Batch:
-        """Gather a batch, still uint8, and write down which view of each image is to be taken."""
+        """Return a batch of uint8 images, with the number of the view to apply to each."""
         return Batch(
             images=self.images[index],
             labels=self.labels[index],
@@ -76,13 +79,13 @@ _logger = logging.getLogger(__name__)
 
 
 def channel_statistics(images: UInt8[Tensor, "n c h w"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, over all images and pixels, for images in [0, 1].
+    """Return the mean and standard deviation of each channel over all images and pixels, scaled to [0, 1].
 
     Convention:
-        - Sums are of whole numbers, so the result does not depend on the order, the machine or the batch.
-        - Of a set with more than 2 ** 28 values, so many are looked at: whole images, evenly spread over the set. They
-          are the same whether it lies in memory or in files.
-        - The deviation is the population's: divided by the number of pixels, not by one less.
+        - Sums are computed in integers, so the result does not depend on the order, the machine or the batch size.
+        - If the set has more than 2 ** 28 values, a subset of at most that size is used: whole images, evenly spaced
+          over the set. The subset is the same for images in memory and in files.
+        - The standard deviation is that of the population: the divisor is the number of pixels.
 
     Raises:
         ValueError: if there are no images.
@@ -93,17 +96,16 @@ def channel_statistics(images: UInt8[Tensor, "n c h w"]) -> tuple[tuple[float, .
     """
     values = images.shape[1:].numel()
     if len(images) * values == 0:
-        raise ValueError("`images` must hold at least one image.")
-    looked_at = min(len(images), max(1, MAX_VALUES // values))
-    if looked_at < len(images):
-        _logger.info("mean and deviation of the channels are those of %d of %d images", looked_at, len(images))
-    chosen = torch.arange(looked_at) * len(images) // looked_at
+        raise ValueError("`images` must contain at least one image.")
+    used = min(len(images), max(1, MAX_VALUES // values))
+    if used < len(images):
+        _logger.info("computing channel mean and standard deviation from %d of %d images", used, len(images))
     level = torch.arange(256)
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
-    for index in chosen.split(256):
+    for index in (torch.arange(used) * len(images) // used).split(256):
         for channel, pixels in enumerate(images[index].unbind(1)):
             counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
-    n = looked_at * values // images.shape[1]
+    n = used * values // images.shape[1]
     totals = (counts * level).sum(1).tolist()
     squares = (counts * level**2).sum(1).tolist()
     means = tuple(total / (255 * n) for total in totals)

@@ -1,4 +1,4 @@
-"""Batches of an image set: shuffled, sharded over processes, prefetched by workers, and resumable mid-epoch."""
+"""Batch loader of an image set: shuffled, sharded over processes, prefetched by workers, resumable within an epoch."""
 
 from __future__ import annotations
 
@@ -18,79 +18,80 @@ from distill.data.imageset import ImageSet
 from distill.errors import InputError, RunError
 from distill.types import Batch
 
-Place = tuple[NDArray[np.int64], NDArray[np.int64]]  # a tensor would cross in shared memory, with an open file each
+#: Positions and views of a batch; numpy arrays, as each tensor sent to a worker would hold a shared-memory file open.
+BatchKey = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-class _Plan(Sampler[Place]):
-    """The batches of an epoch, as positions and views; another one for each epoch."""
+class _KeySampler(Sampler[BatchKey]):
+    """Yields the keys of the batches of the current epoch; ``keys`` is replaced for each epoch."""
 
     def __init__(self) -> None:
-        self.places: list[Place] = []
+        self.keys: list[BatchKey] = []
 
-    def __iter__(self) -> Iterator[Place]:
-        return iter(self.places)
+    def __iter__(self) -> Iterator[BatchKey]:
+        return iter(self.keys)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.keys)
 
 
 class _Batches(Dataset[Batch]):
     def __init__(self, data: ImageSet) -> None:
         self.data = data
 
-    def __getitem__(self, place: Place) -> Batch | InputError:  # type: ignore[override]
+    def __getitem__(self, key: BatchKey) -> Batch | InputError:  # type: ignore[override]
         try:
-            index, view = map(torch.from_numpy, place)
+            index, view = map(torch.from_numpy, key)
             return self.data.take(index, view)
-        except InputError as error:  # as a value: raised here, it would come with the worker's traceback
+        except InputError as error:  # returned, not raised: a raised error would carry the worker's traceback
             return error
 
 
 class Prefetcher:
-    """Fetch batches in the order that is asked for, by worker processes that are started once.
+    """Fetch batches in a given order in worker processes, which are started once.
 
     Convention:
-        - No random number is taken from torch's generator, so training with workers is training without.
-        - The processes serve one pass at a time: the next one may begin before the last has ended, which ends it.
-        - They live until :meth:`close` or an error. Left to the garbage collector, each may be waited for 5 seconds, as
-          the queue that is to end it can be collected before it.
+        - Nothing is drawn from torch's global generator, so the number of workers does not change the training result.
+        - The workers serve one pass at a time: starting a new pass ends the previous one.
+        - The workers run until :meth:`close` or an error. If they are left to the garbage collector instead, each may
+          delay it by 5 seconds, since the queue that stops a worker can be collected before the worker.
 
     Args:
-        data: Is copied into each worker.
-        workers: How many, at least 1.
+        data: The images; copied to each worker.
+        workers: Number of worker processes, at least 1.
         pin_memory: See :class:`distill.data.BatchLoader`.
     """
 
     def __init__(self, data: ImageSet, *, workers: int, pin_memory: bool) -> None:
-        self._plan = _Plan()
+        self._sampler = _KeySampler()
         self._passes = 0
         self._loader = DataLoader(
             _Batches(data),
             batch_size=None,
-            sampler=self._plan,
+            sampler=self._sampler,
             num_workers=workers,
             persistent_workers=True,
             pin_memory=pin_memory,
-            generator=torch.Generator(),  # else every start of the workers takes a number from the global one
+            generator=torch.Generator(),  # otherwise starting the workers draws from the global generator
         )
 
-    def __call__(self, places: list[tuple[Tensor, Tensor]]) -> Iterator[Batch]:
-        """Give a batch for every pair of positions and views.
+    def __call__(self, keys: list[tuple[Tensor, Tensor]]) -> Iterator[Batch]:
+        """Yield one batch per pair of positions and views.
 
         Raises:
             InputError: if an image cannot be decoded.
             RunError: if a worker was killed.
-            RuntimeError: if another pass has begun.
+            RuntimeError: if a new pass was started before this one ended.
         """
         self._passes += 1
         number = self._passes
-        self._plan.places = [(index.numpy(), view.numpy()) for index, view in places]
-        fetched = iter(self._loader)
-        for _ in places:
+        self._sampler.keys = [(index.numpy(), view.numpy()) for index, view in keys]
+        batches = iter(self._loader)
+        for _ in keys:
             if number != self._passes:
-                raise RuntimeError("another pass over this loader has begun; give each its own loader.")
+                raise RuntimeError("a new pass over this loader was started; use one loader per pass.")
             try:
-                batch = _next(fetched)
+                batch = _next(batches)
                 if isinstance(batch, InputError):
                     raise batch
             except Exception:
@@ -99,41 +100,44 @@ class Prefetcher:
             yield batch
 
     def close(self) -> None:
-        """End the processes; another pass starts new ones."""
-        processes, self._loader._iterator = self._loader._iterator, None
-        if isinstance(processes, _MultiProcessingDataLoaderIter):
-            processes._shutdown_workers()
+        """Stop the worker processes; the next pass starts new ones."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
 
 
-def _next(fetched: Iterator[Batch | InputError]) -> Batch | InputError:
+def _next(batches: Iterator[Batch | InputError]) -> Batch | InputError:
+    """Return the next batch; turn the error about a killed worker into a RunError."""
     try:
-        return next(fetched)
+        return next(batches)
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise RunError(
-            f"a process that decodes images was killed ({str(error).splitlines()[0]}). Often memory ran out, or shared "
-            "memory, of which containers have little (`df -h /dev/shm`, `docker run --shm-size=8g`): give more, or set "
-            "`data.workers` to less, 0 for none."
+            f"a worker process that decodes images was killed ({str(error).splitlines()[0]}). The usual cause is too "
+            "little memory, or too little shared memory in a container (check `df -h /dev/shm`; increase it with "
+            "`docker run --shm-size=8g`). Provide more memory, or reduce `data.workers` (0 uses no worker processes)."
         ) from error
 
 
 class EpochSampler:
-    """The order of an epoch, and the share that one process has in it.
+    """The order of the images in an epoch, and the part of it that one process visits.
 
     Convention:
-        - The order is a function of ``seed`` and the epoch; without ``shuffle`` it is that of the set.
-        - Rank ``r`` of ``w`` takes the places ``r, r + w, r + 2 w, ...``, so the batches of all ranks, side by side,
-          are those of one process with ``w`` times the batch size.
-        - ``even``: all ranks get the same number, the first places being taken again where it does not divide.
+        - The order is a function of ``seed`` and the epoch; without ``shuffle`` it is the order of the set.
+        - Rank ``r`` of ``w`` visits the elements ``r, r + w, r + 2 w, ...`` of the order, so the batches of all ranks
+          together equal those of one process with ``w`` times the batch size.
+        - With ``even``, all ranks visit the same number of images; if ``w`` does not divide ``n``, the first images of
+          the order are repeated.
 
     Args:
         n: Size of the set.
-        shuffle: Whether each epoch has an order of its own.
-        even: Whether the ranks must get equally many, as training in step does; else none is taken twice.
-        seed: Fixes the orders.
-        rank: Which process this is, from 0.
-        world_size: How many processes there are.
+        shuffle: Whether to draw a new order for each epoch.
+        even: Whether all ranks must visit the same number of images, as distributed training requires; otherwise no
+            image is visited twice.
+        seed: Determines the orders.
+        rank: Number of this process, from 0.
+        world_size: Number of processes.
 
     Example:
         >>> [list(EpochSampler(5, shuffle=False, even=False, seed=0, rank=r, world_size=2)) for r in (0, 1)]
@@ -146,56 +150,56 @@ class EpochSampler:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch; Lightning calls this before each."""
+        """Set the current epoch; Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        places = self.n + (-self.n % self.world_size if self.even else 0)
-        return len(range(self.rank, places, self.world_size))
+        total = self.n + (-self.n % self.world_size if self.even else 0)
+        return len(range(self.rank, total, self.world_size))
 
     def order(self) -> Int64[Tensor, " m"]:
-        """Positions in the set that this process visits in the current epoch, in turn."""
+        """Return the positions in the set that this process visits in the current epoch, in order."""
         if self.shuffle:
-            places = torch.from_numpy(permutation(self.n, Purpose.ORDER, seed=self.seed, part=self.epoch))
+            positions = torch.from_numpy(permutation(self.n, Purpose.ORDER, seed=self.seed, part=self.epoch))
         else:
-            places = torch.arange(self.n)
+            positions = torch.arange(self.n)
         if self.even:
-            places = torch.cat([places, places[: -self.n % self.world_size]])
-        return places[self.rank :: self.world_size]
+            positions = torch.cat([positions, positions[: -self.n % self.world_size]])
+        return positions[self.rank :: self.world_size]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.order().tolist())
 
 
 class BatchLoader:
-    """Iterates over an :class:`ImageSet` in batches of uint8 images that say which view is to be taken.
+    """Iterates over an :class:`ImageSet` in batches of uint8 images with the number of the view to apply to each.
 
     Convention:
-        - The view of image ``i`` is a function of ``data_seed``, the epoch and ``i``; the order plays no part in it.
-        - By default every image comes once, in the set's own order, as evaluation wants it.
-        - An epoch starts at its first batch, except the first one after ``load_state_dict``: that goes on with the
-          batch after the last one that had been handed out, if it is the same epoch.
-        - ``len`` is the number of batches of a whole epoch, also after resuming.
+        - The view of image ``i`` is a function of ``data_seed``, the epoch and ``i``; it does not depend on the order.
+        - By default every image occurs once, in the order of the set, as in evaluation.
+        - An epoch starts at its first batch. After ``load_state_dict``, the next epoch continues after the last batch
+          that was returned, if it is the same epoch.
+        - ``len`` is the number of batches of a complete epoch, also after resuming.
 
     Args:
-        data: What to iterate over.
-        batch_size: Images a batch and process.
-        views: The views to draw from, or the number of the one view that all images get.
-        shuffle: Whether each epoch has an order of its own.
-        drop_last: Whether a last, smaller batch is left out.
-        seed: Fixes the order of each epoch.
-        data_seed: Fixes the views of each epoch.
-        rank: Which process this is, from 0.
-        world_size: Over how many processes the set is shared out. Those that train (``shuffle`` or ``drop_last``) get
-            equally many batches; in evaluation no image is counted twice.
-        workers: Processes that fetch batches ahead; for images that are decoded when they are asked for.
-        pin_memory: Whether to hand out pinned tensors, which reach a CUDA device without a wait.
+        data: The images.
+        batch_size: Images per batch and process.
+        views: The views to draw from, or the number of one view for all images.
+        shuffle: Whether to draw a new order for each epoch.
+        drop_last: Whether to drop a last, smaller batch.
+        seed: Determines the order of each epoch.
+        data_seed: Determines the views of each epoch.
+        rank: Number of this process, from 0.
+        world_size: Number of processes that share the set. In training (``shuffle`` or ``drop_last``) all processes get
+            the same number of batches; in evaluation no image is used twice.
+        workers: Number of worker processes that prefetch batches, for images that are decoded on access.
+        pin_memory: Whether to return pinned tensors, which are copied to a CUDA device asynchronously.
 
     Attributes:
-        sampler: The order; its ``set_epoch`` goes to another epoch.
+        sampler: The order of the images; ``sampler.set_epoch`` sets the epoch.
 
     Raises:
-        InputError: if the batch size is not positive, or the share of a training process does not fill one batch.
+        InputError: if the batch size is not positive, or larger than the number of training images per process.
 
     Example:
         >>> data = ImageSet(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.zeros(5).long(), ("only",))
@@ -203,7 +207,7 @@ class BatchLoader:
         [[0, 1], [2, 3], [4]]
     """
 
-    batch_sampler = None  # Lightning asks every loader that has a `sampler` for it
+    batch_sampler = None  # Lightning reads it from every loader with a `sampler`
 
     def __init__(
         self,
@@ -240,31 +244,29 @@ class BatchLoader:
         self._resumed = False
 
     def __len__(self) -> int:
-        spare = 0 if self.drop_last else self.batch_size - 1
-        return (len(self.sampler) + spare) // self.batch_size
+        round_up = 0 if self.drop_last else self.batch_size - 1
+        return (len(self.sampler) + round_up) // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        """Start the epoch that the sampler names when the first batch is asked for."""
+        """Iterate over the sampler's epoch at the time of the first batch."""
         epoch = self.sampler.epoch
         start = self._position if self._resumed and self._position_epoch == epoch else 0
         self._resumed, self._position_epoch = False, epoch
-        order, view = self.sampler.order(), self._views_of(epoch)
-        batches = order.split(self.batch_size)[start : len(self)]
-        places = [(index, view[index]) for index in batches]
-        fetched = self._prefetcher(places) if self._prefetcher else (self._fetch(*place) for place in places)
-        for position, batch in enumerate(fetched, start):
+        if isinstance(self.views, int):
+            view = torch.full((len(self.data),), self.views)
+        else:
+            view = self.views.draw(len(self.data), seed=self.data_seed, epoch=epoch)
+        index_batches = self.sampler.order().split(self.batch_size)[start : len(self)]
+        keys = [(index, view[index]) for index in index_batches]
+        batches = self._prefetcher(keys) if self._prefetcher else (self._fetch(*key) for key in keys)
+        for position, batch in enumerate(batches, start):
             self._position = position + 1
             yield batch
 
     def close(self) -> None:
-        """End the workers, if there are any; another epoch starts new ones."""
+        """Stop the worker processes, if any; the next epoch starts new ones."""
         if self._prefetcher:
             self._prefetcher.close()
-
-    def _views_of(self, epoch: int) -> Int64[Tensor, " n"]:
-        if isinstance(self.views, int):
-            return torch.full((len(self.data),), self.views)
-        return self.views.draw(len(self.data), seed=self.data_seed, epoch=epoch)
 
     def _fetch(self, index: Int64[Tensor, " b"], view: Int64[Tensor, " b"]) -> Batch:
         batch = self.data.take(index, view)
@@ -273,11 +275,11 @@ class BatchLoader:
         return batch._replace(**{k: part.pin_memory() for k, part in batch._asdict().items() if part is not None})
 
     def state_dict(self) -> dict[str, int]:
-        """Say which epoch this is and how many of its batches were handed out."""
+        """Return the current epoch and the number of its batches that were returned."""
         return {"epoch": self._position_epoch, "position": self._position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next epoch, if it is the one named, go on after the batches that were handed out."""
+        """Restore the state; the next pass over that epoch continues after the batches that were returned."""
         self.sampler.set_epoch(state["epoch"])
         self._position_epoch, self._position = state["epoch"], state["position"]
         self._resumed = True

@@ -1,4 +1,4 @@
-"""Random colours are torchvision's, with an amount of its own for every image."""
+"""Colour jitter equals torchvision's, with a separate amount for every image."""
 
 from __future__ import annotations
 

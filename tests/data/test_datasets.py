@@ -62,10 +62,10 @@ def test_fashion_mnist_reads_idx_files_zipped_or_not(tmp_path: Path, zipped: boo
     ("content", "message"),
     [
         (b"", "not an IDX file of unsigned bytes.*got an empty file"),
-        (b"PNG and more", "expected it to begin with 00 00 08, got 50 4e 47"),
-        (idx(np.zeros((3, 4)))[:-1], "truncated or overlong: its header announces 24 bytes, it has 23"),
-        (idx(np.zeros((3, 4)))[:6], "truncated or overlong"),
-        (idx(np.zeros((3, 4))) + b"x", "truncated or overlong: its header announces 24 bytes, it has 25"),
+        (b"PNG and more", "expected the first bytes 00 00 08, got 50 4e 47"),
+        (idx(np.zeros((3, 4)))[:-1], "has the wrong length: its header requires 24 bytes, it has 23"),
+        (idx(np.zeros((3, 4)))[:6], "has the wrong length"),
+        (idx(np.zeros((3, 4))) + b"x", "has the wrong length: its header requires 24 bytes, it has 25"),
         (gzip.compress(idx(np.zeros((3, 4))), mtime=0)[:-9], "cannot read .*copy or download the file again"),
     ],
 )
@@ -78,19 +78,19 @@ def test_damaged_idx_files_are_named(tmp_path: Path, content: bytes, message: st
 
 
 def test_idx_files_that_are_missing_or_do_not_fit_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no train-images-idx3-ubyte or .*dataset-fashion-mnist"):
+    with pytest.raises(InputError, match=r"no file train-images-idx3-ubyte or .*dataset-fashion-mnist"):
         load_split("fashion_mnist", "train", root=tmp_path)
     write_mnist(tmp_path, zipped=False)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(19)))
-    with pytest.raises(InputError, match="holds 20 images but 19 labels for 't10k'"):
+    with pytest.raises(InputError, match="contains 20 images but 19 labels for 't10k'"):
         load_split("fashion_mnist", "test", root=tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(InputError, match="no t10k-labels-idx1-ubyte"):
+    with pytest.raises(InputError, match="no file t10k-labels-idx1-ubyte"):
         load_split("fashion_mnist", "test", root=tmp_path)
 
 
 def write_cifar(folder: Path, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files in CIFAR's own format; torchvision's list of their checksums is made to name these files' own."""
+    """Write files in CIFAR's format, and patch torchvision's list of checksums to match them."""
     base = folder / source.base_folder
     base.mkdir(parents=True)
     label_key = "labels" if source is torchvision_datasets.CIFAR10 else "fine_labels"
@@ -98,7 +98,7 @@ def write_cifar(folder: Path, source: Any, monkeypatch: pytest.MonkeyPatch) -> N
     for part, names in checked.items():
         for position, (name, _) in enumerate(getattr(source, part)):
             pixels = np.full((20, 3072), 10 * position, np.uint8)
-            pixels[:, 0] = np.arange(20)  # the red of the first pixel tells the image
+            pixels[:, 0] = np.arange(20)  # the red value of the first pixel identifies the image
             content = pickle.dumps({"data": pixels, label_key: [i % 10 for i in range(20)]})
             (base / name).write_bytes(content)
             names.append([name, hashlib.md5(content).hexdigest()])
@@ -164,7 +164,9 @@ def test_image_folder_takes_splits_that_have_folders(tmp_path: Path, held: str) 
     write_images(tmp_path / "train", 10)
     write_images(tmp_path / held, 2)
     assert sizes(tmp_path, "train", "validation") == [20, 4]
-    with pytest.raises(InputError, match=r"has no test split: add a folder .*test, or train with `test`, the fraction"):
+    with pytest.raises(
+        InputError, match=r"has no test split: add a folder .*test, or train with the option `test`, the fraction"
+    ):
         load_split("image_folder", "test", root=tmp_path, size=4)
     assert sizes(tmp_path, "train", "validation", "test", test=0.1) == [18, 4, 2]
     write_images(tmp_path / "test", 3)
@@ -197,9 +199,9 @@ def test_images_are_turned_upright_resized_and_cut_in_the_middle(tmp_path: Path)
     assert (images[2:] == 77).all()
 
 
-def test_numbers_are_no_pixels(tmp_path: Path) -> None:
+def test_floating_point_images_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((8, 8), dtype=np.float32)).save(tmp_path / "numbers.tif")
-    with pytest.raises(InputError, match=r"numbers\.tif holds numbers that are no pixels \(mode F\)"):
+    with pytest.raises(InputError, match=r"numbers\.tif has floating-point pixels \(mode F\)"):
         read_images([tmp_path / "numbers.tif"], 8)
 
 
@@ -233,24 +235,24 @@ def test_image_folder_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def load(split: str = "train", **options: Any) -> ImageSet:
         return load_split("image_folder", split, **{"root": tmp_path, "size": 8, **options})
 
-    with pytest.raises(InputError, match=r"no folder .*nowhere; expected one with a folder of images for each class"):
+    with pytest.raises(InputError, match=r"no folder .*nowhere; expected one sub-folder of images per class"):
         load(root=tmp_path / "nowhere")
-    with pytest.raises(InputError, match="has no folders in it"):
+    with pytest.raises(InputError, match="has no sub-folders; expected one sub-folder of images per class"):
         load()
     (tmp_path / "ants").mkdir()
     (tmp_path / "ants" / "notes.txt").write_text("none here")
-    with pytest.raises(InputError, match=r"ants holds no image \(.bmp, .gif"):
+    with pytest.raises(InputError, match=r"ants contains no image file \(.bmp, .gif"):
         load()
     write_images(tmp_path / "deep" / "train", 3)
-    with pytest.raises(InputError, match="no images are left for validation: take a greater fraction"):
+    with pytest.raises(InputError, match="the split validation has no images: increase the fraction `validation`"):
         load("validation", root=tmp_path / "deep")
     with pytest.raises(InputError, match=r"got 0.6 and 0.4"):
         load(root=tmp_path / "deep", validation=0.6, test=0.4)
     write_images(tmp_path / "deep" / "test", 1, classes=("ants", "wasps"))
-    with pytest.raises(InputError, match=r"has the classes ants, wasps; .* has ants, bees"):
+    with pytest.raises(InputError, match=r"has the classes ants, wasps, but .* has ants, bees"):
         load("test", root=tmp_path / "deep")
     monkeypatch.setattr("distill.data.image_files.free_memory", lambda: 1_000)
-    with pytest.raises(InputError, match=r"images of 100 x 100 need 0.0 GB of memory, 0.0 GB are free"):
+    with pytest.raises(InputError, match=r"images of 100 x 100 pixels need 0.0 GB of memory, but only 0.0 GB are free"):
         load(root=tmp_path / "deep", size=100)
 
 
@@ -261,7 +263,7 @@ def test_image_folder_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ({"name": "cifar11"}, "unknown data set 'cifar11'; did you mean 'cifar10'.*see `distill list datasets`"),
         ({"split": "valid"}, "unknown split 'valid'; did you mean 'validation'"),
         ({"sizes": 3}, r"unknown option of data set fashion_scenes 'sizes'; did you mean 'size'\? \(known: background"),
-        ({"name": "cifar10"}, "data set cifar10 needs the option `root`"),
+        ({"name": "cifar10"}, "data set cifar10 requires the option `root`"),
         ({"count": {"trian": 5}}, "unknown split in `count` 'trian'; did you mean 'train'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Images that stay in their files give the batches that images in memory give."""
+"""Images decoded on access give the same batches as images in memory."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_an_epoch_that_was_left_leaves_nothing_to_the_next(folder: Path) -> None
     expected.sampler.set_epoch(1)
     for mine, other in zip(loader, expected, strict=True):
         assert_same(mine, other)
-    with pytest.raises(RuntimeError, match="another pass over this loader has begun"):
+    with pytest.raises(RuntimeError, match="a new pass over this loader was started"):
         next(left)
 
 
@@ -124,7 +124,7 @@ def test_workers_take_no_random_number_from_training(folder: Path) -> None:
 
 
 class Telling(ImageSet):
-    """Say in the labels which process took a batch."""
+    """Returns the process id of the worker as label."""
 
     def take(self, index: torch.Tensor, view: torch.Tensor) -> Batch:
         return super().take(index, view)._replace(labels=torch.tensor([os.getpid()]))
@@ -156,17 +156,17 @@ def test_an_image_that_cannot_be_read_is_named(folder: Path, tmp_path: Path, wor
 
 
 class Dying(ImageSet):
-    """Be killed, as by a system that is out of memory."""
+    """Kills its own process, as the system does when memory runs out."""
 
     def take(self, index: torch.Tensor, view: torch.Tensor) -> Batch:
         os.kill(os.getpid(), signal.SIGKILL)
         return super().take(index, view)
 
 
-def test_a_worker_that_was_killed_is_told_of(folder: Path) -> None:
+def test_a_killed_worker_is_reported(folder: Path) -> None:
     _, streamed = pair(folder)
     dying = Dying(streamed.images, streamed.labels, streamed.classes)
-    with pytest.raises(RunError, match=r"was killed \(DataLoader worker .*set `data.workers` to less, 0 for none"):
+    with pytest.raises(RunError, match=r"was killed \(DataLoader worker .*reduce `data.workers` \(0 uses no worker"):
         list(BatchLoader(dying, batch_size=5, workers=1))
 
 
@@ -207,7 +207,7 @@ def test_statistics_of_a_large_set_are_those_of_a_part_wherever_it_lies(
     monkeypatch.setattr("distill.data.imageset.MAX_VALUES", 7 * 3 * 12 * 12 + 5)
     with caplog.at_level(logging.INFO):
         mean, deviation = channel_statistics(streamed.images)
-    assert "of 7 of 22 images" in caplog.text
+    assert "from 7 of 22 images" in caplog.text
     assert (mean, deviation) == channel_statistics(held.images)
     part = held.images[[i * 22 // 7 for i in range(7)]].numpy().astype(np.float64) / 255
     np.testing.assert_allclose(mean, part.mean((0, 2, 3)), rtol=1e-12)

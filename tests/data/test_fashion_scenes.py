@@ -14,7 +14,7 @@ from distill.data.fashion_items import load_items, place, placement
 from distill.errors import InputError
 
 SAMPLE = Path(__file__).parent / "scenes_sample.npz"
-# sha256 of labels, boxes and masks; they must be the same on every machine and for ever.
+# SHA-256 of labels, boxes and masks; they must never change and be the same on every machine.
 CHECKSUMS = {
     "train": "1001748245a94a27e20a79f4127f392f4840c2b1ce9368eeeae8b91c587b3ffa",
     "validation": "01297b8c3f2767715b2418e43d83f7f1cad16810a137af6c2a3d144e2e4d7cb2",
@@ -177,7 +177,7 @@ def test_backgrounds_differ_in_the_tint_alone() -> None:
 def test_placing_equals_a_slow_mean_over_pixels() -> None:
     item = load_items("train")[0][5]
     extent, offset, size = 17, 3, 24
-    fine = np.kron(item.astype(np.int64), np.ones((extent, extent), np.int64))  # 28 * 17 a side
+    fine = np.kron(item.astype(np.int64), np.ones((extent, extent), np.int64))  # 28 * 17 pixels per side
     expected = np.zeros((size, size), np.int64)
     for y in range(extent):
         for x in range(extent):
@@ -192,10 +192,10 @@ def test_placing_equals_a_slow_mean_over_pixels() -> None:
     ("options", "message"),
     [
         ({"split": "tset"}, "unknown split 'tset'; did you mean 'test'"),
-        ({"size": 8}, "`size` of fashion_scenes must lie between 16 and 256, got 8"),
-        ({"objects": 5}, "`objects` of fashion_scenes must lie between 1 and 4, got 5"),
-        ({"count": 0}, "`count` of fashion_scenes must lie between 1"),
-        ({"background_bias": 1.5}, "`background_bias` of fashion_scenes must lie between 0 and 1, got 1.5"),
+        ({"size": 8}, "`size` of fashion_scenes must be between 16 and 256, got 8"),
+        ({"objects": 5}, "`objects` of fashion_scenes must be between 1 and 4, got 5"),
+        ({"count": 0}, "`count` of fashion_scenes must be between 1"),
+        ({"background_bias": 1.5}, "`background_bias` of fashion_scenes must be between 0 and 1, got 1.5"),
         ({"background": "bias"}, "unknown background 'bias'; did you mean 'biased'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""One folder of images is told from another, and from itself elsewhere it is not."""
+"""The fingerprint distinguishes folders of images by content, not by location."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any image, as a network takes it."""
+"""Images of every format, mode and orientation as network input."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ GREY_CORNERS = [[76], [150], [29], [255]]
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
 def test_colour_of_every_kind(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("it.jpg" if mode == "CMYK" else "it.png")
-    Image.fromarray(quarters()).convert(mode).save(path, quality=100)  # which PNG passes over
+    Image.fromarray(quarters()).convert(mode).save(path, quality=100)  # PNG ignores `quality`
     found = torch.tensor(corners(seen(path)))
     assert int((found - torch.tensor(RGB_CORNERS)).abs().max()) <= (3 if mode == "CMYK" else 0)
     grey = torch.tensor(corners(seen(path, channels=1)))
@@ -81,7 +81,7 @@ def test_what_the_camera_turned_is_upright(tmp_path: Path, orientation: int) -> 
         3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,  # stored so; the tag asks the viewer to turn it back
+        6: Image.Transpose.ROTATE_90,  # as stored; the tag tells the viewer to undo it
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }[orientation]
@@ -156,13 +156,16 @@ def test_files_that_hold_no_image(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").write_bytes(b"")
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
     for path, message in [
-        (tmp_path / "none.png", "there is no image {}."),
-        (tmp_path, "{} is a folder; give the image files in it, such as {}/*.png."),
-        (tmp_path / "notes.png", "{} is not an image that can be read, or only its beginning; give a PNG or a JPEG."),
-        (tmp_path / "empty.jpg", "{} is not an image that can be read"),
+        (tmp_path / "none.png", "no image file {}; check the path."),
+        (tmp_path, "{} is a folder; give image files, for example {}/*.png."),
+        (
+            tmp_path / "notes.png",
+            "{} is not an image in a known format, or it is truncated; give a PNG or JPEG file.",
+        ),
+        (tmp_path / "empty.jpg", "{} is not an image in a known format"),
         (broken(tmp_path / "cut.png"), "cannot decode {}: "),
         (broken(tmp_path / "cut.jpg"), "cannot decode {}: "),
-        (tmp_path / "float.tif", "{} holds numbers that are no pixels (mode F)"),
+        (tmp_path / "float.tif", "{} has floating-point pixels (mode F)"),
     ]:
         with pytest.raises(InputError) as caught:
             prepare_image(path, name=str(path), channels=3, size=4, crop=False)
@@ -174,5 +177,5 @@ def test_files_that_hold_no_image(tmp_path: Path) -> None:
     [torch.rand(3, 4, 4), torch.zeros(5, 4, 3, dtype=torch.uint8), np.zeros((0, 4), np.uint8), np.zeros(4, np.uint8)],
 )
 def test_values_that_are_no_image(values: Source) -> None:
-    with pytest.raises(InputError, match="it must be uint8, a tensor"):
+    with pytest.raises(InputError, match="it must be a uint8 tensor"):
         seen(values)

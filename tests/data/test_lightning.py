@@ -1,4 +1,4 @@
-"""What Lightning does with the loaders: a run that was stopped anywhere goes on as if it had not been."""
+"""The loaders under Lightning: a run stopped after any step resumes with the next batch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from distill.data import (
 from distill.types import Batch
 
 Seen = tuple[int, tuple[int, ...], tuple[int, ...]]
-STEPS = 5  # batches an epoch
+STEPS = 5  # batches per epoch
 
 
 class Recorder(pl.LightningModule):
-    """Learns next to nothing, and writes down what it was shown."""
+    """A trivial module that records the batches it receives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Recorder(pl.LightningModule):
 
 
 class Stop(pl.Callback):
-    """Saves after a number of steps, and ends the run there as a crash would."""
+    """Saves a checkpoint after a number of steps, then aborts the run."""
 
     def __init__(self, after: int, path: Path) -> None:
         self.after, self.path = after, path

@@ -17,7 +17,7 @@ from distill.types import Batch
 
 
 def numbered(n: int) -> ImageSet:
-    """A set whose image ``i`` has grey level ``i`` everywhere."""
+    """A set in which all pixels of image ``i`` have grey level ``i``."""
     images = torch.arange(n).to(torch.uint8).view(n, 1, 1, 1).expand(n, 1, 6, 6).contiguous()
     boxes = torch.arange(n).view(n, 1, 1).expand(n, 1, 4).contiguous()
     return ImageSet(images, torch.arange(n) % 3, ("a", "b", "c"), boxes, images[:, 0])
@@ -179,7 +179,7 @@ def test_the_datamodule_makes_sets_when_needed_and_takes_views_on_arrival() -> N
     (batch,) = [data.on_after_batch_transfer(batch, 0) for batch in validation]
     assert torch.equal(batch.images, numbered(10).images / 255)
     assert made == ["train", "validation"]
-    with pytest.raises(InputError, match="there is no test set"):
+    with pytest.raises(InputError, match="no test set was given; pass `test=`"):
         data.test_dataloader()
     assert DistillDataModule(numbered(4), batch_size=2, views=Views()).val_dataloader() == []
 
@@ -187,9 +187,9 @@ def test_the_datamodule_makes_sets_when_needed_and_takes_views_on_arrival() -> N
 @pytest.mark.usefixtures("unchecked")
 def test_sets_with_unequal_parts_are_refused() -> None:
     images = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="`labels` must be as many as the images, 3, got 2"):
+    with pytest.raises(ValueError, match="`labels` must have one entry per image, 3, got 2"):
         ImageSet(images, torch.zeros(2).long(), ("a",))
-    with pytest.raises(ValueError, match="`labels` must lie between 0 and 0"):
+    with pytest.raises(ValueError, match="`labels` must lie between 0 and 0, the last of `classes`; got 0 to 1"):
         ImageSet(images, torch.tensor([0, 1, 0]), ("a",))
     with pytest.raises(ValueError, match=r"must be uint8 \(N, C, H, W\), got torch.float32"):
         ImageSet(images.float(), torch.zeros(3).long(), ("a",))

@@ -12,7 +12,7 @@ from distill.errors import InputError
 
 
 def slow_view(image: np.ndarray[Any, Any], view: int, views: Views) -> np.ndarray[Any, Any]:
-    """One image (C, H, W), one view, written from the definition."""
+    """One view of one image (C, H, W), computed from the definition."""
     side = 2 * views.pad + 1
     mirrored, dy, dx = view // side**2, view % side**2 // side, view % side
     mode: Any = "constant" if views.padding == "zero" else "reflect"
@@ -100,7 +100,7 @@ def test_it_stays_on_the_device() -> None:
         (lambda: Views(padding="reflct"), "unknown padding 'reflct'; did you mean 'reflect'"),  # type: ignore[arg-type]
         (
             lambda: Views(padding="reflect").crop(torch.zeros(1, 1, 4, 4), torch.tensor([0])),
-            "`pad` must be below the image's side to reflect, got 4 for 4 x 4",
+            "`pad` must be smaller than the image if `padding` is reflect, got 4 for 4 x 4",
         ),
     ],
 )

@@ -109,9 +109,9 @@ def test_a_picture_of_ours_that_is_to_be_explained_is_not_replaced(distill: Comm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("{ok}", "{dir}/none.png"), "there is no image {dir}/none.png."),
-        (("{ok}", "{dir}"), "{dir} is a folder; give the image files in it, such as {dir}/*.png."),
-        (("{ok}", "{dir}/notes.png"), "{dir}/notes.png is not an image that can be read, or only its beginning;"),
+        (("{ok}", "{dir}/none.png"), "no image file {dir}/none.png; check the path."),
+        (("{ok}", "{dir}"), "{dir} is a folder; give image files, for example {dir}/*.png."),
+        (("{ok}", "{dir}/notes.png"), "{dir}/notes.png is not an image in a known format, or it is truncated;"),
         (("{ok}", "{dir}/cut.png", "{ok}"), "cannot decode {dir}/cut.png: "),
         (("{ok}", "--class", "sneeker"), "unknown class 'sneeker'; the nearest are 'sneaker'"),
         (("{ok}", "--class", "10"), "unknown class '10'; there are top, trouser, "),
