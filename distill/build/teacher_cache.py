@@ -72,7 +72,7 @@ def add_cache(
     maps = {kind: store(train, views.count, width, field="map", **kind._asdict()) for kind, width in widths.items()}
     rows = count_views(views, len(train), seed=config.data.seed, epochs=config.max_epochs)
     there = min(len(one) for one in (logits, *maps.values()))
-    total = estimate_size(rows, images=len(train), width=classes + sum(widths.values()), there=there, folder=folder)
+    total = estimate_size(rows, images=len(train), width=classes + sum(widths.values()), cached=there, folder=folder)
     module.cache = TeacherCache(logits, maps, pairs, shapes)
     plain = store(validation, views.count, classes, field="logits")
     module.validation_cache = TeacherCache(plain, {}, {}, {})

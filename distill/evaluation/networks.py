@@ -255,7 +255,7 @@ class EvaluationJob(NamedTuple):
 
     def look(self, piece: EvaluationBatch) -> BatchOutputs:
         """Run every network once and explain it, but for what is known of it."""
-        found = {network: known.find(piece.positions) for network, known in self.known.items()}
+        found = {network: known.lookup(piece.positions) for network, known in self.known.items()}
         said = {network: one for network, one in found.items() if one is not None}
         looks = self.side.look(piece.images, piece.labels, said)
         for network in self.known.keys() - said.keys():

@@ -1,4 +1,4 @@
-"""Teachers: the frozen network, and its outputs cached by image and view, in memory or in files shared by runs."""
+"""Teachers: the frozen network, and the cache of its outputs by image and view, in memory or in shared files."""
 
 from distill.teachers.cache import CacheSize, MapKey, TeacherCache, TeacherOutputs, estimate_size
 from distill.teachers.evaluation_cache import CachedOutput, EvaluationCache

@@ -1,4 +1,4 @@
-"""`TeacherCache`: the teacher's logits and maps by (image, view), and the size of such a cache."""
+"""`TeacherCache`: a cache of the teacher's logits and maps by image and view; and the estimate of its size."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from distill.teachers.frozen import FrozenTeacher
 from distill.teachers.store import ViewStore
 from distill.types import CacheLookup, StagedOutput
 
-#: Of what is free, the share that a cache may take.
+#: Largest share of the free disk space or memory that a cache may use.
 MAX_SHARE_OF_FREE = 0.9
 
 
 class CacheSize(NamedTuple):
-    """Rows that a run will meet, their bytes, how many are known already, and where they lie."""
+    """Rows (views) that a run needs, their size in bytes, the rows already cached, and the folder; None for memory."""
 
     rows: int
     bytes: int
-    known: int = 0
+    cached: int = 0
     folder: Path | None = None
 
     def __str__(self) -> str:
         where = f"in {self.folder}" if self.folder else "in memory"
-        return f"{self.rows:,} views, {format_bytes(self.bytes)} {where}; {self.known:,} views known already"
+        return f"{self.rows:,} views, {format_bytes(self.bytes)} {where}; {self.cached:,} views already cached"
 
 
 def format_bytes(size: float) -> str:
-    """Write bytes for people.
+    """Format a number of bytes with a unit.
 
     Example:
         >>> format_bytes(3_500_000)
@@ -49,32 +49,33 @@ def format_bytes(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def estimate_size(rows: int, *, images: int, width: int, there: int, folder: Path | None) -> CacheSize:
-    """Say how much a cache needs, if there is room for it.
+def estimate_size(rows: int, *, images: int, width: int, cached: int, folder: Path | None) -> CacheSize:
+    """Return the size of a cache, after a check that it fits.
 
     Args:
-        rows: Views that will be met.
+        rows: Number of views that the run needs.
         images: Size of the set.
-        width: Floats a row.
-        there: Rows that are known already.
-        folder: Where the file lies; None for memory.
+        width: Floats per row.
+        cached: Rows that are already in the cache.
+        folder: Folder of the cache; None for a cache in memory.
 
     Raises:
-        InputError: if there is not enough disk or memory.
+        InputError: if there is not enough free disk space or memory.
     """
-    each = 4 * width + 8
-    total = CacheSize(rows, rows * each, there, folder)
+    bytes_per_row = 4 * width + 8
+    size = CacheSize(rows, rows * bytes_per_row, cached, folder)
     free = _free(folder)
-    missing = max(rows - there, 0) * each
-    if missing > MAX_SHARE_OF_FREE * free:
+    needed = max(rows - cached, 0) * bytes_per_row
+    if needed > MAX_SHARE_OF_FREE * free:
         where = f"on the disk of {folder}" if folder else "in memory"
-        fit = int(MAX_SHARE_OF_FREE * free) // (images * each)
-        advice = f"data.augment.views={fit} would fit" if fit else "not even one view of each image would fit"
+        views = int(MAX_SHARE_OF_FREE * free) // (images * bytes_per_row)
+        too_many = "" if views else "Not even one view per image fits. "
+        fewer = f"data.augment.views={views} (the most that fits), " if views else ""
         raise InputError(
-            f"teacher.cache: {rows:,} views, {format_bytes(total.bytes)}, are needed {where}, and "
-            f"{format_bytes(free)} are free; {advice}. Choose that, another teacher.cache_dir, or teacher.cache=off."
+            f"teacher.cache: {rows:,} views need {format_bytes(size.bytes)} {where}, but only {format_bytes(free)} are "
+            f"free. {too_many}Set {fewer}another teacher.cache_dir, or teacher.cache=off."
         )
-    return total
+    return size
 
 
 def _free(folder: Path | None) -> int:
@@ -85,12 +86,12 @@ def _free(folder: Path | None) -> int:
     return shutil.disk_usage(folder).free
 
 
-#: Policy of maps that are the same for every class.
+#: Class policy of maps that are the same for every class.
 NO_CLASS = "none"
 
 
 class MapKey(NamedTuple):
-    """What a stored map is: how the teacher was explained, at which layer, and whose class it was, if of any."""
+    """Kind of a cached map: the method, the teacher's layer, and the class policy, or ``NO_CLASS``."""
 
     method: str
     layer: str
@@ -98,13 +99,13 @@ class MapKey(NamedTuple):
 
     @classmethod
     def of(cls, pair: PairExplainer) -> MapKey:
-        """Tell what kind of map a pair asks of the teacher."""
+        """Return the kind of the teacher's map in a pair."""
         specific = METHODS[pair.teacher.method].class_specific
         return cls(pair.teacher.method, pair.teacher.layer, pair.policy if specific else NO_CLASS)
 
 
 class TeacherOutputs(NamedTuple):
-    """What the teacher says of a batch: its pass or only the logits of it, and raw maps of each kind that is kept."""
+    """The teacher's output for a batch (without activations if cached, None if not needed), and its cached raw maps."""
 
     output: StagedOutput | None
     maps: Mapping[MapKey, Tensor]
@@ -115,19 +116,23 @@ LOGITS = None
 
 
 class TeacherCache:
-    """Answers of a frozen teacher to the views of one set of images.
+    """Cache of a frozen teacher's logits and raw maps for the views of one image set.
 
     Convention:
-        - Logits and raw maps are kept in float32, each in a store of its own: runs that ask for other maps share the
-          rest. Activations are never kept.
-        - Looking up is done on the CPU, before a batch travels; how many views are missing is known there, so nothing
-          waits for the device. What the device computes is read back when the next batch is looked up.
+        - Logits and each kind of map are stored in float32 in separate stores, so runs with different maps share the
+          logits and the maps they have in common. Activations are not cached.
+        - :meth:`lookup` runs on the CPU before a batch is sent to the device. The number of misses is known there, so
+          the host does not wait for the device. New rows are copied from the device at the next lookup.
 
     Args:
         logits: Store of the logits.
-        maps: Store of each kind of maps.
-        pairs: How each kind is made.
-        shapes: Size of a map of each kind.
+        maps: Store of each kind of map.
+        pairs: Explainers that compute each kind of map.
+        shapes: Shape of one map of each kind.
+
+    Attributes:
+        lookups: Views looked up since the last call of :meth:`hit_rate`.
+        hits: Views of these that were cached.
     """
 
     def __init__(
@@ -141,52 +146,52 @@ class TeacherCache:
         for kind, store in maps.items():
             self.stores[kind] = store
         self.pairs, self.shapes = dict(pairs), dict(shapes)
-        self.looked_up = self.hits = 0
-        self._asked: tuple[Tensor, Tensor] | None = None
-        self._fresh: list[tuple[Tensor, Tensor, dict[MapKey | None, Tensor]]] = []
+        self.lookups = self.hits = 0
+        self._misses: tuple[Tensor, Tensor] | None = None
+        self._unsaved: list[tuple[Tensor, Tensor, dict[MapKey | None, Tensor]]] = []
 
-    def look_up(self, index: Int[Tensor, " n"], view: Int[Tensor, " n"]) -> CacheLookup:
-        """Find what is known of a batch that is still on the CPU."""
+    def lookup(self, index: Int[Tensor, " n"], view: Int[Tensor, " n"]) -> CacheLookup:
+        """Return the cached rows of a batch that is still on the CPU; a view is a hit if all stores have its row."""
         self.flush()
-        found = [store.find(index, view) for store in self.stores.values()]
-        known = torch.stack([one.known for one in found]).all(0)
-        missing = torch.nonzero(~known)[:, 0]
-        self._asked = (index[missing], view[missing])
-        self.looked_up, self.hits = self.looked_up + len(index), self.hits + int(known.sum())
-        return CacheLookup(tuple(one.rows for one in found), missing)
+        stored = [store.lookup(index, view) for store in self.stores.values()]
+        hits = torch.stack([one.hits for one in stored]).all(0)
+        missing = torch.nonzero(~hits)[:, 0]
+        self._misses = (index[missing], view[missing])
+        self.lookups, self.hits = self.lookups + len(index), self.hits + int(hits.sum())
+        return CacheLookup(tuple(one.rows for one in stored), missing)
 
-    def answer(self, teacher: FrozenTeacher, stored: CacheLookup, images: Tensor, labels: Tensor) -> TeacherOutputs:
-        """Put together what was found and what the teacher says of the rest."""
+    def complete(self, teacher: FrozenTeacher, stored: CacheLookup, images: Tensor, labels: Tensor) -> TeacherOutputs:
+        """Run the teacher on the misses of the last lookup, and return the outputs for the whole batch."""
         rows = dict(zip(self.stores, stored.rows, strict=True))
         if stored.missing.shape[0] > 0:
-            asked, self._asked = self._asked, None
-            fresh = self._compute(teacher, images[stored.missing], labels[stored.missing])
-            rows = {kind: row.index_copy(0, stored.missing, fresh[kind]) for kind, row in rows.items()}
-            if asked is not None:
-                self._fresh.append((*asked, fresh))
+            misses, self._misses = self._misses, None
+            computed = self._compute(teacher, images[stored.missing], labels[stored.missing])
+            rows = {kind: row.index_copy(0, stored.missing, computed[kind]) for kind, row in rows.items()}
+            if misses is not None:
+                self._unsaved.append((*misses, computed))
         maps = {kind: rows[kind].view(-1, *shape) for kind, shape in self.shapes.items()}
         return TeacherOutputs(StagedOutput(rows[LOGITS]), maps)
 
     def flush(self) -> None:
-        """Keep what was computed since the last time."""
-        fresh, self._fresh = self._fresh, []
-        for index, view, rows in fresh:
+        """Add the rows computed since the last flush to the stores."""
+        unsaved, self._unsaved = self._unsaved, []
+        for index, view, rows in unsaved:
             for kind, values in rows.items():
                 self.stores[kind].add(index, view, values)
 
     def hit_rate(self) -> float | None:
-        """Give the share of views that were known since the last time it was asked for."""
-        rate = self.hits / self.looked_up if self.looked_up else None
-        self.looked_up = self.hits = 0
+        """Return hits / lookups since the last call and reset both; None if there were no lookups."""
+        rate = self.hits / self.lookups if self.lookups else None
+        self.lookups = self.hits = 0
         return rate
 
     def _compute(self, teacher: FrozenTeacher, images: Tensor, labels: Tensor) -> dict[MapKey | None, Tensor]:
         output = teacher(images.contiguous(memory_format=torch.channels_last), sorted({k.layer for k in self.pairs}))
-        fresh: dict[MapKey | None, Tensor] = {LOGITS: output.logits.float()}
+        rows: dict[MapKey | None, Tensor] = {LOGITS: output.logits.float()}
         for kind, pair in self.pairs.items():
             target = labels if pair.policy == "label" else output.logits.argmax(1)
-            fresh[kind] = pair.teacher.from_output(output, target).flatten(1).float()
-        return fresh
+            rows[kind] = pair.teacher.from_output(output, target).flatten(1).float()
+        return rows
 
 
 def fill_missing(
@@ -194,10 +199,16 @@ def fill_missing(
     teacher: FrozenTeacher,
     views: Iterator[tuple[Tensor, Tensor, Tensor, Tensor]],
 ) -> Iterator[int]:
-    """Compute what is missing of views (images in [0, 1], labels, index, view), and give how many each batch had."""
+    """Fill the cache with the missing rows of some views; yield the number of views of each batch.
+
+    Args:
+        cache: The cache.
+        teacher: Computes the missing rows.
+        views: Batches of images in [0, 1], labels, index and view.
+    """
     for images, labels, index, view in views:
-        stored = cache.look_up(index, view)
+        stored = cache.lookup(index, view)
         stored = CacheLookup(tuple(row.to(images.device) for row in stored.rows), stored.missing.to(images.device))
-        cache.answer(teacher, stored, images, labels)
+        cache.complete(teacher, stored, images, labels)
         yield len(index)
     cache.flush()

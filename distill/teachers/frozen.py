@@ -1,4 +1,4 @@
-"""The teacher as training sees it: frozen, in evaluation mode for good, and nobody's submodule."""
+"""`FrozenTeacher`: a network in evaluation mode, without gradients, that is not a submodule of the training module."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from distill.types import StagedOutput
 
 
 class FrozenTeacher:
-    """Hold a network where neither optimiser, checkpoint, data parallelism nor ``train()`` can reach it.
+    """Wraps a network so that optimiser, checkpoint, data parallelism and ``train()`` do not affect it.
 
-    Not a module on purpose: a module's attribute that is one becomes part of its state.
+    This class is deliberately not a module: a module assigned to an attribute of the training module would become part
+    of its state.
 
     Args:
-        network: The teacher; what runs is a copy of it, in evaluation mode, with batch normalisation folded into
-            convolutions where that is exact.
-        layers: Those that will be explained; their own outputs are kept.
-        compile: Whether the forward pass goes through torch.compile.
+        network: The teacher. A copy is used, in evaluation mode, with batch normalisation folded into convolutions
+            where that is exact.
+        layers: Layers to be explained; folding does not change their outputs.
+        compile: Whether to run the forward pass with torch.compile.
     """
 
     def __init__(self, network: StagedNetwork, *, layers: Iterable[str] = (), compile: bool = False) -> None:
@@ -34,7 +35,7 @@ class FrozenTeacher:
         self._run: Callable[..., StagedOutput] = torch.compile(self.network.run) if compile else self.network.run
 
     def __call__(self, images: Float[Tensor, "n c h w"], layers: Sequence[str]) -> StagedOutput:
-        """Run the trunk without a graph, on the device of the images."""
+        """Run the network without gradients, on the device of the images, and return logits and activations."""
         if self.network.normalise.mean.device != images.device:
             self.network.to(images.device)
         with torch.no_grad():

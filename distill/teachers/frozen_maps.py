@@ -1,9 +1,10 @@
-"""The teacher's maps of whole training images, made once and moved along with every view.
+"""`FrozenMaps`: the teacher's maps of the untransformed training images, computed once and cropped with every view.
+
+This is an approximation, since the map of a shifted image differs from the shifted map. It saves the teacher's forward
+pass during training.
 
 References:
     Parchami-Araghi et al., "Good Teachers Explain" (e2-KD), ECCV 2024: frozen explanations.
-
-An approximation: a network's map of a shifted image is not quite the shifted map. It spares the teacher's pass.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from distill.teachers.frozen import FrozenTeacher
 
 
 class FrozenMaps:
-    """Maps of every training image for the layers of one term.
+    """The teacher's maps of all training images, for the layers of one term.
 
     Convention:
-        - Raw maps in the size of the images, float32: 4 bytes a pixel, image and layer, kept on the device.
+        - Raw maps, resized to the images, float32: 4 bytes per pixel, image and layer, on the device.
 
     Args:
-        pairs: How student and teacher are explained, by layer of the student.
+        pairs: Explainers of student and teacher, by layer of the student.
         data: The training images.
-        views: What training sees of them.
-        batch_size: Images at a time while the maps are made.
+        views: The views used in training.
+        batch_size: Batch size for computing the maps.
     """
 
     def __init__(
@@ -38,15 +39,15 @@ class FrozenMaps:
     ) -> None:
         self.pairs, self.data, self.views, self.batch_size = pairs, data, views, batch_size
         self.maps: dict[str, Float[Tensor, "n h w"]] = {}
-        self.chosen: Int[Tensor, " n"] = data.labels
+        self.predicted: Int[Tensor, " n"] = data.labels
 
     def make(self, teacher: FrozenTeacher, device: torch.device) -> None:
-        """Run the teacher once over all images as they are; done before, this does nothing."""
+        """Compute the maps of all images in their identity view; does nothing if called again."""
         if self.maps:
             return
         layers = [pair.teacher.layer for pair in self.pairs.values()]
         parts: dict[str, list[Tensor]] = {layer: [] for layer in self.pairs}
-        chosen = []
+        predicted = []
         for images, labels in zip(
             self.data.images.split(self.batch_size), self.data.labels.split(self.batch_size), strict=True
         ):
@@ -55,14 +56,14 @@ class FrozenMaps:
                 target = labels.to(device) if pair.policy == "label" else output.logits.argmax(1)
                 maps = pair.teacher.from_output(output, target)
                 parts[layer].append(resize_maps(maps, images.shape[2:]))
-            chosen.append(output.logits.argmax(1))
-        self.maps = {layer: torch.cat(found) for layer, found in parts.items()}
-        self.chosen = torch.cat(chosen)
+            predicted.append(output.logits.argmax(1))
+        self.maps = {layer: torch.cat(batches) for layer, batches in parts.items()}
+        self.predicted = torch.cat(predicted)
 
     def of(self, layer: str, index: Int[Tensor, " n"], view: Int[Tensor, " n"]) -> Float[Tensor, "n h w"]:
-        """Give the maps of some images in their views."""
+        """Return the maps of the images at ``index``, cropped to their views."""
         return self.views.crop(self.maps[layer][index][:, None], view)[:, 0]
 
     def target(self, layer: str, labels: Int[Tensor, " n"], index: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Give the classes that the maps explain."""
-        return labels if self.pairs[layer].policy == "label" else self.chosen[index]
+        """Return the classes that the maps explain."""
+        return labels if self.pairs[layer].policy == "label" else self.predicted[index]

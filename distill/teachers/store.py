@@ -1,4 +1,4 @@
-"""Rows of numbers by image and view."""
+"""`ViewStore`: rows of floats by image and view, in memory or in a journal file."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ _MISSING = -1
 
 
 class StoredRows(NamedTuple):
-    """Rows, and which of them are known; the others are zero."""
+    """Result of a lookup: the rows, and whether each is a hit; the row of a miss is zero."""
 
     rows: Float[Tensor, "n width"]
-    known: Bool[Tensor, " n"]
+    hits: Bool[Tensor, " n"]
 
 
 class ViewStore:
-    """What is known of the views of a set of images, one row of float32 each.
+    """Stores one row of float32 per view of a set of images.
 
     Convention:
-        - The row of a view is written once and never changes; a second one for it is left out.
-        - With a journal, rows lie in its file, mapped into memory, and what other processes add is found as well.
-          Without, they lie in memory.
+        - The row of a view is written once and never changes; further rows for it are ignored.
+        - With a journal, the rows are in its file, which is mapped into memory; rows added by other processes are found
+          as well. Without a journal, the rows are in memory.
 
     Args:
-        images: How many there are.
-        views: How many each has.
-        width: Floats a row.
-        journal: The file.
+        images: Number of images.
+        views: Number of views per image.
+        width: Floats per row.
+        journal: The file; None for a store in memory.
 
     Example:
         >>> store = ViewStore(images=3, views=2, width=2)
         >>> store.add(torch.tensor([2]), torch.tensor([1]), torch.tensor([[5.0, 6.0]]))
-        >>> store.find(torch.tensor([0, 2]), torch.tensor([1, 1]))
+        >>> store.lookup(torch.tensor([0, 2]), torch.tensor([1, 1]))
         StoredRows(rows=tensor([[0., 0.],
-                [5., 6.]]), known=tensor([False,  True]))
+                [5., 6.]]), hits=tensor([False,  True]))
     """
 
     def __init__(self, *, images: int, views: int, width: int, journal: Journal | None = None) -> None:
@@ -54,21 +54,21 @@ class ViewStore:
     def __len__(self) -> int:
         return int((self._starts != _MISSING).sum())
 
-    def find(self, index: Int64[Tensor, " n"], view: Int64[Tensor, " n"]) -> StoredRows:
-        """Look views up, on the CPU."""
+    def lookup(self, index: Int64[Tensor, " n"], view: Int64[Tensor, " n"]) -> StoredRows:
+        """Return the rows of some views, on the CPU."""
         keys = self._keys(index, view)
         starts = self._starts[keys]
-        if self.journal is not None and (starts == _MISSING).any() and self.journal.changed():
+        if self.journal is not None and (starts == _MISSING).any() and self.journal.has_new():
             self._read()
             starts = self._starts[keys]
-        known = starts != _MISSING
+        hits = starts != _MISSING
         rows = np.zeros((len(keys), self.width), np.float32)
-        if known.any():
-            rows[known] = self._values[starts[known][:, None] + np.arange(self.width)]
-        return StoredRows(torch.from_numpy(rows), torch.from_numpy(known))
+        if hits.any():
+            rows[hits] = self._values[starts[hits][:, None] + np.arange(self.width)]
+        return StoredRows(torch.from_numpy(rows), torch.from_numpy(hits))
 
     def add(self, index: Int64[Tensor, " n"], view: Int64[Tensor, " n"], rows: Float[Tensor, "n width"]) -> None:
-        """Add the rows of views that are not known yet."""
+        """Add the rows of views that are not stored yet."""
         keys, first = np.unique(self._keys(index, view), return_index=True)
         new = self._starts[keys] == _MISSING
         keys, values = keys[new], rows.detach().cpu().float().numpy()[first[new]]
@@ -90,14 +90,14 @@ class ViewStore:
     def _read(self) -> None:
         if self.journal is None:
             return
-        if self.journal.replaced():
+        if self.journal.reset_if_replaced():
             self._starts.fill(_MISSING)
-        read = False
-        for keys, starts in self.journal.unread():
-            inside = (keys >= 0) & (keys < len(self._starts))
-            self._starts[keys[inside]] = starts[inside]
-            read = True
-        if read:
+        has_read = False
+        for keys, starts in self.journal.read_new():
+            valid = (keys >= 0) & (keys < len(self._starts))
+            self._starts[keys[valid]] = starts[valid]
+            has_read = True
+        if has_read:
             self._values = self.journal.values()
 
     def _keys(self, index: Tensor, view: Tensor) -> NDArray[np.int64]:

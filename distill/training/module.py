@@ -224,12 +224,12 @@ class DistillationModule(pl.LightningModule):
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Look up what the teacher is known to say of a batch, while it is still on the CPU."""
         cache = self.cache if self.trainer.training else self.validation_cache
-        return batch if cache is None else batch._replace(cached=cache.look_up(batch.index, batch.view))
+        return batch if cache is None else batch._replace(cached=cache.lookup(batch.index, batch.view))
 
     def _ask(self, cache: TeacherCache, batch: Batch) -> TeacherOutputs:
         assert self.teacher is not None
         assert batch.cached is not None
-        return cache.answer(self.teacher, batch.cached, batch.images, batch.labels)
+        return cache.complete(self.teacher, batch.cached, batch.images, batch.labels)
 
     @property
     def _terms_with_teacher(self) -> tuple[str, ...]:

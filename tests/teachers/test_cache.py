@@ -1,4 +1,4 @@
-"""A run with the teacher's answers kept equals the run without, whoever filled the cache and however far."""
+"""A run with a teacher cache equals the run without, for an empty, a partly filled and a full cache."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def test_losses_are_those_without_a_cache(tmp_path: Path, teacher: Path, target:
     assert hits[1] == [1.0] * 3
     assert hits[0] == hits[2]
     assert hits[0][0] == 0
-    assert max(hits[0]) < 0.2  # few views are met twice in three epochs
+    assert max(hits[0]) < 0.2  # few views occur twice in three epochs
 
 
 @pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize("length", ["trainer.max_epochs=1", "trainer.max_epochs=3"])
-def test_another_seed_hits_fully_and_never_asks_the_teacher(
+def test_another_seed_has_only_hits_and_never_runs_the_teacher(
     tmp_path: Path, teacher: Path, length: str, ahead: bool
 ) -> None:
     first = run_of(tmp_path, teacher, "first", DISK, length)
@@ -76,47 +76,47 @@ def test_another_seed_hits_fully_and_never_asks_the_teacher(
     else:
         train(first)
     run = build(run_of(tmp_path, teacher, "second", DISK, "seed=5", length))
-    asked: list[int] = []
+    computed: list[int] = []
     assert run.module.teacher is not None
-    run.module.teacher._run = lambda images, layers: asked.append(len(images))  # type: ignore[assignment,return-value]
+    run.module.teacher._run = lambda images, layers: computed.append(len(images))  # type: ignore[assignment,return-value]
     config = run_of(tmp_path, teacher, "second", DISK, "seed=5", length)
     RunDirectory(config.directory).open(config, run.identity)
     fit(run.module, run.data, config)
-    assert asked == []
+    assert computed == []
     assert all(float(row[HITS]) == 1 for row in rows(config) if row[HITS])
 
 
-def test_known_and_unknown_views_mix_in_one_batch(tmp_path: Path, teacher: Path) -> None:
+def test_hits_and_misses_mix_in_one_batch(tmp_path: Path, teacher: Path) -> None:
     run = build(run_of(tmp_path, teacher, "mixed", MEMORY))
     module, data = run.module, run.data
     assert module.cache is not None
     loader = data.train_dataloader()
     batch = next(iter(loader))
     some = torch.tensor([1, 4, 5, 11])
-    asked: list[int] = []
+    computed: list[int] = []
     assert module.teacher is not None
     plain = module.teacher._run
 
     def counting(images: Tensor, layers: Any) -> Any:
-        asked.append(len(images))
+        computed.append(len(images))
         return plain(images, layers)
 
     module.teacher._run = counting
     part = data.split("train").take(batch.index[some], batch.view[some])
     for each in (part, batch):
-        stored = module.cache.look_up(each.index, each.view)
+        stored = module.cache.lookup(each.index, each.view)
         on = data.on_after_batch_transfer(each._replace(cached=stored), 0)
-        answers = module.cache.answer(module.teacher, stored, on.images, on.labels)
-    assert asked == [4, 12]
+        outputs = module.cache.complete(module.teacher, stored, on.images, on.labels)
+    assert computed == [4, 12]
     output = plain(on.images, ["final", "group2"])
-    assert answers.output is not None
-    torch.testing.assert_close(answers.output.logits, output.logits, rtol=1e-5, atol=1e-5)
+    assert outputs.output is not None
+    torch.testing.assert_close(outputs.output.logits, output.logits, rtol=1e-5, atol=1e-5)
     for kind, pair in module.cache.pairs.items():
         expected = pair.teacher.from_output(output, batch.labels)
-        torch.testing.assert_close(answers.maps[kind], expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(outputs.maps[kind], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_run_that_was_cut_off_goes_on_with_its_cache(tmp_path: Path, teacher: Path) -> None:
+def test_an_interrupted_run_resumes_with_its_cache(tmp_path: Path, teacher: Path) -> None:
     straight = losses(run_of(tmp_path, teacher, "straight", OFF))
     config = run_of(tmp_path, teacher, "cut", DISK, "checkpoint.every_n_steps=1")
     with pytest.raises(CrashError):
@@ -124,12 +124,12 @@ def test_a_run_that_was_cut_off_goes_on_with_its_cache(tmp_path: Path, teacher: 
     assert_equal(losses(config), straight)
 
 
-def test_torn_files_are_made_again(tmp_path: Path, teacher: Path) -> None:
+def test_rows_of_truncated_files_are_computed_again(tmp_path: Path, teacher: Path) -> None:
     expected = losses(run_of(tmp_path, teacher, "first", DISK))
     for file in (tmp_path / "teacher_cache").glob("*/rows.bin"):
         content = file.read_bytes()
         file.write_bytes(content[: len(content) // 2 + 7])
-    with pytest.warns(UserWarning, match="no whole rows"):
+    with pytest.warns(UserWarning, match="which are not complete rows"):
         found = losses(run_of(tmp_path, teacher, "second", DISK))
     assert_equal(found, expected)
     assert 0 < min(row[HITS] for row in found if HITS in row) < 1
@@ -145,14 +145,14 @@ def test_runs_that_ask_for_other_maps_share_the_logits(tmp_path: Path, teacher: 
 @pytest.mark.parametrize(
     "pair", ["data.augment.pad=2", "data.seed=9", "trainer.precision=bf16-mixed", "data.augment.padding=reflect"]
 )
-def test_what_changes_the_answers_has_a_cache_of_its_own(tmp_path: Path, teacher: Path, pair: str) -> None:
+def test_settings_that_change_the_outputs_have_a_separate_cache(tmp_path: Path, teacher: Path, pair: str) -> None:
     build(run_of(tmp_path, teacher, "first", DISK))
     folders = len(list((tmp_path / "teacher_cache").iterdir()))
     build(run_of(tmp_path, teacher, "second", DISK, pair))
     assert len(list((tmp_path / "teacher_cache").iterdir())) == 2 * folders
 
 
-def test_another_teacher_has_a_cache_of_its_own(tmp_path: Path, teacher: Path) -> None:
+def test_another_teacher_has_a_separate_cache(tmp_path: Path, teacher: Path) -> None:
     build(run_of(tmp_path, teacher, "first", DISK))
     other = tmp_path / "other"
     shutil.copytree(teacher, other)
@@ -163,7 +163,7 @@ def test_another_teacher_has_a_cache_of_its_own(tmp_path: Path, teacher: Path) -
     assert len(list((tmp_path / "teacher_cache").iterdir())) == 8
 
 
-def test_a_teacher_read_in_another_way_has_a_cache_of_its_own(tmp_path: Path, teacher: Path) -> None:
+def test_another_normalisation_of_the_teacher_has_a_separate_cache(tmp_path: Path, teacher: Path) -> None:
     weights = tmp_path / "teacher.pth"
     torch.save(load_model(teacher).network.state_dict(), weights)
     losses_of = {}
@@ -179,7 +179,7 @@ def test_a_teacher_read_in_another_way_has_a_cache_of_its_own(tmp_path: Path, te
         assert_equal(losses_of[mean, DISK], losses_of[mean, OFF])
 
 
-def test_the_students_choice_cannot_be_kept(tmp_path: Path, teacher: Path) -> None:
+def test_maps_of_the_students_prediction_cannot_be_cached(tmp_path: Path, teacher: Path) -> None:
     with pytest.raises(InputError, match=r"teacher.cache: objective.explanation.target is student, and which class"):
         build(run_of(tmp_path, teacher, "student", DISK, target="student"))
 
@@ -205,7 +205,7 @@ def test_few_views_make_a_small_cache(tmp_path: Path, teacher: Path) -> None:
     assert 1500 < whole.cache.rows < 64 * 40
 
 
-def test_which_views_an_image_takes_is_a_function_of_the_seed_and_the_image() -> None:
+def test_the_views_of_an_image_are_a_function_of_the_seed_and_the_image() -> None:
     views = Views(limit=3)
     drawn = torch.stack([views.draw(50, seed=7, epoch=epoch) for epoch in range(60)])
     assert {len(column.unique()) for column in drawn.T} == {3}
@@ -217,7 +217,7 @@ def test_which_views_an_image_takes_is_a_function_of_the_seed_and_the_image() ->
         Views(limit=163)
 
 
-def test_the_cache_is_not_part_of_what_a_run_is(tmp_path: Path, teacher: Path) -> None:
+def test_the_cache_is_not_part_of_the_identity_of_a_run(tmp_path: Path, teacher: Path) -> None:
     one, other = (build(run_of(tmp_path, teacher, "one", pair)).identity for pair in (OFF, MEMORY))
     assert one == other
     assert "cache" not in set(checkpoint_keys(tmp_path, teacher))
@@ -235,7 +235,7 @@ def test_defaults_are_off() -> None:
     assert config.teacher.cache == "off"
 
 
-def test_random_colours_cannot_be_kept(tmp_path: Path, teacher: Path) -> None:
+def test_outputs_for_colour_jitter_cannot_be_cached(tmp_path: Path, teacher: Path) -> None:
     pair = "data.augment.colour_jitter={brightness: 0.2}"
     with pytest.raises(InputError, match=r"teacher.cache: data.augment.colour_jitter draws new colours"):
         build(run_of(tmp_path, teacher, "colours", DISK, pair))

@@ -1,4 +1,4 @@
-"""The teacher is frozen, nobody's submodule, and may be another kind of network."""
+"""The teacher is frozen, is not part of the module's state, and may have another architecture than the student."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def config(tmp_path: Path) -> Config:
     return small(tmp_path, *KD, f"teacher.checkpoint={save_teacher(tmp_path / 'teacher')}")
 
 
-def test_not_a_byte_of_it_changes(config: Config) -> None:
+def test_no_byte_of_the_teacher_changes(config: Config) -> None:
     assert config.teacher is not None
     before = bytes_of(fold_batch_norm(load_model(config.teacher.checkpoint)))
     run = train(config)
@@ -42,7 +42,7 @@ def test_not_a_byte_of_it_changes(config: Config) -> None:
     assert not teacher.network.training
 
 
-def test_it_is_in_nobodys_state(config: Config) -> None:
+def test_it_is_in_no_state_of_the_module_optimiser_or_checkpoint(config: Config) -> None:
     run = train(config)
     assert run.module.teacher is not None
     teacher = {id(t) for t in (*run.module.teacher.network.parameters(), *run.module.teacher.network.buffers())}
@@ -69,7 +69,7 @@ def _tensors(value: object) -> list[Tensor]:
     return [tensor for part in parts for tensor in _tensors(part)]
 
 
-def test_it_runs_without_a_graph_on_whatever_reads_it() -> None:
+def test_it_runs_without_gradients() -> None:
     teacher = FrozenTeacher(create_model("wrn_10_1", num_classes=4).train())
     output = teacher(torch.rand(2, 3, 16, 16, requires_grad=True), ["group1"])
     assert not output.logits.requires_grad
@@ -106,7 +106,7 @@ def test_teachers_of_another_kind_train(tmp_path: Path, name: str, options: dict
     assert float(rows(config)[-1]["train/explanation"]) > 1e-3
 
 
-def test_each_network_scales_its_own_images(tmp_path: Path) -> None:
+def test_each_network_normalises_with_its_own_mean_and_std(tmp_path: Path) -> None:
     scaling: dict[str, Any] = {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3]}
     config = small(tmp_path, *KD, f"teacher.checkpoint={save_teacher(tmp_path / 'teacher', **scaling)}")
     module = build(config).module
@@ -126,7 +126,7 @@ def test_each_network_scales_its_own_images(tmp_path: Path) -> None:
         ({"in_channels": 1}, r"^the teacher takes 1 channels, but fashion_scenes has 3\.$"),
     ],
 )
-def test_a_teacher_of_something_else_is_refused_before_anything_is_written(
+def test_a_teacher_with_other_classes_or_channels_is_refused_before_anything_is_written(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     config = small(tmp_path, *KD, f"teacher.checkpoint={save_teacher(tmp_path / 'teacher', **options)}")
@@ -155,7 +155,7 @@ def test_a_layer_that_cannot_be_explained_is_refused(tmp_path: Path, term: str, 
         build(config)
 
 
-def test_the_network_that_was_given_stays_as_it_is() -> None:
+def test_the_given_network_is_not_changed() -> None:
     network = create_model("wrn_10_1", num_classes=4).train()
     before = bytes_of(network)
     FrozenTeacher(network)
@@ -164,9 +164,9 @@ def test_the_network_that_was_given_stays_as_it_is() -> None:
     assert all(p.requires_grad for p in network.parameters())
 
 
-def test_compiled_it_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_it_gives_the_same_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled_with = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
-    monkeypatch.setattr(torch, "compile", compiled_with)  # which needs no compiler on this machine
+    monkeypatch.setattr(torch, "compile", compiled_with)  # this backend needs no C++ compiler
     network = create_model("wrn_10_1", num_classes=4).eval()
     images = torch.rand(3, 3, 16, 16)
     plain, compiled = FrozenTeacher(network), FrozenTeacher(network, compile=True)
