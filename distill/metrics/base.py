@@ -1,4 +1,4 @@
-"""Base class of the map metrics, and what they share: input checks, resizing, Gaussian blur."""
+"""Base class and shared functions of the metrics: input checks, resizing, Gaussian blur."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distill.maps import Normalization, normalize_maps, resize_maps
 
 
 class Measurement(NamedTuple):
-    """A mean, the number of images behind it, and the number of those that it leaves out."""
+    """A mean, the number of images in it, and the number of images excluded from it."""
 
     value: Float[Tensor, ""]
     n: Int[Tensor, ""]
@@ -22,11 +22,11 @@ class Measurement(NamedTuple):
 
 
 class MeanScore(Metric):
-    """Mean of scores over batches and processes; the base of the metrics of this room.
+    """Mean of per-image scores over batches and processes; base class of the metrics.
 
     Convention:
-        - A score that is NaN says that the image has none: it is left out and counted.
-        - Without any score the value is NaN, never 0.
+        - NaN means that an image has no score: it is excluded from the mean and counted.
+        - If no image has a score, the value is NaN.
 
     Example:
         >>> metric = MeanScore()
@@ -54,7 +54,7 @@ class MeanScore(Metric):
         self._add(scores)
 
     def compute(self) -> Measurement:
-        """Give the mean over all batches and processes."""
+        """Return the mean over all batches and processes."""
         return Measurement(self.total / self.n, self.n, self.excluded)
 
     def _add(self, scores: Tensor) -> None:
@@ -65,12 +65,12 @@ class MeanScore(Metric):
 
 
 def wide(tensor: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """Give float32 or wider, whatever the precision of the pass was."""
+    """Return the tensor in float64 if it is float64, else in float32."""
     return tensor if tensor.dtype.itemsize == 8 else tensor.float()
 
 
 def check_same_size(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *t"]) -> None:
-    """Refuse maps that cannot be compared pixel by pixel."""
+    """Raise a ValueError if the maps have different sizes."""
     if maps.shape != reference_maps.shape:
         raise ValueError(
             f"maps must have the same size, got {tuple(maps.shape)} and {tuple(reference_maps.shape)}; "
@@ -81,29 +81,29 @@ def check_same_size(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "
 def resize_and_normalize(
     maps: Float[Tensor, "n *s"], size: Sequence[int], normalize: Normalization
 ) -> Float[Tensor, "n *t"]:
-    """Bring raw maps to the images' size: relu, linear (``align_corners=False``), then normalised, each by itself."""
-    # Divided by the maximum first: weights of the interpolation times a very small map would underflow.
+    """Apply relu, resize to the images' size (linear, ``align_corners=False``), and normalise each map separately."""
+    # Dividing by the maximum first avoids underflow when very small maps are multiplied by the interpolation weights.
     return normalize_maps(resize_maps(normalize_maps(maps.relu(), "max"), size), normalize)
 
 
 def is_empty(maps: Float[Tensor, "n *s"]) -> Bool[Tensor, " n"]:
-    """Tell for every map whether it is zero everywhere."""
+    """Return whether each map is zero everywhere."""
     return (maps == 0).flatten(1).all(1)
 
 
 def gaussian_blur(maps: Float[Tensor, "n *s"], *, sigma: float, radius: int) -> Float[Tensor, "n *s"]:
-    """Weigh the neighbours of every pixel by a Gaussian, along one spatial axis after the other.
+    """Apply a Gaussian blur along each spatial axis in turn.
 
     Convention:
-        - The border is reflected without the edge pixel itself, and again and again where an axis is shorter than
-          the window: any size will do.
-        - In float64 and as products with small matrices: variances are differences of nearly equal numbers, which
-          neither autocast nor TensorFloat-32 may round.
+        - The border is reflected without repeating the edge pixel, several times if an axis is shorter than the
+          window, so maps of any size are accepted.
+        - Computed in float64 as products with small matrices: variances are differences of nearly equal numbers, which
+          must not be rounded by autocast or TensorFloat-32.
 
     Args:
-        maps: With one spatial axis or more.
-        sigma: Width in pixels, above 0.
-        radius: Pixels on either side that count; the window has 2 radius + 1.
+        maps: Maps with one or more spatial axes.
+        sigma: Standard deviation in pixels, above 0.
+        radius: Half width of the window in pixels; the window has 2 radius + 1 pixels.
 
     Example:
         >>> gaussian_blur(torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]]), sigma=1.0, radius=1)
@@ -117,12 +117,12 @@ def gaussian_blur(maps: Float[Tensor, "n *s"], *, sigma: float, radius: int) -> 
 
 
 def _blur_matrix(size: int, sigma: float, radius: int, device: torch.device) -> Tensor:
-    """How much (column) a smoothed pixel takes of every pixel (row)."""
+    """Return the weight of each input pixel (row) in each output pixel (column)."""
     offsets = torch.arange(-radius, radius + 1, device=device)
     weights = (-(offsets.double() / sigma).square() / 2).exp()
     pixels = torch.arange(size, device=device)
     period = max(2 * (size - 1), 1)
     source = (pixels + offsets[:, None]).remainder(period)
     source = torch.minimum(source, period - source)
-    taken = source[:, None, :] == pixels[:, None]
-    return torch.where(taken, (weights / weights.sum())[:, None, None], 0.0).sum(0)
+    is_source = source[:, None, :] == pixels[:, None]
+    return torch.where(is_source, (weights / weights.sum())[:, None, None], 0.0).sum(0)

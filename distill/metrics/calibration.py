@@ -1,4 +1,4 @@
-"""Calibration: whether a network is as often right as it is sure."""
+"""Calibration: the difference between a network's confidence and its accuracy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill.metrics.base import Measurement, wide
 
 
 class CalibrationBins(NamedTuple):
-    """Sums over the images of every bin of confidence, and how many images have none; what a reliability plot shows."""
+    """Sums over the images in each confidence bin, as needed for a reliability diagram, and the excluded images."""
 
     confidence: Float[Tensor, " bins"]
     correct: Float[Tensor, " bins"]
@@ -24,16 +24,16 @@ class CalibrationBins(NamedTuple):
 def calibration_bins(
     confidence: Float[Tensor, " n"], correct: Shaped[Tensor, " n"], *, bins: int = 15
 ) -> CalibrationBins:
-    """Sum confidence and hits over bins of equal width.
+    """Sum confidence and correct predictions over bins of equal width.
 
     Convention:
-        - A bin holds what lies above its lower edge, up to and with its upper edge; 0 is in the first.
-        - Images whose confidence or hit is NaN are in no bin.
+        - A bin includes its upper edge but not its lower edge; 0 is in the first bin.
+        - Images for which ``confidence`` or ``correct`` is NaN are in no bin.
 
     Args:
-        confidence: Probability of the class that was chosen, 0 to 1.
-        correct: 1 or true where that class was right.
-        bins: How many, at least 1.
+        confidence: Probability of the predicted class, 0 to 1.
+        correct: 1 or true if the prediction is correct.
+        bins: Number of bins, at least 1.
 
     Raises:
         ValueError: if ``bins`` is not at least 1, or the lengths differ.
@@ -46,35 +46,35 @@ def calibration_bins(
         raise ValueError(f"`bins` must be at least 1, got {bins}.")
     if confidence.shape != correct.shape:
         raise ValueError(
-            f"`confidence` and `correct` must be of the same images, got {tuple(confidence.shape)} "
+            f"`confidence` and `correct` must have the same shape, got {tuple(confidence.shape)} "
             f"and {tuple(correct.shape)}."
         )
     confidence = wide(confidence)
-    sure, hit = confidence.double(), correct.double()
-    known = ~(sure.isnan() | hit.isnan())
+    confidence64, correct64 = confidence.double(), correct.double()
+    valid = ~(confidence64.isnan() | correct64.isnan())
     edges = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=confidence.device)[1:-1]
     member = torch.bucketize(confidence, edges)[:, None] == torch.arange(bins, device=confidence.device)
-    member = member & known[:, None]
+    member = member & valid[:, None]
     return CalibrationBins(
-        confidence=torch.where(member, sure[:, None], 0.0).sum(0),
-        correct=torch.where(member, hit[:, None], 0.0).sum(0),
+        confidence=torch.where(member, confidence64[:, None], 0.0).sum(0),
+        correct=torch.where(member, correct64[:, None], 0.0).sum(0),
         n=member.sum(0),
-        excluded=(~known).sum(),
+        excluded=(~valid).sum(),
     )
 
 
 def expected_calibration_error(
     confidence: Float[Tensor, " n"], correct: Shaped[Tensor, " n"], *, bins: int = 15
 ) -> Float[Tensor, ""]:
-    r"""Mean gap between confidence and accuracy, :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`.
+    r"""Expected calibration error, :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`.
 
     Convention:
-        - See :func:`calibration_bins`. An empty bin counts nothing; without any image the value is NaN.
+        - For the bins, see :func:`calibration_bins`. If there are no images, the value is NaN.
 
     Args:
-        confidence: Probability of the class that was chosen, 0 to 1.
-        correct: 1 or true where that class was right.
-        bins: How many bins of equal width.
+        confidence: Probability of the predicted class, 0 to 1.
+        correct: 1 or true if the prediction is correct.
+        bins: Number of bins of equal width.
 
     Returns:
         A number from 0 to 1, in float64.
@@ -94,11 +94,11 @@ def _gap(sums: CalibrationBins) -> Tensor:
 
 
 class ExpectedCalibrationError(Metric):
-    """Mean gap between confidence and accuracy, over batches and processes.
+    """Expected calibration error over batches and processes.
 
     Args:
         bins: See :func:`expected_calibration_error`.
-        kwargs: What every torchmetrics metric takes.
+        kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Example:
         >>> metric = ExpectedCalibrationError(bins=2)
@@ -139,6 +139,6 @@ class ExpectedCalibrationError(Metric):
         self.excluded += sums.excluded
 
     def compute(self) -> Measurement:
-        """Give the error over all batches and processes."""
+        """Return the error over all batches and processes."""
         sums = CalibrationBins(self.confidence, self.correct, self.n, self.excluded)
         return Measurement(_gap(sums), self.n.sum(), self.excluded)

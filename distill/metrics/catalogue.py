@@ -1,4 +1,4 @@
-"""Every metric by the name that its figure has in a record."""
+"""`METRICS`: the metric classes by name."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ _MAKE: Mapping[str, Callable[[], Metric]] = {
     "constant_maps": ConstantMaps,
 }
 
-#: What makes the metric of a figure, and what the figure is about, by the name in a record and in
-#: `distill list metrics`; accuracy alone is missing, a share of labels.
+#: Factory and description of each metric, by its name in `evaluation.json` and `distill list metrics`; accuracy is
+#: computed without a metric class and is not included.
 METRICS: Mapping[str, tuple[Callable[[], Metric], str]] = {
     name: (make, METRIC_INFO[name].about) for name, make in _MAKE.items()
 }

@@ -1,7 +1,7 @@
-"""Faithfulness: whether the part of an image that a map shows decides the prediction.
+"""Faithfulness: whether the prediction depends on the part of the image that the map shows.
 
-Average drop alone is easily gamed: an all-ones map loses nothing. Read it beside the complexity of the maps, or as part
-of :class:`distill.metrics.ADCC`.
+The average drop of a uniform map is 0, so it must be read together with the complexity of the maps, or as part of
+:class:`distill.metrics.ADCC`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from distill.metrics.map_agreement import map_pearson
 
 
 def average_drop(probability: Float[Tensor, " n"], masked_probability: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    r"""Share of the probability that is lost when only what the map shows is left, :math:`\max(0, Y - O) / Y`.
+    r"""Share of the probability that is lost on the masked image, :math:`\max(0, Y - O) / Y`.
 
     Convention:
-        - Softmax probabilities of one class an image, the same before and after; never logits.
-        - From 0 to 1, not per cent. NaN (no score) where Y is 0 or either is NaN.
+        - Softmax probabilities, not logits, of one class per image; the same class for both images.
+        - From 0 to 1, not in per cent. NaN (no score) if Y is 0 or either probability is NaN.
 
     Args:
-        probability: Y, on the image.
-        masked_probability: O, on :func:`distill.metrics.mask_images` of it.
+        probability: Y, for the image.
+        masked_probability: O, for the image masked by :func:`distill.metrics.mask_images`.
 
     Returns:
-        A score for every image; lower is better.
+        One score per image; lower is better.
 
     References:
         Chattopadhyay et al., WACV 2018, section 4.1.
@@ -39,21 +39,21 @@ def average_drop(probability: Float[Tensor, " n"], masked_probability: Float[Ten
         tensor([0.2500, 0.0000,    nan])
     """
     before, after = wide(probability), wide(masked_probability)
-    none = before == 0
-    return torch.where(none, torch.nan, (before - after).relu() / torch.where(none, 1.0, before))
+    zero = before == 0
+    return torch.where(zero, torch.nan, (before - after).relu() / torch.where(zero, 1.0, before))
 
 
 def increase_in_confidence(
     probability: Float[Tensor, " n"], masked_probability: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
-    """Tell for every image whether the probability rises when only what the map shows is left.
+    """Return 1 for each image whose probability is higher on the masked image, else 0.
 
     Args:
-        probability: On the image.
-        masked_probability: On :func:`distill.metrics.mask_images` of it.
+        probability: Softmax probability of the class for the image.
+        masked_probability: The same for the image masked by :func:`distill.metrics.mask_images`.
 
     Returns:
-        1 where it rises, 0 where not; NaN (no score) where either is NaN.
+        1 or 0 per image; NaN (no score) if either probability is NaN.
 
     References:
         Chattopadhyay et al., WACV 2018, section 4.1.
@@ -73,20 +73,20 @@ def win(
     *,
     other_probability: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, " n"]:
-    """Tell for every image whether the drop is smaller than that of another method or network.
+    """Return 1 for each image whose drop is smaller than that of another method or network, else 0.
 
     Convention:
-        - Drops as in :func:`average_drop`. A tie is no win: see :func:`tie` for how many there are, since all images
-          on which neither drops are ties.
+        - The drop is that of :func:`average_drop`. A tie is not a win; all images on which neither probability drops
+          are ties, see :func:`tie`.
 
     Args:
-        probability: On the image.
-        masked_probability: On what is left of it.
-        other_masked_probability: Of the other, on what the other leaves of it.
-        other_probability: Of the other on the image, where it is another network; the same if left out.
+        probability: Probability for the image.
+        masked_probability: Probability for the masked image.
+        other_masked_probability: Probability of the other method or network for the image masked by its own map.
+        other_probability: Probability of the other network for the image; defaults to ``probability``.
 
     Returns:
-        1 for a win, 0 for a tie or a loss; NaN (no score) where either has no drop.
+        1 for a win, 0 for a tie or a loss; NaN (no score) if either drop is NaN.
 
     References:
         Chattopadhyay et al., WACV 2018, section 4.1.
@@ -95,8 +95,8 @@ def win(
         >>> win(torch.tensor([0.8, 0.8, 0.8]), torch.tensor([0.6, 0.9, 0.2]), torch.tensor([0.4, 0.9, 0.4]))
         tensor([1., 0., 0.])
     """
-    own, other = _drops(probability, masked_probability, other_masked_probability, other_probability)
-    return torch.where(own.isnan() | other.isnan(), torch.nan, (own < other).to(own.dtype))
+    drop, other_drop = _drops(probability, masked_probability, other_masked_probability, other_probability)
+    return torch.where(drop.isnan() | other_drop.isnan(), torch.nan, (drop < other_drop).to(drop.dtype))
 
 
 def tie(
@@ -106,29 +106,30 @@ def tie(
     *,
     other_probability: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, " n"]:
-    """Tell for every image whether both drop equally, for example not at all; arguments as in :func:`win`.
+    """Return 1 for each image on which both drops are equal, for example 0, else 0; arguments as in :func:`win`.
 
     Example:
         >>> tie(torch.tensor([0.8, 0.8, 0.8]), torch.tensor([0.6, 0.9, 0.2]), torch.tensor([0.4, 0.9, 0.4]))
         tensor([0., 1., 0.])
     """
-    own, other = _drops(probability, masked_probability, other_masked_probability, other_probability)
-    return torch.where(own.isnan() | other.isnan(), torch.nan, (own == other).to(own.dtype))
+    drop, other_drop = _drops(probability, masked_probability, other_masked_probability, other_probability)
+    return torch.where(drop.isnan() | other_drop.isnan(), torch.nan, (drop == other_drop).to(drop.dtype))
 
 
 def _drops(
     probability: Tensor, masked_probability: Tensor, other_masked_probability: Tensor, other_probability: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    other = probability if other_probability is None else other_probability
-    return average_drop(probability, masked_probability), average_drop(other, other_masked_probability)
+    if other_probability is None:
+        other_probability = probability
+    return average_drop(probability, masked_probability), average_drop(other_probability, other_masked_probability)
 
 
 class AverageDrop(MeanScore):
-    """Mean share of the probability that is lost when only what the maps show is left."""
+    """Mean share of the probability that is lost on the masked images."""
 
     higher_is_better = False
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, probability: Float[Tensor, " n"], masked_probability: Float[Tensor, " n"]
     ) -> None:
         """Add a batch; see :func:`average_drop`."""
@@ -136,9 +137,9 @@ class AverageDrop(MeanScore):
 
 
 class IncreaseInConfidence(MeanScore):
-    """Share of images on which the probability rises when only what the maps show is left."""
+    """Share of images whose probability is higher on the masked image."""
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, probability: Float[Tensor, " n"], masked_probability: Float[Tensor, " n"]
     ) -> None:
         """Add a batch; see :func:`increase_in_confidence`."""
@@ -146,9 +147,9 @@ class IncreaseInConfidence(MeanScore):
 
 
 class WinRate(MeanScore):
-    """Share of images on which the drop is smaller than that of another method or network; a tie is no win."""
+    """Share of images whose drop is smaller than that of another method or network; a tie is not a win."""
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self,
         probability: Float[Tensor, " n"],
         masked_probability: Float[Tensor, " n"],
@@ -161,17 +162,18 @@ class WinRate(MeanScore):
 
 
 def coherency(maps: Float[Tensor, "n *s"], maps_of_masked: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    """Pearson's correlation of a map and the map of what it leaves of its image, brought to [0, 1]: (1 + r) / 2.
+    """Pearson correlation of the map of an image and the map of the masked image, scaled to [0, 1]: (1 + r) / 2.
 
     Convention:
-        - NaN (no score) where either map is the same everywhere.
+        - NaN (no score) if either map is constant.
 
     Args:
-        maps: Of the images.
-        maps_of_masked: Of :func:`distill.metrics.mask_images` of them, for the same class and in the same size.
+        maps: Maps of the images.
+        maps_of_masked: Maps of the images masked by :func:`distill.metrics.mask_images`, for the same class and in the
+            same size.
 
     Returns:
-        A score for every image.
+        One score per image.
 
     Raises:
         ValueError: if the sizes differ.
@@ -188,7 +190,7 @@ def coherency(maps: Float[Tensor, "n *s"], maps_of_masked: Float[Tensor, "n *s"]
 
 
 class Coherency(MeanScore):
-    """Mean coherency; images of which a map is the same everywhere are excluded and counted.
+    """Mean coherency; images with a constant map are excluded and counted.
 
     Example:
         >>> import torch
@@ -198,7 +200,7 @@ class Coherency(MeanScore):
         tensor(0.7500, dtype=torch.float64)
     """
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, maps: Float[Tensor, "n *s"], maps_of_masked: Float[Tensor, "n *s"]
     ) -> None:
         """Add a batch; see :func:`coherency`."""
@@ -211,8 +213,9 @@ def adcc(
     r"""Harmonic mean of coherency, 1 - complexity and 1 - drop.
 
     Convention:
-        - All three from 0 to 1, the drop not in per cent. 0 where one of the parts is 0, without a division by it.
-        - NaN where one of the three is.
+        - All three arguments are from 0 to 1; the drop is not in per cent. The result is 0 if one of the parts is 0;
+          there is no division by it.
+        - NaN if one of the three is NaN.
 
     Args:
         coherency: See :func:`distill.metrics.coherency`.
@@ -220,7 +223,7 @@ def adcc(
         drop: See :func:`distill.metrics.average_drop`.
 
     Returns:
-        A number from 0 to 1 for every triple.
+        One value per triple, from 0 to 1.
 
     References:
         Poppi et al., "Revisiting the Evaluation of Class Activation Mapping for Explainability", CVPR workshops 2021,
@@ -239,7 +242,8 @@ class ADCC(Metric):
     """ADCC of the mean coherency, the mean complexity and the average drop, over batches and processes.
 
     Convention:
-        - Of the means, not a mean of every image's ADCC. An image without one of the three is excluded and counted.
+        - Computed from the three means; not the mean of the ADCC of the images. An image for which one of the three is
+          NaN is excluded and counted.
 
     Example:
         >>> metric = ADCC()
@@ -265,7 +269,7 @@ class ADCC(Metric):
     def update(
         self, coherency: Float[Tensor, " n"], complexity: Float[Tensor, " n"], drop: Float[Tensor, " n"]
     ) -> None:
-        """Add the three scores of every image of a batch."""
+        """Add the three scores of each image of a batch."""
         parts = torch.stack([coherency.double(), complexity.double(), drop.double()])
         missing = parts.isnan().any(0)
         self.totals += torch.where(missing, 0.0, parts).sum(1)
@@ -273,5 +277,5 @@ class ADCC(Metric):
         self.excluded += missing.sum()
 
     def compute(self) -> Measurement:
-        """Give the figure over all batches and processes."""
+        """Return the ADCC over all batches and processes."""
         return Measurement(adcc(*(self.totals / self.n).unbind()), self.n, self.excluded)

@@ -1,4 +1,4 @@
-"""Fidelity: whether two networks give the same answer."""
+"""Fidelity: agreement of the predictions of two networks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from distill.metrics.base import MeanScore, wide
 def top_one_agreement(
     logits: Float[Tensor, "n classes"], reference_logits: Float[Tensor, "n classes"]
 ) -> Float[Tensor, " n"]:
-    """Tell for every image whether both networks choose the same class first, right or wrong.
+    """Return 1 for each image on which both networks have the same top-1 prediction, correct or not, else 0.
 
     Convention:
-        - 1 where they agree, 0 where not; NaN (no score) where a logit of either is NaN.
+        - NaN (no score) if a logit of either network is NaN.
 
     Args:
-        logits: Of the network that is judged.
-        reference_logits: Of the network that it is compared with.
+        logits: Logits of the evaluated network.
+        reference_logits: Logits of the reference network.
 
     Returns:
-        A score for every image.
+        One score per image.
 
     Raises:
         ValueError: if the shapes differ.
@@ -34,29 +34,31 @@ def top_one_agreement(
         >>> top_one_agreement(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([[5.0, 0.0], [1.0, 0.0]]))
         tensor([1., 0.])
     """
-    _same_classes(logits, reference_logits)
+    _check_same_shape(logits, reference_logits)
     same = logits.argmax(1) == reference_logits.argmax(1)
-    broken = logits.isnan().any(1) | reference_logits.isnan().any(1)
-    return torch.where(broken, torch.nan, same.float())
+    has_nan = logits.isnan().any(1) | reference_logits.isnan().any(1)
+    return torch.where(has_nan, torch.nan, same.float())
 
 
 def output_kl(
     logits: Float[Tensor, "n classes"], reference_logits: Float[Tensor, "n classes"], *, temperature: float = 1.0
 ) -> Float[Tensor, " n"]:
-    r"""Divergence of a network's probabilities from the reference's, :math:`\mathrm{KL}(\sigma(z_r)\,\|\,\sigma(z))`.
+    r"""Kullback-Leibler divergence from the reference's probabilities, :math:`\mathrm{KL}(\sigma(z_r)\,\|\,\sigma(z))`.
 
     Convention:
-        - In nats; the reference first: what the network gives no probability where the reference does, costs much.
-        - In log space, float32 or wider: saturated logits stay finite. Not multiplied by the squared temperature.
-        - NaN (no score) where a logit of either is not finite.
+        - In nats. The reference is the first argument, so a class that is likely for the reference but unlikely for the
+          network is penalised most.
+        - Computed in log space in float32 or float64, so saturated logits give finite values. Not multiplied by the
+          squared temperature.
+        - NaN (no score) if a logit of either network is not finite.
 
     Args:
-        logits: Of the network that is judged.
-        reference_logits: Of the network that it is compared with.
-        temperature: Divides both, above 0.
+        logits: Logits of the evaluated network.
+        reference_logits: Logits of the reference network.
+        temperature: Divides the logits of both networks; above 0.
 
     Returns:
-        A score for every image, not negative.
+        One non-negative score per image.
 
     Raises:
         ValueError: if the shapes differ, or the temperature is not above 0.
@@ -65,7 +67,7 @@ def output_kl(
         >>> output_kl(torch.tensor([[0.0, 0.0], [1.0, 3.0]]), torch.tensor([[2.0, 0.0], [1.0, 3.0]]))
         tensor([0.3278, 0.0000])
     """
-    _same_classes(logits, reference_logits)
+    _check_same_shape(logits, reference_logits)
     if not temperature > 0:
         raise ValueError(f"`temperature` must be above 0, got {temperature}.")
     log_q = F.log_softmax(wide(logits) / temperature, dim=1)
@@ -73,16 +75,16 @@ def output_kl(
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1).clamp(min=0.0)
 
 
-def _same_classes(logits: Tensor, reference_logits: Tensor) -> None:
+def _check_same_shape(logits: Tensor, reference_logits: Tensor) -> None:
     if logits.shape != reference_logits.shape:
         raise ValueError(
-            "both networks must have the same classes, got logits "
+            "`logits` and `reference_logits` must have the same shape, got "
             f"{tuple(logits.shape)} and {tuple(reference_logits.shape)}."
         )
 
 
 class TopOneAgreement(MeanScore):
-    """Share of images on which two networks choose the same class.
+    """Share of images on which two networks have the same top-1 prediction.
 
     Example:
         >>> metric = TopOneAgreement()
@@ -91,7 +93,7 @@ class TopOneAgreement(MeanScore):
         tensor(0.5000, dtype=torch.float64)
     """
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, logits: Float[Tensor, "n classes"], reference_logits: Float[Tensor, "n classes"]
     ) -> None:
         """Add a batch; see :func:`top_one_agreement`."""
@@ -99,11 +101,11 @@ class TopOneAgreement(MeanScore):
 
 
 class OutputKL(MeanScore):
-    """Mean divergence of a network's probabilities from the reference's.
+    """Mean Kullback-Leibler divergence of a network's probabilities from the reference's.
 
     Args:
         temperature: See :func:`output_kl`.
-        kwargs: What every torchmetrics metric takes.
+        kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
     """
 
     higher_is_better = False
@@ -112,7 +114,7 @@ class OutputKL(MeanScore):
         super().__init__(**kwargs)
         self.temperature = temperature
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, logits: Float[Tensor, "n classes"], reference_logits: Float[Tensor, "n classes"]
     ) -> None:
         """Add a batch; see :func:`output_kl`."""

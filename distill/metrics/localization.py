@@ -1,4 +1,4 @@
-"""Localisation: whether a map lies on the object; boxes and instances as masks."""
+"""Localisation: whether a map is on the object; and the conversion of boxes to masks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from distill.metrics.base import MeanScore, is_empty, resize_and_normalize
 
 
 def boxes_to_masks(boxes: Num[Tensor, "n m 4"], size: Sequence[int]) -> Bool[Tensor, "n h w"]:
-    """Fill the boxes of every image: true where a pixel lies in at least one.
+    """Convert boxes to masks: true for pixels inside at least one box.
 
     Convention:
-        - Boxes are (x0, y0, x1, y1) in pixels, half open. One without area, such as padding by zeros, fills nothing.
+        - Boxes are (x0, y0, x1, y1) in pixels, half open. Boxes without area, such as zero padding, are ignored.
 
     Args:
-        boxes: As many an image as the one with most has.
-        size: Height and width.
+        boxes: The boxes of each image, padded to the same number.
+        size: Height and width of the masks.
 
     Example:
         >>> boxes_to_masks(torch.tensor([[[1, 0, 3, 1], [0, 0, 0, 0]]]), (2, 4)).int()
@@ -31,16 +31,16 @@ def boxes_to_masks(boxes: Num[Tensor, "n m 4"], size: Sequence[int]) -> Bool[Ten
 
 
 def boxes_to_instances(boxes: Num[Tensor, "n m 4"], size: Sequence[int]) -> Int[Tensor, "n h w"]:
-    """Fill the boxes of every image with their numbers: 0 for background, i for the i-th box, from 1.
+    """Convert boxes to instance masks: 0 for background, i for the i-th box, counted from 1.
 
     Convention:
-        - Boxes are (x0, y0, x1, y1) in pixels, half open. One without area, such as padding by zeros, fills nothing.
-        - Where boxes overlap the smallest lies in front, and of equally large ones the first: a small object before a
-          large one keeps its pixels.
+        - Boxes are (x0, y0, x1, y1) in pixels, half open. Boxes without area, such as zero padding, are ignored.
+        - Pixels in several boxes belong to the smallest box, or to the first of equally large ones, so a small object
+          in front of a large one keeps its pixels.
 
     Args:
-        boxes: As many an image as the one with most has.
-        size: Height and width.
+        boxes: The boxes of each image, padded to the same number.
+        size: Height and width of the masks.
 
     Example:
         >>> boxes_to_instances(torch.tensor([[[0, 0, 4, 1], [1, 0, 3, 1], [0, 0, 0, 0]]]), (2, 4))
@@ -50,31 +50,30 @@ def boxes_to_instances(boxes: Num[Tensor, "n m 4"], size: Sequence[int]) -> Int[
     rows = torch.arange(size[0], device=boxes.device)[:, None]
     columns = torch.arange(size[1], device=boxes.device)
     instances = torch.zeros(len(boxes), *size, dtype=torch.int32, device=boxes.device)
-    front = torch.full(instances.shape, torch.inf, dtype=torch.float64, device=boxes.device)
+    smallest = torch.full(instances.shape, torch.inf, dtype=torch.float64, device=boxes.device)
     for number, box in enumerate(boxes.unbind(1), start=1):
         x0, y0, x1, y1 = box.double()[..., None, None].unbind(1)
         area = (x1 - x0) * (y1 - y0)
-        inside = (rows >= y0) & (rows < y1) & (columns >= x0) & (columns < x1) & (area < front)
-        front = torch.where(inside, area, front)
+        inside = (rows >= y0) & (rows < y1) & (columns >= x0) & (columns < x1) & (area < smallest)
+        smallest = torch.where(inside, area, smallest)
         instances = torch.where(inside, number, instances)
     return instances
 
 
 def energy_in_mask(maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"]) -> Float[Tensor, " n"]:
-    r"""Share of a map that lies on the object, :math:`\sum_{p \in M} a_p / \sum_p a_p` (energy pointing game).
+    r"""Share of a map inside the object mask, :math:`\sum_{p \in M} a_p / \sum_p a_p` (energy pointing game).
 
     Convention:
-        - What is negative in a map counts as 0; then it is resized to the mask (bilinear, ``align_corners=False``).
-        - All instances of an image count as one object: their union.
-        - NaN (no score) where the mask is empty or the map is zero everywhere; never a hit.
+        - Negative values of a map are set to 0; then it is resized to the mask (bilinear, ``align_corners=False``).
+        - All instances of an image are treated as one object, their union.
+        - NaN (no score) if the mask is empty or the map is zero everywhere.
 
     Args:
-        maps: In any size and scale.
-        masks: 0 or false for background, anything else for an instance.
+        maps: Maps in any size and scale.
+        masks: 0 or false for background, any other value for an object.
 
     Returns:
-        A score from 0 to 1 for every image. The share of the image that the object covers is what a map without
-        any preference would get.
+        One score per image, from 0 to 1. A uniform map scores the share of the image that the object covers.
 
     References:
         Wang et al., "Score-CAM", CVPR workshops 2020, section 4.3.
@@ -95,18 +94,18 @@ def energy_in_mask(maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"])
 def pointing_game(
     maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"], *, tolerance: float = 0
 ) -> Float[Tensor, " n"]:
-    """Tell for every image whether its map has the maximum on the object.
+    """Return 1 for each image whose map has its maximum on the object, else 0.
 
     Convention:
-        - A map is made as in :func:`energy_in_mask`; of equal maxima the first in row-major order points.
-        - All instances of an image count as one object.
-        - NaN (no score) where the mask is empty or the map is zero everywhere; never a hit.
+        - Maps are processed as in :func:`energy_in_mask`; of equal maxima, the first in row-major order is used.
+        - All instances of an image are treated as one object.
+        - NaN (no score) if the mask is empty, or the map is zero everywhere or contains NaN.
 
     Args:
-        maps: In any size and scale.
-        masks: 0 or false for background, anything else for an instance.
-        tolerance: How far from the object's nearest pixel the maximum may lie, in pixels of the mask, Euclidean;
-            not negative. Zhang et al. use 15 on images of VOC and COCO.
+        maps: Maps in any size and scale.
+        masks: 0 or false for background, any other value for an object.
+        tolerance: Largest Euclidean distance of the maximum from the nearest pixel of the object, in pixels of the
+            mask; 0 or more. Zhang et al. use 15 on images of VOC and COCO.
 
     Returns:
         1 for a hit, 0 for a miss.
@@ -124,7 +123,7 @@ def pointing_game(
         (tensor([1., 0., nan]), tensor([1., 1., nan]))
     """
     if not tolerance >= 0:
-        raise ValueError(f"`tolerance` must not be negative, got {tolerance}.")
+        raise ValueError(f"`tolerance` must be 0 or more, got {tolerance}.")
     height, width = masks.shape[1:]
     inside = masks != 0
     heat = resize_and_normalize(maps, (height, width), "max")
@@ -138,7 +137,7 @@ def pointing_game(
 
 
 class EnergyPointingGame(MeanScore):
-    """Mean share of a map that lies on the object; images without an object or without a map are excluded and counted.
+    """Mean share of a map inside the object mask; images with an empty mask or map are excluded and counted.
 
     Example:
         >>> metric = EnergyPointingGame()
@@ -147,7 +146,7 @@ class EnergyPointingGame(MeanScore):
         Measurement(value=tensor(0.7500, dtype=torch.float64), n=tensor(1), excluded=tensor(1))
     """
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"]
     ) -> None:
         """Add a batch; see :func:`energy_in_mask`, and :func:`distill.metrics.boxes_to_masks` for boxes."""
@@ -155,18 +154,18 @@ class EnergyPointingGame(MeanScore):
 
 
 class PointingGame(MeanScore):
-    """Share of images whose map has its maximum on the object; those without either are excluded and counted.
+    """Share of images whose map has its maximum on the object; images without a score are excluded and counted.
 
     Args:
         tolerance: See :func:`pointing_game`.
-        kwargs: What every torchmetrics metric takes.
+        kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
     """
 
     def __init__(self, *, tolerance: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tolerance = tolerance
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"]
     ) -> None:
         """Add a batch; see :func:`pointing_game`."""
@@ -176,28 +175,28 @@ class PointingGame(MeanScore):
 def box_localization(
     maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"], *, delta: float
 ) -> Float[Tensor, " n"]:
-    r"""Loc(delta): how well the part of a map above a threshold fills the object and nothing else.
+    r"""Loc(delta): intersection over union of the object and the part of the map above a threshold.
 
-    :math:`|T \cap B| / (|B| + |T \setminus B|)` with :math:`T` where the map is above delta and :math:`B` the object:
-    the intersection over the union of both.
+    :math:`|T \cap B| / (|B| + |T \setminus B|)`, where :math:`T` are the pixels with the map above delta and :math:`B`
+    the pixels of the object.
 
     Convention:
-        - What is negative in a map counts as 0; it is resized to the mask (bilinear, ``align_corners=False``), then
-          moved and scaled to [0, 1]; strictly above ``delta`` counts.
-        - All instances of an image count as one object.
-        - NaN (no score) where the mask is empty or the map is the same everywhere, zero or not: it has no range.
+        - Negative values of a map are set to 0; it is resized to the mask (bilinear, ``align_corners=False``), then
+          scaled to minimum 0 and maximum 1; :math:`T` are the pixels strictly above ``delta``.
+        - All instances of an image are treated as one object.
+        - NaN (no score) if the mask is empty, or the map is constant or contains NaN.
 
     Args:
-        maps: In any size and scale.
-        masks: 0 or false for background, anything else for an instance; of boxes, see
+        maps: Maps in any size and scale.
+        masks: 0 or false for background, any other value for an object; for boxes, see
             :func:`distill.metrics.boxes_to_masks`.
-        delta: From 0 to below 1; the paper's are 0, 0.25 and 0.5.
+        delta: Threshold, from 0 to below 1; the paper uses 0, 0.25 and 0.5.
 
     Returns:
-        A score from 0 to 1 for every image.
+        One score per image, from 0 to 1.
 
     Raises:
-        ValueError: if ``delta`` is out of its range.
+        ValueError: if ``delta`` is out of range.
 
     References:
         Chattopadhyay et al., WACV 2018, section 4.3.
@@ -221,24 +220,25 @@ def box_localization(
 def instances_hit(
     maps: Float[Tensor, "n i j"], instance_masks: Num[Tensor, "n h w"], *, delta: float = 0.5
 ) -> Float[Tensor, " n"]:
-    """Share of an image's instances that the high part of its map touches.
+    """Share of an image's instances that overlap the high part of its map.
 
     Convention:
-        - A map is made as in :func:`box_localization`, but divided by its maximum; ``delta`` and above counts.
-        - NaN (no score) where there is no instance or the map is zero everywhere.
-        - A map that is bright everywhere touches all: read it beside the complexity.
+        - Maps are processed as in :func:`box_localization`, but divided by their maximum; the high part are the pixels
+          at or above ``delta``.
+        - NaN (no score) if there is no instance, or the map is zero everywhere or contains NaN.
+        - A uniform map overlaps all instances, so read this together with the complexity.
 
     Args:
-        maps: In any size and scale.
-        instance_masks: 0 for background, i for the i-th instance; of boxes, see
+        maps: Maps in any size and scale.
+        instance_masks: 0 for background, i for the i-th instance; for boxes, see
             :func:`distill.metrics.boxes_to_instances`.
-        delta: Above 0 and at most 1.
+        delta: Threshold, above 0 and at most 1.
 
     Returns:
-        A score from 0 to 1 for every image.
+        One score per image, from 0 to 1.
 
     Raises:
-        ValueError: if ``delta`` is out of its range.
+        ValueError: if ``delta`` is out of range.
 
     Example:
         >>> instances_hit(torch.tensor([[[4.0, 1.0, 2.0, 0.0]]]), torch.tensor([[[1, 2, 0, 2]]]))
@@ -248,32 +248,32 @@ def instances_hit(
         raise ValueError(f"`delta` must be above 0 and at most 1, got {delta}.")
     instances = instance_masks.flatten(1)
     heat = resize_and_normalize(maps, instance_masks.shape[1:], "max").flatten(1)
-    known = _distinct(instances)
-    touched = _distinct(torch.where(heat >= delta, instances, 0)).to(heat.dtype)
-    excluded = is_empty(heat) | heat.isnan().any(1) | (known == 0)
-    return torch.where(excluded, torch.nan, touched / known.clamp(min=1))
+    total = _count_distinct(instances)
+    hit = _count_distinct(torch.where(heat >= delta, instances, 0)).to(heat.dtype)
+    excluded = is_empty(heat) | heat.isnan().any(1) | (total == 0)
+    return torch.where(excluded, torch.nan, hit / total.clamp(min=1))
 
 
-def _distinct(instances: Num[Tensor, "n p"]) -> Int[Tensor, " n"]:
-    """Count the different numbers of every row, 0 left out."""
+def _count_distinct(instances: Num[Tensor, "n p"]) -> Int[Tensor, " n"]:
+    """Count the distinct values of each row, except 0."""
     ordered = instances.sort(1).values
     new = torch.cat([torch.ones_like(ordered[:, :1], dtype=torch.bool), ordered[:, 1:] != ordered[:, :-1]], 1)
     return (new & (ordered != 0)).sum(1)
 
 
 class BoxLocalization(MeanScore):
-    """Mean Loc(delta); images without an object or without a map are excluded and counted.
+    """Mean Loc(delta); images with an empty mask, or a constant map, are excluded and counted.
 
     Args:
         delta: See :func:`box_localization`.
-        kwargs: What every torchmetrics metric takes.
+        kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
     """
 
     def __init__(self, *, delta: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.delta = delta
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, maps: Float[Tensor, "n i j"], masks: Shaped[Tensor, "n h w"]
     ) -> None:
         """Add a batch; see :func:`box_localization`."""
@@ -281,18 +281,18 @@ class BoxLocalization(MeanScore):
 
 
 class InstancesHit(MeanScore):
-    """Mean share of an image's instances that the high part of its map touches.
+    """Mean share of an image's instances that overlap the high part of its map.
 
     Args:
         delta: See :func:`instances_hit`.
-        kwargs: What every torchmetrics metric takes.
+        kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
     """
 
     def __init__(self, *, delta: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.delta = delta
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, maps: Float[Tensor, "n i j"], instance_masks: Num[Tensor, "n h w"]
     ) -> None:
         """Add a batch; see :func:`instances_hit`."""

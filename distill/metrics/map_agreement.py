@@ -1,4 +1,4 @@
-"""Agreement of two networks' maps of the same images: cosine, correlation, SSIM, overlap, Jensen-Shannon."""
+"""Similarity of two networks' maps of the same images: cosine, correlation, SSIM, top IoU, Jensen-Shannon."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from distill.metrics.base import MeanScore, check_same_size, gaussian_blur, is_e
 
 
 def map_pearson(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    r"""Pearson's correlation over the pixels, :math:`\cos(a - \bar a, b - \bar b)`.
+    r"""Pearson correlation over the pixels, :math:`\cos(a - \bar a, b - \bar b)`.
 
     Convention:
-        - From -1 to 1; neither scale nor shift of a map matters.
-        - NaN (no score) where either map is the same everywhere, zero or not.
+        - From -1 to 1; invariant to scale and shift of a map.
+        - NaN (no score) if either map is constant.
 
     Args:
-        maps: Of the network that is judged; of any sign.
-        reference_maps: Of the network that it is compared with, in the same size.
+        maps: Maps of the evaluated network; may be negative.
+        reference_maps: Maps of the reference network, in the same size.
 
     Returns:
-        A score for every image.
+        One score per image.
 
     Raises:
         ValueError: if the sizes differ.
 
     Example:
-        >>> one = torch.tensor([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0]])
-        >>> map_pearson(one, torch.tensor([[1.0, 3.0, 2.0], [1.0, 0.0, 0.0]]))
+        >>> maps = torch.tensor([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0]])
+        >>> map_pearson(maps, torch.tensor([[1.0, 3.0, 2.0], [1.0, 0.0, 0.0]]))
         tensor([0.5000,    nan])
     """
     check_same_size(maps, reference_maps)
-    # On [0, 1]: what is constant becomes zero exactly, and squares of small maps do not underflow.
-    one, other = normalize_maps(maps, "min_max").flatten(1), normalize_maps(reference_maps, "min_max").flatten(1)
-    constant = is_empty(one) | is_empty(other)
-    one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
-    lengths = (one.square().sum(1) * other.square().sum(1)).sqrt()
-    correlation = (one * other).sum(1) / torch.where(constant, 1.0, lengths)
+    # Scaled to [0, 1], constant maps become exactly zero and squares of small maps do not underflow.
+    a, b = normalize_maps(maps, "min_max").flatten(1), normalize_maps(reference_maps, "min_max").flatten(1)
+    constant = is_empty(a) | is_empty(b)
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    norms = (a.square().sum(1) * b.square().sum(1)).sqrt()
+    correlation = (a * b).sum(1) / torch.where(constant, 1.0, norms)
     return torch.where(constant, torch.nan, correlation.clamp(-1.0, 1.0))
 
 
 def map_spearman(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    """Spearman's correlation: Pearson's of the pixels' ranks.
+    """Spearman rank correlation: the Pearson correlation of the pixels' ranks.
 
     Convention:
-        - Equal pixels share the mean of their ranks.
-        - NaN (no score) where either map is the same everywhere, zero or not.
+        - Equal pixels get the mean of their ranks.
+        - NaN (no score) if either map is constant.
 
     Args:
-        maps: Of the network that is judged; of any sign.
-        reference_maps: Of the network that it is compared with, in the same size.
+        maps: Maps of the evaluated network; may be negative.
+        reference_maps: Maps of the reference network, in the same size.
 
     Returns:
-        A score for every image, from -1 to 1.
+        One score per image, from -1 to 1.
 
     Raises:
         ValueError: if the sizes differ.
@@ -74,45 +74,46 @@ def map_spearman(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *
 
 
 def average_ranks(maps: Float[Tensor, "n *s"]) -> Float[Tensor, "n p"]:
-    """Rank of every pixel in its own map from 0, flattened; equal ones share the mean. NaN in a map with any NaN.
+    """Return the rank of each pixel in its map, from 0; equal pixels get the mean rank. All NaN if a map contains NaN.
 
     Example:
         >>> average_ranks(torch.tensor([[5.0, 1.0, 5.0, 7.0]]))
         tensor([[1.5000, 0.0000, 1.5000, 3.0000]])
     """
     ordered, pixels = maps.flatten(1).sort(1)
-    place = torch.arange(ordered.shape[1], device=maps.device).expand_as(ordered)
+    rank = torch.arange(ordered.shape[1], device=maps.device).expand_as(ordered)
     differs = ordered[:, 1:] != ordered[:, :-1]
     edge = torch.ones_like(differs[:, :1])
-    first = torch.where(torch.cat([edge, differs], 1), place, 0).cummax(1).values
-    last = torch.where(torch.cat([differs, edge], 1), place, place.shape[1]).flip(1).cummin(1).values.flip(1)
-    shared = (first + last).to(torch.promote_types(maps.dtype, torch.float32)) / 2
-    ranks = torch.empty_like(shared).scatter_(1, pixels, shared)
+    first = torch.where(torch.cat([edge, differs], 1), rank, 0).cummax(1).values
+    last = torch.where(torch.cat([differs, edge], 1), rank, rank.shape[1]).flip(1).cummin(1).values.flip(1)
+    mean_rank = (first + last).to(torch.promote_types(maps.dtype, torch.float32)) / 2
+    ranks = torch.empty_like(mean_rank).scatter_(1, pixels, mean_rank)
     return torch.where(ordered.isnan().any(1, keepdim=True), torch.nan, ranks)
 
 
 def map_top_iou(
     maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"], *, share: float = 0.2
 ) -> Float[Tensor, " n"]:
-    """Pixels that are among the highest of both maps, over those that are among the highest of either.
+    """Intersection over union of the highest pixels of two maps.
 
     Convention:
-        - As many pixels are taken of both: ``share`` of them, rounded to the nearest number, at least one.
-        - Of equal pixels the first in row-major order are taken (a stable descending order). A map with fewer pixels
-          above zero than are taken is filled up in this way.
-        - Two unrelated orders overlap by share / (2 - share): 0.11 at 0.2.
-        - NaN (no score) where either map is zero everywhere.
+        - The same number of pixels is selected in both maps: ``share`` of them, rounded to the nearest integer, at
+          least one.
+        - Of equal pixels, the first in row-major order are selected (stable descending order), also zeros if a map has
+          too few pixels above zero.
+        - For unrelated maps the expected score is about share / (2 - share): 0.11 at 0.2.
+        - NaN (no score) if either map is zero everywhere.
 
     Args:
-        maps: Of the network that is judged, not negative.
-        reference_maps: Of the network that it is compared with, in the same size.
-        share: Of the pixels, above 0 and at most 1.
+        maps: Maps of the evaluated network, not negative.
+        reference_maps: Maps of the reference network, in the same size.
+        share: Share of the pixels that is selected, above 0 and at most 1.
 
     Returns:
-        A score from 0 to 1 for every image.
+        One score per image, from 0 to 1.
 
     Raises:
-        ValueError: if the sizes differ or ``share`` is out of its range.
+        ValueError: if the sizes differ, or ``share`` is out of range.
 
     Example:
         >>> map_top_iou(torch.tensor([[4.0, 3.0, 2.0, 1.0]]), torch.tensor([[1.0, 9.0, 8.0, 0.0]]), share=0.5)
@@ -121,10 +122,10 @@ def map_top_iou(
     check_same_size(maps, reference_maps)
     if not 0 < share <= 1:
         raise ValueError(f"`share` must be above 0 and at most 1, got {share}.")
-    one, other = normalize_maps(maps, "max").flatten(1), normalize_maps(reference_maps, "max").flatten(1)
-    count = max(int(share * one.shape[1] + 0.5), 1)
-    common = (_highest(one, count) & _highest(other, count)).sum(1).to(one.dtype)
-    no_score = is_empty(one) | is_empty(other) | one.isnan().any(1) | other.isnan().any(1)
+    a, b = normalize_maps(maps, "max").flatten(1), normalize_maps(reference_maps, "max").flatten(1)
+    count = max(int(share * a.shape[1] + 0.5), 1)
+    common = (_highest(a, count) & _highest(b, count)).sum(1).to(a.dtype)
+    no_score = is_empty(a) | is_empty(b) | a.isnan().any(1) | b.isnan().any(1)
     return torch.where(no_score, torch.nan, common / (2 * count - common))
 
 
@@ -134,15 +135,15 @@ def map_jensen_shannon(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor
     :math:`(\mathrm{KL}(p\,\|\,m) + \mathrm{KL}(q\,\|\,m)) / 2` with :math:`m = (p + q) / 2`.
 
     Convention:
-        - In bits: 0 for maps that differ by a factor only, 1 for maps without a pixel in common.
-        - NaN (no score) where either map is zero everywhere.
+        - In bits: 0 for maps that are equal up to scale, 1 for maps that do not overlap.
+        - NaN (no score) if either map is zero everywhere.
 
     Args:
-        maps: Of the network that is judged, not negative.
-        reference_maps: Of the network that it is compared with, in the same size.
+        maps: Maps of the evaluated network, not negative.
+        reference_maps: Maps of the reference network, in the same size.
 
     Returns:
-        A score from 0 to 1 for every image; lower is more alike.
+        One score per image, from 0 to 1; lower is more similar.
 
     Raises:
         ValueError: if the sizes differ.
@@ -162,18 +163,18 @@ def map_jensen_shannon(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor
 
 
 def _highest(maps: Float[Tensor, "n p"], count: int) -> Bool[Tensor, "n p"]:
-    """Tell which pixels come first in the stable descending order, without sorting them."""
-    least = maps.topk(count, 1, sorted=False).values.amin(1, keepdim=True)
-    above, equal = maps > least, maps == least
-    wanted = count - above.sum(1, keepdim=True)
-    return above | (equal & (equal.cumsum(1) <= wanted))
+    """Return which pixels are the first ``count`` in stable descending order, without sorting."""
+    threshold = maps.topk(count, 1, sorted=False).values.amin(1, keepdim=True)
+    above, equal = maps > threshold, maps == threshold
+    remaining = count - above.sum(1, keepdim=True)
+    return above | (equal & (equal.cumsum(1) <= remaining))
 
 
-def _relative_entropy(p: Tensor, middle: Tensor) -> Tensor:
-    """Give KL(p || middle) in bits; 0 log 0 is 0."""
-    nothing = p == 0
-    ratio = torch.where(nothing, 1.0, p) / torch.where(nothing, 1.0, middle)
-    return torch.where(nothing, 0.0, p * ratio.log2()).sum(1)
+def _relative_entropy(p: Tensor, q: Tensor) -> Tensor:
+    """Return KL(p || q) in bits, with 0 log 0 = 0."""
+    zero = p == 0
+    ratio = torch.where(zero, 1.0, p) / torch.where(zero, 1.0, q)
+    return torch.where(zero, 0.0, p * ratio.log2()).sum(1)
 
 
 _SSIM_SIGMA, _SSIM_RADIUS = 1.5, 5
@@ -181,23 +182,23 @@ _LUMINANCE, _CONTRAST = 0.01**2, 0.03**2
 
 
 def map_ssim(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    r"""Structural similarity of two maps, on average over the pixels.
+    r"""Structural similarity (SSIM) of two maps, averaged over the pixels.
 
     :math:`\frac{(2\mu_a\mu_b + c_1)(2\sigma_{ab} + c_2)}{(\mu_a^2 + \mu_b^2 + c_1)(\sigma_a^2 + \sigma_b^2 + c_2)}`.
 
     Convention:
-        - Both maps are divided by their maximum, so the range is 1: c_1 = 0.01^2, c_2 = 0.03^2.
-        - A Gaussian window of 11 pixels an axis and sigma 1.5 at every pixel; the border is reflected, as often as
-          it takes where a map is smaller than the window. Maps of a few pixels are therefore compared more by their
-          level than by their structure: resize them to the images' size first.
-        - NaN (no score) where either map is zero everywhere.
+        - Both maps are divided by their maximum, so the data range is 1: c_1 = 0.01^2, c_2 = 0.03^2.
+        - The window is Gaussian with 11 pixels per axis and sigma 1.5. The border is reflected, several times if a map
+          is smaller than the window. For maps of few pixels the score therefore reflects their mean level more than
+          their structure; resize them to the images first.
+        - NaN (no score) if either map is zero everywhere.
 
     Args:
-        maps: Of the network that is judged, not negative.
-        reference_maps: Of the network that it is compared with, in the same size.
+        maps: Maps of the evaluated network, not negative.
+        reference_maps: Maps of the reference network, in the same size.
 
     Returns:
-        A score for every image, at most 1.
+        One score per image, at most 1.
 
     Raises:
         ValueError: if the sizes differ.
@@ -211,34 +212,33 @@ def map_ssim(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"])
         (tensor([1.]), tensor([-0.0623]))
     """
     check_same_size(maps, reference_maps)
-    one, other = normalize_maps(maps, "max"), normalize_maps(reference_maps, "max")
-    empty = is_empty(one) | is_empty(other)
-    a, b = one.double(), other.double()
+    a, b = normalize_maps(maps, "max"), normalize_maps(reference_maps, "max")
+    empty = is_empty(a) | is_empty(b)
+    a, b = a.double(), b.double()
     mean_a, mean_b, square_a, square_b, product = (
         gaussian_blur(part, sigma=_SSIM_SIGMA, radius=_SSIM_RADIUS) for part in (a, b, a * a, b * b, a * b)
     )
-    spread = (square_a - mean_a**2).clamp(min=0.0) + (square_b - mean_b**2).clamp(min=0.0)
+    variance = (square_a - mean_a**2).clamp(min=0.0) + (square_b - mean_b**2).clamp(min=0.0)
     luminance = (2 * mean_a * mean_b + _LUMINANCE) / (mean_a**2 + mean_b**2 + _LUMINANCE)
-    structure = (2 * (product - mean_a * mean_b) + _CONTRAST) / (spread + _CONTRAST)
+    structure = (2 * (product - mean_a * mean_b) + _CONTRAST) / (variance + _CONTRAST)
     similarity = (luminance * structure).flatten(1).mean(1)
     return torch.where(empty, torch.nan, similarity).to(wide(maps).dtype)
 
 
 def map_cosine(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    r"""Cosine of the angle between two maps of an image, :math:`\langle a, b\rangle / (\|a\| \|b\|)`.
+    r"""Cosine similarity of two maps, :math:`\langle a, b\rangle / (\|a\| \|b\|)`.
 
     Convention:
-        - Maps are not negative, so the cosine lies in [0, 1]; their scale does not matter.
-        - NaN (no score) where either map is zero everywhere: there is nothing to compare.
-        - Two maps of any kind share a centre bias, so unrelated ones are far above 0.
+        - Maps are not negative, so the cosine is in [0, 1]; invariant to scale.
+        - NaN (no score) if either map is zero everywhere.
+        - Maps share a centre bias, so the cosine of unrelated maps is far above 0.
 
     Args:
-        maps: Of the network that is judged.
-        reference_maps: Of the network that it is compared with, in the same size; see
-            :func:`distill.maps.resize_maps`.
+        maps: Maps of the evaluated network, not negative.
+        reference_maps: Maps of the reference network, in the same size; see :func:`distill.maps.resize_maps`.
 
     Returns:
-        A score for every image.
+        One score per image.
 
     Raises:
         ValueError: if the sizes differ.
@@ -248,11 +248,11 @@ def map_cosine(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"
         tensor([0.9600,    nan])
     """
     check_same_size(maps, reference_maps)
-    one, other = normalize_maps(maps, "l2").flatten(1), normalize_maps(reference_maps, "l2").flatten(1)
-    return torch.where(is_empty(one) | is_empty(other), torch.nan, (one * other).sum(1).clamp(max=1.0))
+    a, b = normalize_maps(maps, "l2").flatten(1), normalize_maps(reference_maps, "l2").flatten(1)
+    return torch.where(is_empty(a) | is_empty(b), torch.nan, (a * b).sum(1).clamp(max=1.0))
 
 
-#: Measure by name.
+#: Similarity measures by name.
 MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cosine": map_cosine,
     "pearson": map_pearson,
@@ -264,15 +264,15 @@ MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class MapAgreement(MeanScore):
-    """Mean agreement of two networks' maps; images on which a map is empty are excluded and counted.
+    """Mean similarity of two networks' maps; images without a score are excluded and counted.
 
     Args:
         measure: One of :data:`MEASURES`: ``cosine``, ``pearson``, ``spearman``, ``ssim``, ``top_iou`` (of the highest
-            fifth of the pixels), or ``jensen_shannon``, the only one of which less is better.
-        kwargs: What every torchmetrics metric takes.
+            20 % of the pixels), or ``jensen_shannon``, the only one for which lower is better.
+        kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: if there is no such measure.
+        ValueError: if ``measure`` is unknown.
 
     Example:
         >>> metric = MapAgreement(measure="cosine")
@@ -288,12 +288,12 @@ class MapAgreement(MeanScore):
         self.measure = measure
 
     @property
-    def higher_is_better(self) -> bool:  # type: ignore[override]  # a divergence is better lower, the others higher
-        """Tell which direction is better."""
+    def higher_is_better(self) -> bool:  # type: ignore[override]  # a constant in torchmetrics
+        """Whether higher values are better: false only for ``jensen_shannon``."""
         return self.measure != "jensen_shannon"
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]
     ) -> None:
-        """Add a batch of maps of equal size."""
+        """Add a batch of maps; both must have the same size."""
         self._add(MEASURES[self.measure](maps, reference_maps))

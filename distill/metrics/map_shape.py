@@ -1,4 +1,4 @@
-"""The shape of a map (sparseness, entropy, complexity), and the rates of zero, NaN and constant maps."""
+"""Shape of maps (sparseness, entropy, complexity), and rates of zero, NaN and constant maps."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def gini(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
     r"""Gini index of the pixels, :math:`\sum_i (2i - P - 1) a_{(i)} / (P \sum_i a_{(i)})` in ascending order.
 
     Convention:
-        - What is negative counts as 0; the size is left as it is, and so is comparable only between maps of one size.
-        - NaN (no score) where a map is zero everywhere.
+        - Negative values are set to 0. Maps are not resized; compare only maps of the same size.
+        - NaN (no score) if a map is zero everywhere.
 
     Args:
-        maps: In any scale.
+        maps: Maps in any scale.
 
     Returns:
-        A score for every image: 0 for an even map, 1 - 1/P for a single bright pixel among P.
+        One score per image: 0 for a uniform map, 1 - 1/P for a single bright pixel among P.
 
     References:
         Hurley & Rickard, "Comparing Measures of Sparsity", IEEE Transactions on Information Theory, 2009.
@@ -41,39 +41,40 @@ def gini(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
 
 
 def entropy(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    r"""Entropy of a map as a distribution, over that of an even one: :math:`-\sum_i p_i \log p_i / \log P`.
+    r"""Entropy of a map as a distribution, divided by that of a uniform map: :math:`-\sum_i p_i \log p_i / \log P`.
 
     Convention:
-        - What is negative counts as 0; the size is left as it is.
-        - NaN (no score) where a map is zero everywhere or has a single pixel.
+        - Negative values are set to 0. Maps are not resized.
+        - NaN (no score) if a map is zero everywhere or has a single pixel.
 
     Args:
-        maps: In any scale.
+        maps: Maps in any scale.
 
     Returns:
-        A score for every image: 0 for a single bright pixel, 1 for an even map.
+        One score per image: 0 for a single bright pixel, 1 for a uniform map.
 
     Example:
         >>> entropy(torch.tensor([[2.0, 2.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0]]))
         tensor([0.5000, 1.0000])
     """
-    shares = normalize_maps(maps.relu(), "sum").flatten(1)
-    largest = math.log(shares.shape[1])
-    nats = torch.special.entr(shares).sum(1)
-    return torch.where(is_empty(shares), torch.nan, nats / largest if largest else torch.nan)
+    p = normalize_maps(maps.relu(), "sum").flatten(1)
+    largest = math.log(p.shape[1])
+    nats = torch.special.entr(p).sum(1)
+    return torch.where(is_empty(p), torch.nan, nats / largest if largest else torch.nan)
 
 
 def complexity(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    """Mean of a map divided by its maximum: how much of the image it shows.
+    """Mean of a map divided by its maximum: the share of the image that it shows.
 
     Convention:
-        - What is negative counts as 0. NaN (no score) where a map is zero everywhere.
+        - Negative values are set to 0. NaN (no score) if a map is zero everywhere.
 
     Args:
-        maps: In any scale; bring them to the images' size first where they shall be what the images are masked with.
+        maps: Maps in any scale. For the complexity of the masks of :func:`distill.metrics.mask_images`, resize the maps
+            to the images first.
 
     Returns:
-        A score for every image: 1/P for a single bright pixel among P, 1 for an even map.
+        One score per image: 1/P for a single bright pixel among P, 1 for a uniform map.
 
     References:
         Poppi et al., "Revisiting the Evaluation of Class Activation Mapping for Explainability", CVPR workshops 2021.
@@ -115,7 +116,7 @@ class Complexity(MeanScore):
 
 
 def zero_map(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    """Tell for every map whether it is zero everywhere: 1 or 0.
+    """Return 1 for each map that is zero everywhere, else 0.
 
     Example:
         >>> import torch
@@ -126,7 +127,7 @@ def zero_map(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
 
 
 def nan_map(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    """Tell for every map whether it holds a value that is no number, NaN or infinite: 1 or 0.
+    """Return 1 for each map with a NaN or infinite value, else 0.
 
     Example:
         >>> import torch
@@ -137,7 +138,7 @@ def nan_map(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
 
 
 def constant_map(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    """Tell for every map whether it is the same number everywhere, though not zero: 1 or 0.
+    """Return 1 for each map with the same finite value everywhere, other than zero, else 0.
 
     Example:
         >>> import torch
@@ -159,7 +160,7 @@ class ZeroMaps(MeanScore):
 
 
 class NaNMaps(MeanScore):
-    """Share of maps that hold a value that is no number."""
+    """Share of maps with a NaN or infinite value."""
 
     higher_is_better = False
 
@@ -169,7 +170,7 @@ class NaNMaps(MeanScore):
 
 
 class ConstantMaps(MeanScore):
-    """Share of maps that are the same everywhere, though not zero."""
+    """Share of maps with the same finite value everywhere, other than zero."""
 
     higher_is_better = False
 

@@ -1,4 +1,4 @@
-"""What is measured of a network, by name: words and direction of every figure, shared by metrics and reports."""
+"""Names, titles and descriptions of the metrics, shared by metrics and reports; imports no torch."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ Style = Literal["percent", "number"]
 Better = Literal["higher", "lower", "neither"]
 Needs = Literal["nothing", "reference", "objects"]
 
-#: What a group of figures is about, in the order in which they are shown.
+#: The question that each group of metrics answers, in the order of display.
 GROUPS: Mapping[Group, str] = {
-    "answers": "Is it right, and does it answer as the reference does?",
-    "agreement": "Are its maps those of the reference?",
-    "localisation": "Do its maps lie on the object?",
-    "faithfulness": "Does what its maps show decide its answers?",
-    "shape": "What do its maps look like?",
-    "rates": "How many of its maps are no maps?",
+    "answers": "Are the predictions correct, and are they those of the reference?",
+    "agreement": "Are the maps similar to the reference's?",
+    "localisation": "Are the maps on the object?",
+    "faithfulness": "Do the predictions depend on what the maps show?",
+    "shape": "How concentrated are the maps?",
+    "rates": "How many maps are zero, NaN or constant?",
 }
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """One figure.
+    """Description of one metric.
 
     Args:
-        group: What it is about.
-        title: As a heading of a column.
-        about: In one sentence, for a reader who has not met it.
-        style: How it is printed.
-        better: Which direction is better, if any is.
+        group: Group in which it is displayed.
+        title: Column heading.
+        about: Explanation in one sentence.
+        style: Format of the value.
+        better: Which direction is better, if any.
     """
 
     group: Group
@@ -41,49 +41,53 @@ class MetricInfo:
     better: Better = "higher"
 
 
-#: Every figure that an evaluation can hold, by the name that it has in `evaluation.json` and `per_image.parquet`.
+#: All metrics of an evaluation, by their names in `evaluation.json` and `per_image.parquet`.
 METRIC_INFO: Mapping[str, MetricInfo] = {
-    "accuracy": MetricInfo("answers", "Accuracy", "share of images whose first choice is the label", "percent"),
+    "accuracy": MetricInfo("answers", "Accuracy", "share of images whose top-1 prediction is the label", "percent"),
     "agreement": MetricInfo(
-        "answers", "Agreement", "share of images on which it chooses the same class as the reference", "percent"
+        "answers", "Agreement", "share of images whose top-1 prediction is that of the reference", "percent"
     ),
     "output_kl": MetricInfo(
         "answers",
         "Output KL",
-        "Kullback-Leibler divergence of its class probabilities from the reference's, in nats",
+        "Kullback-Leibler divergence of the class probabilities from the reference's, in nats",
         better="lower",
     ),
     "calibration_error": MetricInfo(
         "answers",
         "Calibration error",
-        "mean gap between how sure it is and how often it is right (15 bins)",
+        "expected calibration error: mean absolute difference between confidence and accuracy, in 15 bins",
         "percent",
         "lower",
     ),
     "map_cosine": MetricInfo(
         "agreement",
         "Map cosine",
-        "how alike its map and the reference's are: 1 is the same map; even unrelated maps are far above 0",
+        "cosine similarity of the map and the reference's map: 1 for equal maps, but far above 0 for unrelated maps",
     ),
     "map_cosine_floor": MetricInfo(
         "agreement",
         "Cosine floor",
-        "the same with the reference's map of another image: what is only a common bias, as to the centre",
+        "cosine similarity with the reference's map of another image: the part due to a common bias, such as towards "
+        "the centre",
         better="neither",
     ),
-    "map_pearson": MetricInfo("agreement", "Map Pearson", "correlation of its map and the reference's"),
-    "map_spearman": MetricInfo("agreement", "Map Spearman", "correlation of the ranks of the two maps' pixels"),
+    "map_pearson": MetricInfo("agreement", "Map Pearson", "Pearson correlation of the map and the reference's map"),
+    "map_spearman": MetricInfo("agreement", "Map Spearman", "Spearman rank correlation of the two maps' pixels"),
     "map_ssim": MetricInfo("agreement", "Map SSIM", "structural similarity of the two maps"),
     "map_top_iou": MetricInfo(
-        "agreement", "Map top IoU", "overlap of the highest 20 % of the pixels of both maps, over their union"
+        "agreement", "Map top IoU", "intersection over union of the highest 20 % of the pixels of the two maps"
     ),
     "map_jensen_shannon": MetricInfo(
-        "agreement", "Map Jensen-Shannon", "divergence of the two maps as distributions, 0 to 1", better="lower"
+        "agreement",
+        "Map Jensen-Shannon",
+        "Jensen-Shannon divergence of the two maps as distributions, 0 to 1",
+        better="lower",
     ),
     "energy_in_object": MetricInfo(
         "localisation",
         "In object",
-        "share of its map that lies on the object; an even map has what the object covers of the image",
+        "share of the map's sum inside the object mask; for a uniform map, the share of the image the object covers",
         "percent",
     ),
     "pointing_game": MetricInfo(
@@ -92,70 +96,87 @@ METRIC_INFO: Mapping[str, MetricInfo] = {
     "box_localization_0": MetricInfo(
         "localisation",
         "Loc(0)",
-        "where the map is above 0: area in the box, over the box and what lies outside",
+        "intersection over union of the object and the part of the map above 0",
         "percent",
     ),
-    "box_localization_25": MetricInfo("localisation", "Loc(0.25)", "the same above a quarter of the range", "percent"),
-    "box_localization_50": MetricInfo("localisation", "Loc(0.5)", "the same above half of the range", "percent"),
+    "box_localization_25": MetricInfo(
+        "localisation", "Loc(0.25)", "the same for the part of the map above a quarter of its range", "percent"
+    ),
+    "box_localization_50": MetricInfo(
+        "localisation", "Loc(0.5)", "the same for the part of the map above half of its range", "percent"
+    ),
     "instances_hit": MetricInfo(
         "localisation",
         "Instances hit",
-        "share of the instances in an image that the map above half of its maximum touches",
+        "share of the instances in an image that overlap the part of the map above half of its maximum",
         "percent",
     ),
     "average_drop": MetricInfo(
         "faithfulness",
         "Average drop",
-        "how much of the class's probability is lost when only what the map shows is left; an even map loses none",
+        "share of the class's probability lost if only the part shown by the map is kept; 0 for a uniform map",
         "percent",
         "lower",
     ),
     "increase_in_confidence": MetricInfo(
-        "faithfulness", "Increase", "share of images on which the probability rises when only that is left", "percent"
+        "faithfulness",
+        "Increase",
+        "share of images on which the probability rises if only the part shown by the map is kept",
+        "percent",
     ),
     "win_rate": MetricInfo(
         "faithfulness",
         "Win rate",
-        "share of images on which its probability drops less than the reference's",
+        "share of images on which the probability drops less than the reference's",
         "percent",
     ),
     "deletion_auc": MetricInfo(
-        "faithfulness", "Deletion", "mean probability as pixels are taken away, the brightest first", better="lower"
+        "faithfulness",
+        "Deletion",
+        "mean probability while pixels are removed in descending order of the map",
+        better="lower",
     ),
     "insertion_auc": MetricInfo(
-        "faithfulness", "Insertion", "mean probability as pixels are put in, the brightest first"
+        "faithfulness", "Insertion", "mean probability while pixels are inserted in descending order of the map"
     ),
     "coherency": MetricInfo(
-        "faithfulness", "Coherency", "how alike the map of the image and the map of what the map shows are, 0 to 1"
+        "faithfulness",
+        "Coherency",
+        "correlation of the map of the image and the map of the masked image, scaled to 0 to 1",
     ),
     "complexity": MetricInfo(
-        "shape", "Complexity", "mean of the map divided by its maximum: 1 is bright everywhere", better="lower"
+        "shape", "Complexity", "mean of the map divided by its maximum: 1 for a uniform map", better="lower"
     ),
     "adcc": MetricInfo(
-        "faithfulness", "ADCC", "harmonic mean of coherency, 1 - complexity and 1 - average drop; hard to trick"
+        "faithfulness",
+        "ADCC",
+        "harmonic mean of coherency, 1 - complexity and 1 - average drop: high only if all three are high",
     ),
-    "gini": MetricInfo("shape", "Gini", "sparseness: 0 is even, near 1 is a single bright pixel", better="neither"),
+    "gini": MetricInfo(
+        "shape", "Gini", "sparseness: 0 for a uniform map, near 1 for a single bright pixel", better="neither"
+    ),
     "entropy": MetricInfo(
-        "shape", "Entropy", "of the map as a distribution, over that of an even one, 0 to 1", better="neither"
+        "shape",
+        "Entropy",
+        "entropy of the map as a distribution, divided by that of a uniform map, 0 to 1",
+        better="neither",
     ),
     "zero_maps": MetricInfo("rates", "Zero maps", "share of maps that are zero everywhere", "percent", "lower"),
-    "nan_maps": MetricInfo(
-        "rates", "NaN maps", "share of maps that hold a value that is no number", "percent", "lower"
-    ),
+    "nan_maps": MetricInfo("rates", "NaN maps", "share of maps with a NaN or infinite value", "percent", "lower"),
     "constant_maps": MetricInfo(
-        "rates", "Constant maps", "share of maps that are the same everywhere, though not zero", "percent", "lower"
+        "rates", "Constant maps", "share of maps with the same value everywhere, other than zero", "percent", "lower"
     ),
 }
 
 
-def required_input(figure: str) -> Needs:
-    """Say what a figure needs beside images and labels: a network to compare with, or where the objects are.
+def required_input(metric: str) -> Needs:
+    """Return what a metric needs besides images and labels: a reference network, or object positions.
 
     Example:
         >>> required_input("accuracy"), required_input("map_cosine"), required_input("pointing_game")
         ('nothing', 'reference', 'objects')
     """
-    group = METRIC_INFO[figure].group
-    if group == "agreement" or figure in ("agreement", "output_kl", "win_rate"):
+    group = METRIC_INFO[metric].group
+    if group == "agreement" or metric in ("agreement", "output_kl", "win_rate"):
         return "reference"
     return "objects" if group == "localisation" else "nothing"

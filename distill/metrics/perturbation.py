@@ -17,18 +17,18 @@ _BLUR_SIGMA, _BLUR_RADIUS = 5.0, 5
 
 
 def baseline_images(images: Float[Tensor, "n c *s"], baseline: Baseline) -> Float[Tensor, "n c *s"]:
-    """Give what stands in for the pixels that are taken away.
+    """Return the images that replace removed pixels.
 
     Convention:
-        - ``zero``: black, before a network scales its input by its own mean and deviation.
-        - ``blur``: the image through a Gaussian window of 11 pixels an axis and sigma 5; the border is reflected.
+        - ``zero``: black, before the network normalises its input.
+        - ``blur``: the image blurred with a Gaussian of sigma 5 and 11 pixels per axis; the border is reflected.
 
     Args:
-        images: In [0, 1].
-        baseline: One of the two names above.
+        images: Images in [0, 1].
+        baseline: ``zero`` or ``blur``.
 
     Raises:
-        ValueError: if ``baseline`` is neither.
+        ValueError: if ``baseline`` is unknown.
 
     References:
         Petsiuk et al., "RISE", BMVC 2018, section 4.3: zero for deletion, blur for insertion, with this window.
@@ -48,22 +48,23 @@ def baseline_images(images: Float[Tensor, "n c *s"], baseline: Baseline) -> Floa
 def mask_images(
     images: Float[Tensor, "n c *s"], maps: Float[Tensor, "n *t"], *, baseline: Baseline = "zero"
 ) -> Float[Tensor, "n c *s"]:
-    """Leave of every image what its map shows: map x image + (1 - map) x baseline.
+    """Keep the part of each image shown by its map: map x image + (1 - map) x baseline.
 
     Convention:
-        - Raw map, relu, linear (``align_corners=False``) to the images' size, divided by its maximum.
-        - Where a map is zero everywhere the baseline alone is left; where it holds a NaN, NaN.
+        - The raw map goes through relu, is resized to the images (linear, ``align_corners=False``) and divided by its
+          maximum.
+        - If a map is zero everywhere, the result is the baseline; if it contains NaN, the result is NaN.
 
     Args:
-        images: In [0, 1].
-        maps: In any size and scale, one an image.
-        baseline: See :func:`baseline_images`; ``zero`` is the paper's.
+        images: Images in [0, 1].
+        maps: One map per image, in any size and scale.
+        baseline: See :func:`baseline_images`; the paper uses ``zero``.
 
     Returns:
-        Images of the same shape and precision.
+        Masked images with the shape and dtype of ``images``.
 
     Raises:
-        ValueError: if there is not one map an image, or ``baseline`` is unknown.
+        ValueError: if the numbers of maps and images differ, or ``baseline`` is unknown.
 
     References:
         Chattopadhyay et al., WACV 2018, section 4.1.
@@ -79,16 +80,16 @@ def mask_images(
 
 
 def check_one_map_per_image(images: Float[Tensor, "n c *s"], maps: Float[Tensor, "m *t"]) -> None:
-    """Refuse maps that are not of these images."""
+    """Raise a ValueError unless there is one map per image."""
     if len(images) != len(maps):
-        raise ValueError(f"there must be one map an image, got {len(maps)} maps for {len(images)} images.")
+        raise ValueError(f"expected one map per image, got {len(maps)} maps for {len(images)} images.")
 
 
 Mode = Literal["deletion", "insertion"]
 
 
 class Curves(NamedTuple):
-    """The probability of every image after every step, and the share of the pixels that was changed by then."""
+    """Probability of each image after each step (``scores``), and share of the pixels changed (``fractions``)."""
 
     fractions: Float[Tensor, " points"]
     scores: Float[Tensor, "n points"]
@@ -104,31 +105,32 @@ def perturbation_curves(
     baseline: Baseline = "zero",
     images_at_a_time: int = 256,
 ) -> Curves:
-    """Follow the probability of one class while pixels go (deletion) or come (insertion).
+    """Compute the probability of one class while pixels are removed (deletion) or inserted (insertion).
 
     Convention:
-        - Raw map, relu, linear (``align_corners=False``) to the images' size; pixels in its descending order, of
-          equal ones the first in row-major order; all channels of a pixel together.
-        - Deletion begins with the image and ends with the baseline; insertion the other way round.
-        - In equal steps, up to rounding down to whole pixels; ``fractions`` are the true ones.
-        - NaN (no score) in the whole row where a map is the same everywhere, zero or not, or holds a NaN: it puts
-          the pixels into no order.
+        - The raw map goes through relu and is resized to the images (linear, ``align_corners=False``). Pixels are
+          changed in descending order of the map; equal pixels in row-major order; all channels of a pixel together.
+        - Deletion starts with the image and ends with the baseline; insertion starts with the baseline.
+        - The steps are equal up to rounding down to whole pixels; ``fractions`` are the exact shares.
+        - All scores of an image are NaN (no score) if its map is constant or contains NaN, since the order of the
+          pixels is then undefined.
 
     Args:
-        score: Called with some perturbed images and with which rows of ``images`` they are; gives the softmax
-            probability of the class of each row, always of the same class for a row.
-        images: In [0, 1].
-        maps: In any size and scale, one an image.
+        score: Function of perturbed images and their rows in ``images``. Returns the softmax probability of one class
+            per image; the class must depend on the row only.
+        images: Images in [0, 1].
+        maps: One map per image, in any size and scale.
         mode: ``deletion`` or ``insertion``.
-        steps: How many, at least 1; ``score`` sees every image steps + 1 times.
+        steps: Number of steps, at least 1; ``score`` is evaluated steps + 1 times per image.
         baseline: See :func:`distill.metrics.baseline_images`.
-        images_at_a_time: Most images that ``score`` is called with; bounds the memory.
+        images_at_a_time: Largest batch passed to ``score``; limits the memory.
 
     Returns:
         Curves with steps + 1 points.
 
     Raises:
-        ValueError: if there is not one map an image, a number is below 1, or ``mode`` or ``baseline`` is unknown.
+        ValueError: if the numbers of maps and images differ, ``steps`` or ``images_at_a_time`` is below 1, or ``mode``
+            or ``baseline`` is unknown.
 
     References:
         Petsiuk et al., "RISE", BMVC 2018, section 4.3.
@@ -141,34 +143,34 @@ def perturbation_curves(
     check_one_map_per_image(images, maps)
     if mode not in get_args(Mode):
         raise ValueError(f"`mode` must be one of {', '.join(get_args(Mode))}, got {mode!r}.")
-    for name, got in (("steps", steps), ("images_at_a_time", images_at_a_time)):
-        if got < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {got}.")
+    for name, value in (("steps", steps), ("images_at_a_time", images_at_a_time)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}.")
     size = images.shape[2:]
-    place = _places(maps, size)
+    rank = _descending_ranks(maps, size)
     changed = torch.arange(steps + 1, device=images.device) * size.numel() // steps
-    rest = baseline_images(images, baseline)
-    before, after = (images, rest) if mode == "deletion" else (rest, images)
-    found = []
-    for part in torch.arange(len(images) * (steps + 1), device=images.device).split(images_at_a_time):
-        rows, step = part // (steps + 1), part % (steps + 1)
-        reached = (place[rows] < changed[step][:, None]).view(-1, 1, *size)
-        found.append(score(torch.where(reached, after[rows], before[rows]), rows))
-    scores = wide(torch.cat(found)).view(len(images), steps + 1)
+    background = baseline_images(images, baseline)
+    before, after = (images, background) if mode == "deletion" else (background, images)
+    batches = []
+    for batch in torch.arange(len(images) * (steps + 1), device=images.device).split(images_at_a_time):
+        rows, step = batch // (steps + 1), batch % (steps + 1)
+        is_changed = (rank[rows] < changed[step][:, None]).view(-1, 1, *size)
+        batches.append(score(torch.where(is_changed, after[rows], before[rows]), rows))
+    scores = wide(torch.cat(batches)).view(len(images), steps + 1)
     heat = resize_and_normalize(maps, size, "min_max")
     unordered = is_empty(heat) | heat.isnan().flatten(1).any(1)
     return Curves((changed / size.numel()).to(scores.dtype), torch.where(unordered[:, None], torch.nan, scores))
 
 
-def _places(maps: Tensor, size: torch.Size) -> Int[Tensor, "n p"]:
-    """Find the place of every pixel in the descending order of its map."""
+def _descending_ranks(maps: Tensor, size: torch.Size) -> Int[Tensor, "n p"]:
+    """Return the rank of each pixel in the descending order of its map, from 0."""
     order = resize_and_normalize(maps, size, "max").flatten(1).argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(order.shape[1], device=maps.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places)
+    ranks = torch.arange(order.shape[1], device=maps.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, ranks)
 
 
 def area_under(curves: Curves) -> Float[Tensor, " n"]:
-    """Area under every curve by trapezoids: the mean probability over the share of changed pixels.
+    """Area under each curve by the trapezoidal rule: the mean probability over the share of changed pixels.
 
     Example:
         >>> area_under(Curves(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([[1.0, 0.2, 0.0]])))
@@ -178,9 +180,9 @@ def area_under(curves: Curves) -> Float[Tensor, " n"]:
 
 
 class InsertionAUC(MeanScore):
-    """Mean area under insertion curves; images whose map has no order are excluded and counted."""
+    """Mean area under insertion curves; images whose map is constant or contains NaN are excluded and counted."""
 
-    def update(  # type: ignore[override]  # torchmetrics: every metric has arguments of its own
+    def update(  # type: ignore[override]  # in torchmetrics each metric has its own arguments
         self, scores: Float[Tensor, "n points"], fractions: Float[Tensor, " points"]
     ) -> None:
         """Add the curves of a batch; see :func:`perturbation_curves`."""
@@ -188,6 +190,6 @@ class InsertionAUC(MeanScore):
 
 
 class DeletionAUC(InsertionAUC):
-    """Mean area under deletion curves; images whose map has no order are excluded and counted."""
+    """Mean area under deletion curves; images whose map is constant or contains NaN are excluded and counted."""
 
     higher_is_better = False

@@ -1,4 +1,4 @@
-"""Every metric with one batch of input for its ``update``, some images of which have no score."""
+"""Every metric with one batch of input for its ``update``, in which some images have no score."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.metrics.inputs import random
 
 IMAGES = 7
 
-#: What an update takes, by the figure's name; those that begin with `map_` take two maps.
+#: Arguments of `update` by name of the metric; metrics whose name begins with `map_` take two maps.
 _SHAPES: dict[str, tuple[str, ...]] = {
     "agreement": ("logits", "reference logits"),
     "output_kl": ("logits", "reference logits"),
@@ -48,7 +48,7 @@ def make(name: str) -> Metric:
 
 
 def arguments(name: str) -> list[Tensor]:
-    """One entry an image in all but the fractions; maps, masks and numbers some of which are none."""
+    """Return one entry per image, except for the fractions; some maps, masks and values are empty or NaN."""
     maps, reference = random(IMAGES, 6, 6), random(IMAGES, 6, 6, seed=4)
     maps[1], maps[4], reference[2] = 0, 0.5, torch.nan
     masks = (random(IMAGES, 9, 9, seed=5) * 4 - 2).relu().ceil().int()

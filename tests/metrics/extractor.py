@@ -1,4 +1,4 @@
-"""A small classifier, and maps that are given, in the form that torchcam asks an extractor for."""
+"""A small classifier, and fixed maps with the interface of a torchcam extractor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def color_classifier() -> nn.Module:
-    """Answers by where which colour is, so that every pixel counts."""
+    """Return a classifier that depends on the colour of every pixel."""
     generator = torch.Generator().manual_seed(5)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3))
     for parameter in model.parameters():

@@ -1,4 +1,4 @@
-"""Random inputs, and how scores are compared with those of an oracle."""
+"""Random inputs, and comparison of scores with those of an oracle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def random(*shape: int, seed: int = 3) -> Tensor:
 
 
 def sparse(*shape: int, seed: int = 3) -> Tensor:
-    """Maps with many equal pixels: sixths, a half of them 0."""
+    """Maps with many equal pixels: multiples of 1/6, about half of them 0."""
     return (random(*shape, seed=seed) * 12 - 6).relu().round() / 6
 
 

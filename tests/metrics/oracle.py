@@ -1,4 +1,4 @@
-"""Metrics an image and a pixel at a time, in float64; None where an image has no score."""
+"""Metrics computed image by image and pixel by pixel in float64; None if an image has no score."""
 
 from __future__ import annotations
 

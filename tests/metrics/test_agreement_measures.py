@@ -1,4 +1,4 @@
-"""How alike two maps are, against loops, torchmetrics and numbers that are known."""
+"""Similarity measures of two maps, against loops, torchmetrics and known values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ORACLES = {
 
 
 def pairs(*, tied: bool) -> tuple[Tensor, Tensor]:
-    """Eight pairs of maps; in one of them one is zero, in another one the other is constant."""
+    """Eight pairs of maps; in one pair the first map is zero, in another the second is constant."""
     make = sparse if tied else random
     one, other = make(8, 5, 7), make(8, 5, 7, seed=4)
     one[2] = 0
@@ -97,7 +97,7 @@ def test_the_highest_of_equal_pixels_are_the_first() -> None:
 
 @pytest.mark.parametrize(("pixels", "count"), [(7, 1), (8, 2), (12, 2), (13, 3), (1024, 205)])
 def test_the_number_of_highest_pixels_is_rounded_to_the_nearest(pixels: int, count: int) -> None:
-    """The highest of both have a single pixel in common, so the score tells their number."""
+    """The highest pixels of the two maps have one pixel in common, so the score determines their number."""
     one = torch.arange(1.0, pixels + 1)
     other = torch.arange(float(pixels), 0, -1)
     other[-1] = 2.0 * pixels
@@ -150,7 +150,7 @@ def test_maps_of_other_sizes_are_refused(measure: str) -> None:
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_clips_and_signals_have_scores(measure: str) -> None:
-    """A pixel has neighbours in SSIM alone; there an axis of one pixel changes nothing."""
+    """Only SSIM depends on neighbouring pixels; there an additional axis of length 1 changes nothing."""
     one, other = random(2, 3, 4, 5), random(2, 3, 4, 5, seed=4)
     got = MEASURES[measure](one, other)
     if measure == "ssim":

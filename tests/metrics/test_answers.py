@@ -1,4 +1,4 @@
-"""Divergence of outputs and calibration."""
+"""Kullback-Leibler divergence of outputs, and calibration."""
 
 from __future__ import annotations
 
@@ -92,5 +92,5 @@ def test_calibration_of_nothing_is_not_a_number() -> None:
 def test_wrong_input_to_calibration_is_named() -> None:
     with pytest.raises(ValueError, match="`bins` must be at least 1, got 0"):
         ExpectedCalibrationError(bins=0)
-    with pytest.raises(ValueError, match=r"of the same images, got \(2,\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"`confidence` and `correct` must have the same shape, got \(2,\) and \(3,\)"):
         calibration_bins(torch.zeros(2), torch.zeros(3))

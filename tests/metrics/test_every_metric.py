@@ -1,4 +1,4 @@
-"""What holds for all metrics: order and cut of the batches, other precisions, merging, what is left out."""
+"""Properties of all metrics: order and size of batches, precision, merging, excluded images."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from distill.metrics import METRICS
 from distill.metrics.names import METRIC_INFO as FIGURES
 from tests.metrics.cases import IMAGES, NAMES, arguments, as_floats, make, measured, rows
 
-#: Figures whose metric has a score for every map.
+#: Metrics that have a score for every map.
 RATES = ("zero_maps", "nan_maps", "constant_maps")
 
-#: One of every kind of state, and some more; a process costs seconds, a metric a fraction of one.
+#: Metrics for the test with two processes; all kinds of state are among them.
 APART = ("map_spearman", "energy_in_object", "deletion_auc", "calibration_error", "adcc")
 
 
@@ -77,7 +77,7 @@ def test_a_reset_forgets(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("name", NAMES)
 def test_other_precisions_are_measured_in_full(name: str, dtype: torch.dtype) -> None:
-    """Rounded input costs nothing but the rounding: all that follows is done in float32 or wider."""
+    """The only error is that of rounding the input: the computation is in float32 or float64."""
     rounded = [part.to(dtype) if part.is_floating_point() else part for part in arguments(name)]
     widened = [part.double() if part.is_floating_point() else part for part in rounded]
     assert measured(name, [rounded]) == pytest.approx(measured(name, [widened]), abs=2e-6)
@@ -92,7 +92,7 @@ def test_nothing_is_read_on_the_host(name: str) -> None:
 
 
 def one_rank(rank: int, folder: str) -> None:
-    """Measure an uneven part of the images, and leave what all processes together found."""
+    """Measure a part of the images (the parts differ in size), and save the result over all processes."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     parts = [torch.arange(5), torch.arange(5, IMAGES)]

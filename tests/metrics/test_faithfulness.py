@@ -1,4 +1,4 @@
-"""What is lost when only what a map shows is left."""
+"""Average drop, increase in confidence, win rate, coherency and ADCC."""
 
 from __future__ import annotations
 
@@ -159,5 +159,5 @@ def test_a_baseline_that_does_not_exist_is_named() -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_maps_of_other_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="one map an image, got 1 maps for 2 images"):
+    with pytest.raises(ValueError, match="expected one map per image, got 1 maps for 2 images"):
         mask_images(torch.ones(2, 1, 2, 2), torch.ones(1, 2, 2))

@@ -1,4 +1,4 @@
-"""Whether a map lies on objects, by its maximum and by what is above a threshold."""
+"""Pointing game, Loc(delta), instances hit, and the conversion of boxes to masks."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_an_empty_mask_is_never_a_hit() -> None:
 
 def test_numbers_out_of_range_are_refused() -> None:
     maps, masks = torch.ones(1, 2, 2), torch.ones(1, 2, 2)
-    with pytest.raises(ValueError, match="`tolerance` must not be negative, got -1"):
+    with pytest.raises(ValueError, match="`tolerance` must be 0 or more, got -1"):
         pointing_game(maps, masks, tolerance=-1.0)
     with pytest.raises(ValueError, match=r"`delta` must be from 0 to below 1, got 1\.0"):
         box_localization(maps, masks, delta=1.0)

@@ -44,7 +44,7 @@ def test_logits_that_are_not_numbers_agree_with_nothing() -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_agreement_refuses_other_classes() -> None:
-    with pytest.raises(ValueError, match=r"same classes, got logits \(2, 3\) and \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"`reference_logits` must have the same shape, got \(2, 3\) and \(2, 4\)"):
         top_one_agreement(torch.zeros(2, 3), torch.zeros(2, 4))
 
 

@@ -137,7 +137,7 @@ def test_an_area_is_over_the_true_fractions() -> None:
         ({"mode": "removal"}, "`mode` must be one of deletion, insertion, got 'removal'"),
         ({"steps": 0}, "`steps` must be at least 1, got 0"),
         ({"images_at_a_time": 0}, "`images_at_a_time` must be at least 1, got 0"),
-        ({"maps": torch.ones(1, 2, 2)}, "one map an image, got 1 maps for 2 images"),
+        ({"maps": torch.ones(1, 2, 2)}, "expected one map per image, got 1 maps for 2 images"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

@@ -1,4 +1,4 @@
-"""Sparseness of maps, and maps that are none."""
+"""Sparseness, entropy and complexity of maps; zero, NaN and constant maps."""
 
 from __future__ import annotations
 

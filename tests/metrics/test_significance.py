@@ -1,4 +1,4 @@
-"""Intervals and paired tests against scipy, sums written out, published examples and simulation."""
+"""Intervals and paired tests against scipy, explicit sums, published examples and simulation."""
 
 from __future__ import annotations
 
@@ -262,15 +262,15 @@ def test_seeds_needed_at_the_ends() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: mean_interval([1.0], confidence=1.0), "`confidence` must lie between 0 and 1, got 1.0"),
-        (lambda: mean_interval([[1.0]]), r"`values` must be of shape \(n,\), got \(1, 1\)"),
-        (lambda: bootstrap_means(np.zeros(3)), r"`columns` must be of shape \(images, figures\), got \(3,\)"),
+        (lambda: mean_interval([1.0], confidence=1.0), "`confidence` must be between 0 and 1, got 1.0"),
+        (lambda: mean_interval([[1.0]]), r"`values` must have shape \(n,\), got \(1, 1\)"),
+        (lambda: bootstrap_means(np.zeros(3)), r"`columns` must have shape \(images, metrics\), got \(3,\)"),
         (lambda: bootstrap_means(np.zeros((3, 1)), resamples=0), "`resamples` must be at least 1, got 0"),
-        (lambda: compare_images([1.0, math.inf], [0.0, 0.0]), "`first` must be finite, or NaN where there is no score"),
-        (lambda: compare_seeds([1.0, 2.0], [1.0]), r"must be paired, got shapes \(2,\) and \(1,\)"),
-        (lambda: holm([0.5, 1.5]), r"`p_values` must lie between 0 and 1, got \[1.5\]"),
-        (lambda: seeds_needed(0.5, power=80), "`power` must lie between 0 and 1, got 80"),
-        (lambda: seeds_needed(0.5, alpha=0), "`alpha` must lie between 0 and 1, got 0"),
+        (lambda: compare_images([1.0, math.inf], [0.0, 0.0]), "`first` must be finite, or NaN for a missing score"),
+        (lambda: compare_seeds([1.0, 2.0], [1.0]), r"must have the same shape, got \(2,\) and \(1,\)"),
+        (lambda: holm([0.5, 1.5]), r"`p_values` must be between 0 and 1, got \[1.5\]"),
+        (lambda: seeds_needed(0.5, power=80), "`power` must be between 0 and 1, got 80"),
+        (lambda: seeds_needed(0.5, alpha=0), "`alpha` must be between 0 and 1, got 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call: Any, message: str) -> None:

@@ -1,6 +1,7 @@
-"""Statistics of figures: intervals, paired comparisons over images and over seeds, and how many seeds are needed.
+"""Statistics of metrics: intervals, paired comparisons over images or seeds, and the number of seeds a test needs.
 
-Numpy in, plain numbers out. NaN says that an image or a seed has no score: it is left out and counted.
+Functions take numpy arrays and return plain numbers; they import no torch. NaN means that an image or a seed has no
+score; it is excluded.
 """
 
 from distill.metrics.significance.comparison import Comparison, compare_images, compare_many, compare_seeds
