@@ -23,7 +23,7 @@ def test_filled_ahead_and_used(distill: Command, tmp_path: Path) -> None:
     assert "96 of them known already" in distill("cache", *given).err
     trained = distill("train", *given, "teacher.cache=disk")
     assert trained.code == 0
-    assert f"teacher's cache: 64 views, 7.2 kB in {tmp_path / 'teacher_cache'}; 64 views already cached" in trained.err
+    assert f"teacher cache: 64 views, 7.2 kB in {tmp_path / 'teacher_cache'}; 64 views already cached" in trained.err
 
 
 def test_without_a_teacher_there_is_nothing_to_keep(distill: Command) -> None:
