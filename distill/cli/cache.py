@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> None:
         task = bar.add_task("")
         filled = fill_cache(config, progress=lambda done, total: bar.update(task, completed=done, total=total))
     console.print(
-        f"{filled.views:,} views met, {filled.known:,} of them known already; the cache is in {filled.folder}",
+        f"{filled.views:,} views met, {filled.cached:,} of them cached already; the cache is in {filled.folder}",
         highlight=False,
         soft_wrap=True,
     )

@@ -61,8 +61,9 @@ def _methods() -> _Listing:
 
 def _metrics() -> _Listing:
     from distill.metrics import METRICS
+    from distill.metrics.names import METRIC_INFO
 
-    rows = [("accuracy", "share of images on which the label is the first choice")]
+    rows = [("accuracy", METRIC_INFO["accuracy"].about)]
     return ("name", "what"), [*rows, *((name, about) for name, (_, about) in METRICS.items())]
 
 

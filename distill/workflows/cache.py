@@ -22,7 +22,7 @@ class FilledCache(NamedTuple):
 
     folder: Path
     views: int
-    known: int
+    cached: int
 
 
 def fill_cache(config: Config, *, progress: Callable[[int, int], None] | None = None) -> FilledCache:

@@ -85,7 +85,7 @@ def test_a_teacher_of_another_name(refused: Any, teacher: Path) -> None:
 
 def test_a_teacher_that_is_not_there(refused: Any, tmp_path: Path) -> None:
     assert refused(f"teacher.checkpoint={tmp_path / 'none'}") == (
-        f"teacher.checkpoint: there is nothing at {tmp_path / 'none'}; train a teacher first, or mend the path."
+        f"teacher.checkpoint: nothing exists at {tmp_path / 'none'}; train a teacher first, or correct the path."
     )
     (tmp_path / "empty").mkdir()
     assert refused(f"teacher.checkpoint={tmp_path / 'empty'}").startswith(
