@@ -178,9 +178,9 @@ def measure(
         reference=TEACHER if config.teacher else None,
         sets=sets,
         maps=maps,
-        extent=extent,
+        settings=extent,
         device="cuda" if torch.cuda.is_available() else "cpu",
-        known=known,
+        caches=known,
     )
     figures: Figures = {VALIDATION: kept_accuracy(config)}
     for name, entry in record["sets"].items():

@@ -150,7 +150,7 @@ def open_evaluation_cache(
     }
     known = {}
     for test_set, data in sets.items():
-        look = side.look(data.images[:2].float() / 255, data.labels[:2]).networks[name]
+        look = side.run(data.images[:2].float() / 255, data.labels[:2]).networks[name]
         (classes,), (height, width) = look.logits.shape[1:], look.raw.shape[1:]
         row = classes + height * width
         journal = open_journal(folder, {**key, "images": checksum(data)}, width=row)

@@ -1,4 +1,4 @@
-"""Evaluation: networks side by side on test sets, as a record of figures, scores of images and a gallery of maps."""
+"""Evaluation: compare networks on test sets; metrics with intervals, per-image scores and a gallery of maps."""
 
 from distill.evaluation.evaluate import EvaluationResult, Scores, evaluate
 from distill.evaluation.gallery import make_gallery

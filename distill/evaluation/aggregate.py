@@ -1,4 +1,4 @@
-"""Scores of images -> figures of a record: means with intervals, set-level metrics, paired comparisons."""
+"""Aggregates the scores of images: means with intervals, set-level metrics and paired comparisons."""
 
 from __future__ import annotations
 
@@ -32,25 +32,29 @@ _BINS = 15
 _PARTS = ("coherency", "complexity", "average_drop")
 
 
-def calibration_error(scores: ImageScores, extent: EvaluationSettings) -> Measured:
-    """Measure the gap between confidence and accuracy; see :func:`distill.metrics.expected_calibration_error`."""
-    right, sure = scores.columns["accuracy"].values, scores.probability
-    value = float(expected_calibration_error(torch.from_numpy(sure), torch.from_numpy(right), bins=_BINS))
+def calibration_error(scores: ImageScores, settings: EvaluationSettings) -> Measured:
+    """Compute the calibration error; see :func:`distill.metrics.expected_calibration_error`."""
+    correct, confidence = scores.columns["accuracy"].values, scores.probability
+    value = float(expected_calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct), bins=_BINS))
     edges = torch.linspace(0, 1, _BINS + 1)[1:-1]
-    member = torch.bucketize(torch.from_numpy(sure), edges).numpy()[:, None] == np.arange(_BINS)
-    gaps = (right.astype(np.float64) - sure)[:, None] * np.where(np.isnan(sure)[:, None], np.nan, member)
-    return _with_interval(value, gaps, lambda means: np.abs(means).sum(1), extent)
+    member = torch.bucketize(torch.from_numpy(confidence), edges).numpy()[:, None] == np.arange(_BINS)
+    gaps = (correct.astype(np.float64) - confidence)[:, None] * np.where(np.isnan(confidence)[:, None], np.nan, member)
+    return _with_interval(value, gaps, lambda means: np.abs(means).sum(1), settings)
 
 
-def adcc_of_means(scores: ImageScores, extent: EvaluationSettings) -> Measured | None:
-    """Measure ADCC over the images that have all of its parts; see :class:`distill.metrics.ADCC`."""
+def adcc_of_means(scores: ImageScores, settings: EvaluationSettings) -> Measured | None:
+    """Compute ADCC over the images that have all of its parts; see :class:`distill.metrics.ADCC`.
+
+    Returns:
+        The value with its interval; None if a part was not measured.
+    """
     if not all(name in scores.columns for name in _PARTS):
         return None
     parts = np.stack([scores.columns[name].values.astype(np.float64) for name in _PARTS], 1)
     parts[np.isnan(parts).any(1)] = np.nan
-    known = parts[~np.isnan(parts[:, 0])]
-    value = float(_adcc(known.mean(0, keepdims=True))[0]) if len(known) else np.nan
-    return _with_interval(value, parts, _adcc, extent)
+    complete = parts[~np.isnan(parts[:, 0])]
+    value = float(_adcc(complete.mean(0, keepdims=True))[0]) if len(complete) else np.nan
+    return _with_interval(value, parts, _adcc, settings)
 
 
 def _adcc(means: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, " m"]:
@@ -60,25 +64,24 @@ def _adcc(means: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, " m"]:
 def _with_interval(
     value: float,
     columns: Float[np.ndarray, "n k"],
-    figure: Callable[[Float[np.ndarray, "m k"]], Float[np.ndarray, " m"]],
-    extent: EvaluationSettings,
+    metric: Callable[[Float[np.ndarray, "m k"]], Float[np.ndarray, " m"]],
+    settings: EvaluationSettings,
 ) -> Measured:
     n = int((~np.isnan(columns[:, 0])).sum())
     low = high = None
-    if extent.resamples and n > 1:
-        drawn = figure(resampled_means(columns, resamples=extent.resamples, seed=extent.seed))
-        low, high = (round(float(end), 12) for end in np.nanquantile(drawn, [0.025, 0.975]))
+    if settings.resamples and n > 1:
+        resampled = metric(resampled_means(columns, resamples=settings.resamples, seed=settings.seed))
+        low, high = (round(float(end), 12) for end in np.nanquantile(resampled, [0.025, 0.975]))
     return Measured(value=value if n else None, low=low, high=high, n=n, excluded=len(columns) - n)
 
 
-#: What takes all scores of a network, by the name of the figure.
+#: Metrics that are computed from all scores of a network at once, by the name of the figure.
 SET_METRICS: dict[str, Callable[[ImageScores, EvaluationSettings], Measured | None]] = {
     "calibration_error": calibration_error,
     "adcc": adcc_of_means,
 }
 
-
-#: Figures that networks are compared by.
+#: Figures for which networks are compared.
 COMPARED = (
     "accuracy",
     "agreement",
@@ -88,43 +91,43 @@ COMPARED = (
     "deletion_auc",
     "insertion_auc",
 )
-#: Most networks of which every pair is compared; of more, each with the first.
+#: Up to this number of networks every pair is compared; above it, every network is compared with the first.
 ALL_PAIRS = 5
 
 
-def compare(
-    scores: Mapping[str, ImageScores], *, reference: str | None, extent: EvaluationSettings
+def compare_networks(
+    scores: Mapping[str, ImageScores], *, reference: str | None, settings: EvaluationSettings
 ) -> list[ComparisonRecord]:
-    """Compare the networks that are not the reference.
+    """Compare all networks except the reference with each other, in pairs.
 
     Convention:
-        - A figure that one of the two lacks, or that less than two images have of both, is left out.
+        - A figure is left out if one of the two networks lacks it, or if fewer than two images have a score of both.
 
     Args:
-        scores: By network, of the same images.
-        reference: The network that is not compared.
-        extent: Resamples of the bootstrap, and their seed.
+        scores: Scores of the same images, by network.
+        reference: Name of the reference, which is not compared.
+        settings: Number and seed of the bootstrap's resamples.
     """
-    found: list[ComparisonRecord] = []
+    records: list[ComparisonRecord] = []
     for first, second in pairs([name for name in scores if name != reference]):
         one, other = scores[first], scores[second]
         figures = [name for name in COMPARED if name in one.columns and name in other.columns]
         if not figures:
             continue
         compared = compare_many(
-            _table(one, figures), _table(other, figures), resamples=extent.resamples, seed=extent.seed
+            _table(one, figures), _table(other, figures), resamples=settings.resamples, seed=settings.seed
         )
         for figure, result in zip(figures, compared, strict=True):
             if result.n < 2:
                 continue
-            found.append({"figure": figure, "first": first, "second": second, "p_holm": 1.0, **result._asdict()})  # type: ignore[typeddict-item]  # the fields of a Comparison
-    for record, adjusted in zip(found, holm([record["p"] for record in found]), strict=True):
+            records.append({"figure": figure, "first": first, "second": second, "p_holm": 1.0, **result._asdict()})  # type: ignore[typeddict-item]  # the fields of a Comparison
+    for record, adjusted in zip(records, holm([record["p"] for record in records]), strict=True):
         record["p_holm"] = adjusted
-    return found
+    return records
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Say who is compared with whom.
+    """Return the pairs of networks that are compared.
 
     Example:
         >>> pairs(["a", "b", "c"])
@@ -132,49 +135,53 @@ def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
         >>> pairs("abcdef")
         [('a', 'b'), ('a', 'c'), ('a', 'd'), ('a', 'e'), ('a', 'f')]
     """
-    found = list(combinations(names, 2))
-    return found if len(names) <= ALL_PAIRS else [pair for pair in found if pair[0] == names[0]]
+    every = list(combinations(names, 2))
+    return every if len(names) <= ALL_PAIRS else [pair for pair in every if pair[0] == names[0]]
 
 
 def _table(scores: ImageScores, figures: Sequence[str]) -> Float[np.ndarray, "images figures"]:
     return np.stack([scores.columns[name].values.astype(np.float64) for name in figures], 1)
 
 
-#: Of the histogram of the cosines of maps.
+#: Number of bins of the histogram of the map cosine.
 BINS = 20
 
 
 def summarise(
     scores: ImageScores,
     *,
-    extent: EvaluationSettings,
+    settings: EvaluationSettings,
     perturbed: PerturbedScores | None = None,
     sanity: Sequence[RandomisedScores] | None = None,
 ) -> NetworkScores:
-    """Take the means of one network's scores on one test set.
+    """Aggregate the scores of one network on one test set.
 
     Args:
-        scores: Of every image.
-        extent: Resamples of the bootstrap, and their seed.
-        perturbed: Its curves.
-        sanity: Its maps against those of random weights.
+        scores: Scores of every image.
+        settings: Number and seed of the bootstrap's resamples, and the held-out explainers.
+        perturbed: Deletion and insertion curves; None if not measured.
+        sanity: Similarity of the maps to those of random weights; None if not measured.
     """
     columns = {**scores.columns, **_by_stratum(scores)}
-    means = mean_columns(columns, extent)
+    means = mean_columns(columns, settings)
     figures: dict[str, Measured | None] = {name: means.get(name) for name in METRIC_INFO}
-    figures |= {name: whole(scores, extent) for name, whole in SET_METRICS.items()}
+    figures |= {name: metric(scores, settings) for name, metric in SET_METRICS.items()}
     return {
         "figures": figures,
         "strata": _strata(scores, means),
         "histogram": _histogram(scores),
         "curves": None if perturbed is None else perturbed.curves,
-        "sanity": None if sanity is None else [_part(part, extent) for part in sanity],
-        "held_out": _held_out(means, extent.held_out if extent.explained else ()),
+        "sanity": None if sanity is None else [_summarise_part(part, settings) for part in sanity],
+        "held_out": _held_out(means, settings.held_out if settings.explained else ()),
     }
 
 
-def mean_columns(columns: Mapping[str, Column], extent: EvaluationSettings) -> dict[str, Measured]:
-    """Take means; scores that are NaN are left out and counted, and images that were not looked at are not counted.
+def mean_columns(columns: Mapping[str, Column], settings: EvaluationSettings) -> dict[str, Measured]:
+    """Compute means with intervals.
+
+    Convention:
+        - Scores that are NaN are left out and counted as excluded. Images for which a figure was not measured are not
+          counted.
 
     Example:
         >>> scores = Column(np.array([1.0, np.nan, 0.5, 9.0], dtype=np.float32), np.array([True, True, True, False]))
@@ -186,24 +193,24 @@ def mean_columns(columns: Mapping[str, Column], extent: EvaluationSettings) -> d
     table = np.stack([_values(column) for column in columns.values()], 1)
     none = np.full(len(columns), np.nan)
     low, high = (
-        bootstrap_means(table, resamples=extent.resamples, seed=extent.seed) if extent.resamples else (none, none)
+        bootstrap_means(table, resamples=settings.resamples, seed=settings.seed) if settings.resamples else (none, none)
     )
-    found = {}
+    means = {}
     for i, (name, column) in enumerate(columns.items()):
-        known = table[:, i][~np.isnan(table[:, i])]
-        looked = len(table) if column.looked is None else int(column.looked.sum())
-        found[name] = Measured(
-            value=float(known.mean()) if len(known) else None,
+        scores = table[:, i][~np.isnan(table[:, i])]
+        measured = len(table) if column.measured is None else int(column.measured.sum())
+        means[name] = Measured(
+            value=float(scores.mean()) if len(scores) else None,
             low=finite_or_none(low[i]),
             high=finite_or_none(high[i]),
-            n=len(known),
-            excluded=looked - len(known),
+            n=len(scores),
+            excluded=measured - len(scores),
         )
-    return found
+    return means
 
 
 def finite_or_none(number: float) -> float | None:
-    """Give the end of an interval as JSON knows it: None for NaN, and without what rounding adds to a share of 0.
+    """Return the bound of an interval as a value for JSON: None for NaN, and rounded so that a bound of 0 is exactly 0.
 
     Example:
         >>> finite_or_none(float("nan")), finite_or_none(-1e-17), finite_or_none(0.25)
@@ -214,7 +221,7 @@ def finite_or_none(number: float) -> float | None:
 
 def _values(column: Column) -> Float[np.ndarray, " n"]:
     values = column.values.astype(np.float64)
-    return values if column.looked is None else np.where(column.looked, values, np.nan)
+    return values if column.measured is None else np.where(column.measured, values, np.nan)
 
 
 def _by_stratum(scores: ImageScores) -> dict[str, Column]:
@@ -241,9 +248,9 @@ def _histogram(scores: ImageScores) -> HistogramRecord | None:
     return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 
-def _part(part: RandomisedScores, extent: EvaluationSettings) -> SanityRecord:
+def _summarise_part(part: RandomisedScores, settings: EvaluationSettings) -> SanityRecord:
     columns = {"spearman": Column(part.spearman.numpy()), "ssim": Column(part.ssim.numpy())}
-    means = mean_columns(columns, extent)
+    means = mean_columns(columns, settings)
     return {"part": part.part, "spearman": means["spearman"], "ssim": means["ssim"]}
 
 

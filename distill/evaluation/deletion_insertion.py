@@ -1,4 +1,4 @@
-"""Deletion and insertion on images that were drawn."""
+"""Deletion and insertion curves on a sample of the images."""
 
 from __future__ import annotations
 
@@ -19,71 +19,68 @@ from distill.metrics import (
 from distill.metrics.perturbation import Mode
 from distill.report.evaluation.record import CurveRecord, CurvesRecord
 
-#: What stands in for pixels that are gone, as the paper of RISE has it.
+#: Replacement of removed pixels, as in the paper of RISE.
 BASELINES: dict[Mode, Baseline] = {"deletion": "zero", "insertion": "blur"}
 
 
 class PerturbedScores(NamedTuple):
-    """The areas of every image, and the mean curves; None where no map puts the pixels into an order."""
+    """Areas under the curves of every image, and the mean curves; None if no map gives an order of the pixels."""
 
     figures: Figures
     curves: CurvesRecord | None
 
 
-def score_perturbed(subject: EvaluationJob, positions: Sequence[int], *, steps: int) -> dict[str, PerturbedScores]:
-    """Follow the probability of the explained class while pixels go, or come.
+def score_perturbed(job: EvaluationJob, positions: Sequence[int], *, steps: int) -> dict[str, PerturbedScores]:
+    """Measure the probability of the explained class while pixels are removed (deletion) or added (insertion).
 
     Args:
-        subject: Networks and test set.
-        positions: The images that were drawn.
+        job: Networks and test set.
+        positions: Positions of the images that were drawn.
         steps: See :func:`distill.metrics.perturbation_curves`.
     """
-    networks = subject.side.networks
-    found: dict[str, dict[Mode, list[Curves]]] = {network: {mode: [] for mode in BASELINES} for network in networks}
-    done = 0
-    subject.tell("deletion, insertion", 0, len(positions) * len(networks))
-    for piece in subject.pieces(positions):
-        looks = subject.look(piece)
-        for network, look in looks.networks.items():
+    networks = job.networks.by_name
+    curves: dict[str, dict[Mode, list[Curves]]] = {name: {mode: [] for mode in BASELINES} for name in networks}
+    done, total = 0, len(positions) * len(networks)
+    job.report_progress("deletion, insertion", 0, total)
+    for batch in job.batches(positions):
+        outputs = job.run(batch)
+        for name, output in outputs.networks.items():
 
-            def score(images: Tensor, rows: Tensor, network: str = network, target: Tensor = looks.target) -> Tensor:
-                return networks[network](images).float().softmax(1).gather(1, target[rows, None])[:, 0]
+            def score(images: Tensor, rows: Tensor, name: str = name, target: Tensor = outputs.target) -> Tensor:
+                return networks[name](images).float().softmax(1).gather(1, target[rows, None])[:, 0]
 
             for mode, baseline in BASELINES.items():
                 with torch.no_grad():
-                    curves = perturbation_curves(
+                    part = perturbation_curves(
                         score,
-                        piece.images,
-                        look.raw,
+                        batch.images,
+                        output.raw,
                         mode=mode,
                         steps=steps,
                         baseline=baseline,
-                        images_at_a_time=subject.batch_size,
+                        images_at_a_time=job.batch_size,
                     )
-                found[network][mode].append(Curves(curves.fractions.cpu(), curves.scores.cpu()))
-            done += len(piece.labels)
-            subject.tell("deletion, insertion", done, len(positions) * len(networks))
-    return {network: _summarise({m: _join(parts) for m, parts in modes.items()}) for network, modes in found.items()}
+                curves[name][mode].append(Curves(part.fractions.cpu(), part.scores.cpu()))
+            done += len(batch.labels)
+            job.report_progress("deletion, insertion", done, total)
+    return {name: _summarise(modes) for name, modes in curves.items()}
 
 
-def _join(parts: Sequence[Curves]) -> Curves:
-    return Curves(parts[0].fractions, torch.cat([part.scores for part in parts]))
-
-
-def _summarise(curves: dict[Mode, Curves]) -> PerturbedScores:
+def _summarise(parts: dict[Mode, list[Curves]]) -> PerturbedScores:
+    curves = {mode: Curves(some[0].fractions, torch.cat([one.scores for one in some])) for mode, some in parts.items()}
     figures = {f"{mode}_auc": area_under(one) for mode, one in curves.items()}
-    means = {mode: _mean(one) for mode, one in curves.items()}
-    deletion, insertion = means["deletion"], means["insertion"]
-    known = None if deletion is None or insertion is None else CurvesRecord(deletion=deletion, insertion=insertion)
-    return PerturbedScores(figures, known)
+    deletion, insertion = _mean_curve(curves["deletion"]), _mean_curve(curves["insertion"])
+    if deletion is None or insertion is None:
+        return PerturbedScores(figures, None)
+    return PerturbedScores(figures, CurvesRecord(deletion=deletion, insertion=insertion))
 
 
-def _mean(curves: Curves) -> CurveRecord | None:
-    known = curves.scores[~curves.scores.isnan().any(1)]
-    if not len(known):
+def _mean_curve(curves: Curves) -> CurveRecord | None:
+    scores = curves.scores[~curves.scores.isnan().any(1)]
+    if not len(scores):
         return None
     return {
         "fractions": curves.fractions.tolist(),
-        "probability": known.double().mean(0).tolist(),
-        "n": len(known),
+        "probability": scores.double().mean(0).tolist(),
+        "n": len(scores),
     }

@@ -1,4 +1,4 @@
-"""Networks -> a record: how right, how faithful to the reference, and looking where."""
+"""`evaluate`: compares networks on test sets and returns a record of accuracy, fidelity and map metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from distill.data.imageset import ImageSet
 from distill.errors import InputError
-from distill.evaluation.aggregate import compare, summarise
+from distill.evaluation.aggregate import compare_networks, summarise
 from distill.evaluation.deletion_insertion import score_perturbed
 from distill.evaluation.held_out import make_explainers, score_held_out
 from distill.evaluation.image_scores import ImageScores, score_images
@@ -26,7 +26,7 @@ Scores = dict[str, dict[str, ImageScores]]
 
 
 class EvaluationResult(NamedTuple):
-    """The record, and the scores that it is made of."""
+    """The record of an evaluation, and the scores of every image that it was computed from."""
 
     record: EvaluationRecord
     scores: Scores
@@ -39,113 +39,118 @@ def evaluate(
     sets: Mapping[str, ImageSet],
     ceiling: str | None = None,
     maps: MapSettings | None = None,
-    extent: EvaluationSettings | None = None,
+    settings: EvaluationSettings | None = None,
     split: str = "test",
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
-    known: Mapping[str, Mapping[str, EvaluationCache]] | None = None,
+    caches: Mapping[str, Mapping[str, EvaluationCache]] | None = None,
 ) -> EvaluationResult:
-    """Compare networks with a reference, with the objects in the images and with each other, on every test set.
+    """Evaluate networks on every test set, and compare them with a reference and with each other.
 
     Convention:
-        - One forward pass a network and batch; its maps come out of that pass. What costs more is in ``extent``.
+        - Every network runs once a batch, and its maps are computed from that forward pass. Everything that needs more
+          passes is an option of ``settings``.
         - All maps of an image explain the same class.
-        - Networks come back as they were: modes of all parts, device, gradients and statistics.
+        - The networks are returned unchanged: the mode of every module, device, gradients and statistics.
 
     Args:
-        networks: By the name that the record shall give them.
-        reference: The name among them that the others are compared with, usually the teacher's; None: with none.
+        networks: Networks by the name that they have in the record.
+        reference: Name of the network that the others are compared with, usually the teacher; None: no reference.
         sets: Test sets by name.
-        ceiling: The name among them of a second training of the reference; it is measured like any other.
-        maps: How networks are explained; Grad-CAM++ of the label at ``final`` if left out.
-        extent: What is measured beyond one pass; all if left out, and nothing with :data:`ONE_PASS`.
-        split: Name of the split that the sets are of, for the record.
-        batch_size: Images at a time; see :func:`choose_batch_size`.
-        device: Where to compute.
-        progress: Called after every batch with what is being done, how much of it is done and how much there is;
-            for the one pass with the set's name and its images.
-        known: By test set and network, what was said of these images before, with the same settings; what is missing
-            there is added.
+        ceiling: Name of the network that is a second training of the reference; it is measured like any other.
+        maps: How networks are explained; default: Grad-CAM++ of the label at layer ``final``.
+        settings: What is measured beyond one forward pass; default: everything. :data:`ONE_PASS`: nothing.
+        split: Name of the split that the sets belong to, for the record.
+        batch_size: Number of images that are processed at a time; default: see :func:`choose_batch_size`.
+        device: Device to compute on.
+        progress: Called after every batch with the name of the step, the work done so far and the total work. For the
+            first pass these are the name of the set and numbers of images.
+        caches: Caches of outputs on these images with the same settings, by test set and network; missing outputs are
+            computed and added.
 
     Returns:
         A record of plain values, see :mod:`distill.report.evaluation.record`, and the scores of every image.
 
     Raises:
-        InputError: if networks or sets have different classes, or something named does not exist.
+        InputError: if networks or sets have different classes, or a name is unknown.
     """
-    settings, extent = maps or MapSettings(), extent or EvaluationSettings()
-    side = ComparedNetworks(networks, reference, settings)
-    if ceiling is not None and ceiling not in side.others:
-        raise InputError(f"the ceiling {ceiling!r} must be one of the networks, beside a reference.")
+    maps, settings = maps or MapSettings(), settings or EvaluationSettings()
+    compared = ComparedNetworks(networks, reference, maps)
+    if ceiling is not None and ceiling not in compared.others:
+        raise InputError(
+            f"`ceiling` must name a network other than the reference, and needs a reference; got {ceiling!r}."
+        )
     if not sets:
-        raise InputError("nothing to evaluate on: give at least one test set.")
+        raise InputError("`sets` is empty; give at least one test set.")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"`batch_size` must be at least 1, got {batch_size}.")
-    make_explainers(side, extent.held_out)
+    make_explainers(compared, settings.held_out)
     for name, data in sets.items():
-        side.check(name, data)
+        compared.check(name, data)
     records: dict[str, SetRecord] = {}
     scores: Scores = {}
     with evaluation_mode(networks, device):
         for name, data in sets.items():
             size = batch_size or choose_batch_size(*data.images.shape[2:])
-            subject = EvaluationJob(side, name, data, size, device, progress, (known or {}).get(name, {}))
-            records[name], scores[name] = _on_set(subject, extent)
+            job = EvaluationJob(compared, name, data, size, device, progress, (caches or {}).get(name, {}))
+            records[name], scores[name] = _evaluate_set(job, settings)
     record: EvaluationRecord = {
         "format": 2,
         "reference": reference,
         "ceiling": ceiling,
         "split": split,
-        "classes": list(side.classes),
+        "classes": list(compared.classes),
         "maps": {
-            "method": settings.method,
-            "target": settings.target,
-            "class_policy": POLICIES[settings.target],
+            "method": maps.method,
+            "target": maps.target,
+            "class_policy": POLICIES[maps.target],
             "pipeline": PIPELINE,
-            "perturbation": extent.describe(),
+            "perturbation": settings.describe(),
         },
         "networks": {
             name: {
-                "architecture": net.spec.name,
-                "parameters": sum(parameter.numel() for parameter in net.parameters()),
-                "layer": side.explainer(name).layer,
+                "architecture": network.spec.name,
+                "parameters": sum(parameter.numel() for parameter in network.parameters()),
+                "layer": compared.explainer(name).layer,
                 "run": None,
                 "seed": None,
                 "weights": None,
             }
-            for name, net in networks.items()
+            for name, network in networks.items()
         },
         "sets": records,
     }
     return EvaluationResult(record, scores)
 
 
-def _on_set(subject: EvaluationJob, extent: EvaluationSettings) -> tuple[SetRecord, dict[str, ImageScores]]:
-    data, side = subject.data, subject.side
-    scores, object_share = score_images(subject, masked=extent.masked, seed=extent.seed)
-    drawn = sample(len(data), extent.perturbed, seed=extent.seed)
-    perturbed = score_perturbed(subject, drawn, steps=extent.steps) if drawn else {}
-    shown = sample(len(data), extent.explained if extent.held_out else 0, seed=extent.seed)
-    held_out = score_held_out(subject, shown, methods=extent.held_out, seed=extent.seed) if shown else {}
-    few = sample(len(data), extent.sanity, seed=extent.seed)
-    sanity = score_randomised(subject, few, seed=extent.seed) if few else {}
-    for network, one in scores.items():
-        by_others = {
+def _evaluate_set(job: EvaluationJob, settings: EvaluationSettings) -> tuple[SetRecord, dict[str, ImageScores]]:
+    data, seed = job.data, settings.seed
+    scores, object_share = score_images(job, masked=settings.masked, seed=seed)
+    for_curves = sample(len(data), settings.perturbed, seed=seed)
+    perturbed = score_perturbed(job, for_curves, steps=settings.steps) if for_curves else {}
+    for_held_out = sample(len(data), settings.explained if settings.held_out else 0, seed=seed)
+    held_out = score_held_out(job, for_held_out, methods=settings.held_out, seed=seed) if for_held_out else {}
+    for_sanity = sample(len(data), settings.sanity, seed=seed)
+    sanity = score_randomised(job, for_sanity, seed=seed) if for_sanity else {}
+    for name, one in scores.items():
+        held_out_figures = {
             f"{method}/{figure}": column
-            for method, figures in held_out.get(network, {}).items()
+            for method, figures in held_out.get(name, {}).items()
             for figure, column in figures.items()
         }
-        curves = perturbed[network].figures if network in perturbed else {}
-        scores[network] = one.with_some(curves, drawn).with_some(by_others, shown)
+        areas = perturbed[name].figures if name in perturbed else {}
+        scores[name] = one.add_figures(areas, for_curves).add_figures(held_out_figures, for_held_out)
     record: SetRecord = {
         "n": len(data),
         "localisation": "masks" if data.masks is not None else "boxes" if data.boxes is not None else None,
         "object_share": object_share,
         "networks": {
-            network: summarise(one, extent=extent, perturbed=perturbed.get(network), sanity=sanity.get(network))
-            for network, one in scores.items()
+            name: summarise(one, settings=settings, perturbed=perturbed.get(name), sanity=sanity.get(name))
+            for name, one in scores.items()
         },
-        "comparisons": compare(scores, reference=side.reference, extent=extent) if extent.compared else [],
+        "comparisons": compare_networks(scores, reference=job.networks.reference, settings=settings)
+        if settings.compared
+        else [],
     }
     return record, scores

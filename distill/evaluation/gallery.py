@@ -1,4 +1,4 @@
-"""The gallery: which images are shown (by rank and at random), with every network's map."""
+"""Gallery of maps: chooses images by rank and at random, and explains them with every network."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from distill.report.evaluation.gallery import Gallery, Panel, Pick, Picture
 
 
 class Ranking(NamedTuple):
-    """A score an image, NaN where there is none, and which it is, in words."""
+    """Scores that images are ranked by, NaN where an image has none, and a description of the score."""
 
     scores: Float[np.ndarray, " n"]
-    words: str
+    description: str
 
 
 def rank_images(scores: Mapping[str, ImageScores], reference: str | None) -> Ranking | None:
-    """Choose what the pictures are ranked by: the last network's map cosine, else what of its map is in the object.
+    """Choose the score that images are ranked by: the last network's map cosine, else its energy in the object.
 
     Returns:
-        None if neither was measured of any image.
+        The scores; None if neither figure was measured for any image.
     """
     last = [name for name in scores if name != reference] or list(scores)
     for figure in ("map_cosine", "energy_in_object"):
@@ -46,20 +46,20 @@ def rank_images(scores: Mapping[str, ImageScores], reference: str | None) -> Ran
 def choose_images(
     total: int, count: int, *, seed: int, ranked: Float[np.ndarray, " n"] | None = None
 ) -> dict[int, tuple[Pick, ...]]:
-    """Choose images: a sixth each of the best, the median and the worst, and the rest drawn without looking.
+    """Choose images: a sixth each of the best, the median and the worst, and the rest at random.
 
     Convention:
-        - An image that is chosen twice is there once, with both reasons, so there may be less than ``count``.
-        - Best, median and worst are of the images that have a score; among equals the first comes first.
+        - An image that is chosen twice is returned once, with both reasons, so there may be fewer than ``count``.
+        - Only images with a score can be best, median or worst. Of equal scores the first image is taken first.
 
     Args:
         total: Number of images.
-        count: How many at most.
-        seed: Of the draw.
-        ranked: A score an image, NaN where there is none; without it all are drawn.
+        count: Largest number of images to choose.
+        seed: Seed of the draw.
+        ranked: Scores of all images, NaN where an image has none; None: all images are drawn at random.
 
     Returns:
-        Positions in the order best, median, worst, random, with the reasons of each.
+        Positions in the order best, median, worst, random, with the reasons for each.
 
     Example:
         >>> choose_images(9, 6, seed=0, ranked=np.arange(9.0) / 9)
@@ -68,9 +68,9 @@ def choose_images(
     each = 0 if ranked is None else count // 6
     picks: dict[int, tuple[Pick, ...]] = {}
 
-    def add(positions: Sequence[int], why: Pick) -> None:
+    def add(positions: Sequence[int], reason: Pick) -> None:
         for i in positions:
-            picks[i] = (*picks.get(i, ()), why)
+            picks[i] = (*picks.get(i, ()), reason)
 
     if ranked is not None:
         order = [int(i) for i in np.argsort(-ranked, kind="stable") if not np.isnan(ranked[i])]
@@ -95,49 +95,52 @@ def make_gallery(
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Gallery:
-    """Explain a few images that their rank or a seed chose, not a person.
+    """Explain a few images of a test set, chosen by rank and at random.
 
     Convention:
         - A sixth of the images each are the best, the median and the worst by the map cosine of the last network that
-          is not the reference; without a reference by the share of its map in the object; the rest is drawn.
+          is not the reference, or, without a reference, by the share of its map in the object. The rest is drawn at
+          random.
 
     Args:
-        networks: In the order in which they are shown.
-        reference: The one among them that the others are compared with; None: with none.
+        networks: Networks by name, in the order in which they are shown.
+        reference: Name of the network that the others are compared with; None: no reference.
         set_name: Name of the test set.
         data: The test set.
-        scores: What :func:`distill.evaluation.evaluate` found on it.
-        count: How many images at most.
-        seed: Of the draw.
-        maps: How networks are explained; as in :func:`distill.evaluation.evaluate`.
-        batch_size: Images at a time; see :func:`choose_batch_size`.
-        device: Where to compute.
+        scores: Scores of the images by network; see :func:`distill.evaluation.evaluate`.
+        count: Largest number of images.
+        seed: Seed of the draw.
+        maps: How networks are explained; see :func:`distill.evaluation.evaluate`.
+        batch_size: Number of images that are processed at a time; default: see :func:`choose_batch_size`.
+        device: Device to compute on.
 
     Raises:
-        InputError: as :func:`distill.evaluation.evaluate` does.
+        InputError: if ``count`` is less than 1, or networks and set do not fit; see
+            :func:`distill.evaluation.evaluate`.
     """
     if count < 1:
-        raise InputError(f"a gallery needs at least 1 image, got {count}.")
-    side = ComparedNetworks(networks, reference, maps or MapSettings())
-    side.check(set_name, data)
+        raise InputError(f"`count` must be at least 1, got {count}.")
+    compared = ComparedNetworks(networks, reference, maps or MapSettings())
+    compared.check(set_name, data)
     ranking = rank_images(scores, reference)
     picks = choose_images(len(data), count, seed=seed, ranked=None if ranking is None else ranking.scores)
     positions = list(picks)
-    subject = EvaluationJob(side, set_name, data, batch_size or choose_batch_size(*data.images.shape[2:]), device)
+    job = EvaluationJob(compared, set_name, data, batch_size or choose_batch_size(*data.images.shape[2:]), device)
     panels: dict[str, list[Panel]] = {name: [] for name in networks}
     explained: list[int] = []
     with evaluation_mode(networks, device):
-        for piece in subject.pieces(positions):
-            looks = subject.look(piece)
-            at = positions[len(explained) : len(explained) + len(piece.labels)]
-            for name, look in looks.networks.items():
-                panels[name] += _panels(name, look, looks.target, data.classes, scores[name], at)
-            explained += looks.target.tolist()
+        for batch in job.batches(positions):
+            outputs = job.run(batch)
+            for name, output in outputs.networks.items():
+                panels[name] += _panels(
+                    name, output, outputs.target, data.classes, scores[name], batch.positions.tolist()
+                )
+            explained += outputs.target.tolist()
     return Gallery(
         set_name=set_name,
         seed=seed,
         total=len(data),
-        ranked_by=None if ranking is None or count < 6 else ranking.words,
+        ranked_by=None if ranking is None or count < 6 else ranking.description,
         reference=reference,
         pictures=tuple(
             Picture(
@@ -156,33 +159,33 @@ def make_gallery(
 
 def _panels(
     name: str,
-    look: NetworkOutput,
+    output: NetworkOutput,
     target: torch.Tensor,
     classes: Sequence[str],
     scores: ImageScores,
     positions: Sequence[int],
 ) -> list[Panel]:
-    best, predicted = (part.tolist() for part in look.logits.float().softmax(1).max(1))
-    explained = look.probability(target).tolist()
-    heat = normalize_maps(look.maps, "max").float().cpu().numpy()
+    probability, predicted = (part.tolist() for part in output.logits.float().softmax(1).max(1))
+    explained_probability = output.probability(target).tolist()
+    heat = normalize_maps(output.maps, "max").float().cpu().numpy()
     return [
         Panel(
             network=name,
             heat=heat[i],
             predicted=classes[predicted[i]],
-            probability=best[i],
+            probability=probability[i],
             correct=bool(scores.columns["accuracy"].values[position] == 1),
-            explained_probability=explained[i],
+            explained_probability=explained_probability[i],
             stratum=None if scores.stratum is None else STRATA[scores.stratum[position]],
-            scores=_scores(scores, position),
+            scores=_scores_of_image(scores, position),
         )
         for i, position in enumerate(positions)
     ]
 
 
-def _scores(scores: ImageScores, position: int) -> dict[str, float | None]:
-    found = {name: float(scores.columns[name].values[position]) for name in METRIC_INFO if name in scores.columns}
-    return {name: None if np.isnan(value) else value for name, value in found.items()}
+def _scores_of_image(scores: ImageScores, position: int) -> dict[str, float | None]:
+    values = {name: float(scores.columns[name].values[position]) for name in METRIC_INFO if name in scores.columns}
+    return {name: None if np.isnan(value) else value for name, value in values.items()}
 
 
 def _boxes(data: ImageSet, i: int) -> tuple[tuple[int, int, int, int], ...]:

@@ -1,4 +1,4 @@
-"""Agreement under explainers that no network was trained on: a learnt reason, or a fitted loss?"""
+"""Held-out explainers: agreement with the reference under explainers that no network was trained on."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from distill.maps import resize_maps
 from distill.metrics import energy_in_mask, map_cosine, map_spearman
 
 
-def make_explainers(side: ComparedNetworks, methods: Sequence[str]) -> dict[str, dict[str, Explainer]]:
-    """Make the explainer of every method and network.
+def make_explainers(networks: ComparedNetworks, methods: Sequence[str]) -> dict[str, dict[str, Explainer]]:
+    """Make an explainer for every method and network.
 
     Raises:
-        InputError: if there is no such method.
+        InputError: if a method is unknown.
     """
     try:
         return {
-            method: {network: Explainer(method, side.explainer(network).layer) for network in side.networks}
+            method: {name: Explainer(method, networks.explainer(name).layer) for name in networks.by_name}
             for method in methods
         }
     except ValueError as error:
@@ -33,51 +33,50 @@ def make_explainers(side: ComparedNetworks, methods: Sequence[str]) -> dict[str,
 
 
 def score_held_out(
-    subject: EvaluationJob, positions: Sequence[int], *, methods: Sequence[str], seed: int
+    job: EvaluationJob, positions: Sequence[int], *, methods: Sequence[str], seed: int
 ) -> dict[str, dict[str, Figures]]:
-    """Explain drawn images by other methods, and compare as with the method itself.
+    """Explain a sample of the images by other methods, and compare the maps as those of the method of the evaluation.
 
     Args:
-        subject: Networks and test set.
-        positions: The images that were drawn; all their maps under one method are held.
+        job: Networks and test set.
+        positions: Positions of the images that were drawn; all their maps of one method are held in memory.
         methods: Names of explainers.
-        seed: Of the other image in the floor.
+        seed: Seed of the assignment of other images, for the floor of the map cosine.
 
     Returns:
         Figures by network and method.
     """
-    side = subject.side
-    found: dict[str, dict[str, Figures]] = {network: {} for network in side.networks}
+    networks = job.networks
+    figures: dict[str, dict[str, Figures]] = {name: {} for name in networks.by_name}
     others = other_images(len(positions), seed=seed)
-    for method, explainers in make_explainers(side, methods).items():
-        maps: dict[str, list[Tensor]] = {network: [] for network in side.networks}
-        scores: dict[str, list[Figures]] = {network: [] for network in side.networks}
-        done = 0
-        subject.tell(method, 0, len(positions) * len(explainers))
-        for piece in subject.pieces(positions):
-            target = side.target(piece.images, piece.labels)
-            for network, explainer in explainers.items():
-                with name_network_in_errors(network):
-                    maps[network].append(explainer(side.networks[network], piece.images, target).maps.detach())
-                done += len(piece.labels)
-                subject.tell(method, done, len(positions) * len(explainers))
-            for network in side.networks:
-                reference = maps[str(side.reference)][-1] if network in side.others else None
-                scores[network].append(_compare(maps[network][-1], reference, piece))
-        for network, parts in scores.items():
-            figures = {figure: torch.cat([part[figure] for part in parts]) for figure in parts[0]}
-            if network in side.others:
-                pair = torch.cat(maps[network]), torch.cat(maps[str(side.reference)])
-                floor = cosine_floor(*pair, others, size=subject.size, batch_size=subject.batch_size)
-                figures["map_cosine_floor"] = floor
-            found[network][method] = figures
-    return found
+    for method, explainers in make_explainers(networks, methods).items():
+        maps: dict[str, list[Tensor]] = {name: [] for name in networks.by_name}
+        parts: dict[str, list[Figures]] = {name: [] for name in networks.by_name}
+        done, total = 0, len(positions) * len(explainers)
+        job.report_progress(method, 0, total)
+        for batch in job.batches(positions):
+            target = networks.target(batch.images, batch.labels)
+            for name, explainer in explainers.items():
+                with name_network_in_errors(name):
+                    maps[name].append(explainer(networks.by_name[name], batch.images, target).maps.detach())
+                done += len(batch.labels)
+                job.report_progress(method, done, total)
+            for name in networks.by_name:
+                reference = maps[str(networks.reference)][-1] if name in networks.others else None
+                parts[name].append(_compare(maps[name][-1], reference, batch))
+        for name, some in parts.items():
+            figures[name][method] = {figure: torch.cat([part[figure] for part in some]) for figure in some[0]}
+            if name in networks.others:
+                pair = torch.cat(maps[name]), torch.cat(maps[str(networks.reference)])
+                floor = cosine_floor(*pair, others, size=job.image_size, batch_size=job.batch_size)
+                figures[name][method]["map_cosine_floor"] = floor
+    return figures
 
 
-def _compare(raw: Float[Tensor, "n *s"], reference: Float[Tensor, "n *t"] | None, piece: EvaluationBatch) -> Figures:
-    size = piece.images.shape[2:]
+def _compare(raw: Float[Tensor, "n *s"], reference: Float[Tensor, "n *t"] | None, batch: EvaluationBatch) -> Figures:
+    size = batch.images.shape[2:]
     maps = resize_maps(raw, size)
-    figures = {} if piece.objects is None else {"energy_in_object": energy_in_mask(maps, piece.objects)}
+    figures = {} if batch.objects is None else {"energy_in_object": energy_in_mask(maps, batch.objects)}
     if reference is not None:
         resized = resize_maps(reference, size)
         figures |= {"map_cosine": map_cosine(maps, resized), "map_spearman": map_spearman(maps, resized)}

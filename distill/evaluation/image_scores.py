@@ -1,4 +1,4 @@
-"""Scores of every single image: the values behind all means and paired comparisons."""
+"""Per-image scores, from which all means and paired comparisons are computed."""
 
 from __future__ import annotations
 
@@ -43,89 +43,88 @@ from distill.metrics import (
 )
 from distill.report.evaluation.record import Stratum
 
-#: A score an image by the name of the figure; NaN: the image has none.
+#: Scores of all images, by the name of the figure; NaN: the image has no score.
 Figures: TypeAlias = dict[str, Float[Tensor, " n"]]
 
 
 class MaskedOutput(NamedTuple):
-    """What a network says when only what its map shows is left of every image."""
+    """Probability of the explained class before and after masking, and the maps of the masked images."""
 
     probability: Float[Tensor, " n"]
     masked_probability: Float[Tensor, " n"]
     maps: Float[Tensor, "n h w"]
 
 
-def mask_and_rerun(side: ComparedNetworks, looks: BatchOutputs, piece: EvaluationBatch) -> dict[str, MaskedOutput]:
-    """Run every network once more, on the images through its own maps."""
-    shown = {}
-    for network, look in looks.networks.items():
-        again = side.look_again(network, mask_images(piece.images, look.raw), looks.target)
-        shown[network] = MaskedOutput(look.probability(looks.target), again.probability(looks.target), again.maps)
-    return shown
+def mask_and_rerun(
+    networks: ComparedNetworks, outputs: BatchOutputs, batch: EvaluationBatch
+) -> dict[str, MaskedOutput]:
+    """Run every network once more, on the images masked by its own maps."""
+    masked = {}
+    for name, output in outputs.networks.items():
+        again = networks.rerun(name, mask_images(batch.images, output.raw), outputs.target)
+        before, after = output.probability(outputs.target), again.probability(outputs.target)
+        masked[name] = MaskedOutput(before, after, again.maps)
+    return masked
 
 
-def score_batch(look: NetworkOutput, reference: NetworkOutput | None, piece: EvaluationBatch) -> Figures:
-    """Measure all that one forward pass tells of a network, and of the reference beside it."""
-    figures = {"accuracy": _right(look.logits, piece.labels), **_shape(look), **_rates(look)}
+def score_batch(output: NetworkOutput, reference: NetworkOutput | None, batch: EvaluationBatch) -> Figures:
+    """Compute all figures that need one forward pass of the network, and of the reference if there is one."""
+    figures = {
+        "accuracy": _correct(output.logits, batch.labels),
+        "complexity": complexity(output.maps),
+        "gini": gini(output.maps),
+        "entropy": entropy(output.maps),
+        "zero_maps": zero_map(output.raw),
+        "nan_maps": nan_map(output.raw),
+        "constant_maps": constant_map(output.raw),
+    }
     if reference is not None:
-        figures |= _agreement(look, reference)
-    if piece.instances is not None:
-        figures |= _localisation(look, piece.instances)
+        figures |= _agreement(output, reference)
+    if batch.instances is not None:
+        figures |= _localisation(output, batch.instances)
     return figures
 
 
-def score_masked(look: NetworkOutput, shown: MaskedOutput, reference: MaskedOutput | None) -> Figures:
-    """Measure whether what a map shows decides the answer."""
-    before, after = shown.probability, shown.masked_probability
+def score_masked(output: NetworkOutput, masked: MaskedOutput, reference: MaskedOutput | None) -> Figures:
+    """Compute all figures that compare the network's outputs before and after the images were masked by its maps."""
+    before, after = masked.probability, masked.masked_probability
     figures = {
         "average_drop": average_drop(before, after),
         "increase_in_confidence": increase_in_confidence(before, after),
-        "coherency": coherency(look.maps, shown.maps),
+        "coherency": coherency(output.maps, masked.maps),
     }
     if reference is not None:
         figures["win_rate"] = win(before, after, reference.masked_probability, other_probability=reference.probability)
     return figures
 
 
-def _right(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Tensor:
-    broken = logits.isnan().any(1)  # NaN counts as the largest: it would win, and could be right
-    return ((logits.argmax(1) == labels) & ~broken).float()
+def _correct(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Tensor:
+    has_nan = logits.isnan().any(1)  # argmax takes NaN for the largest value, which could be the label
+    return ((logits.argmax(1) == labels) & ~has_nan).float()
 
 
-def _agreement(look: NetworkOutput, reference: NetworkOutput) -> Figures:
+def _agreement(output: NetworkOutput, reference: NetworkOutput) -> Figures:
     return {
-        "agreement": top_one_agreement(look.logits, reference.logits),
-        "output_kl": output_kl(look.logits, reference.logits),
-        "map_cosine": map_cosine(look.maps, reference.maps),
-        "map_pearson": map_pearson(look.maps, reference.maps),
-        "map_spearman": map_spearman(look.maps, reference.maps),
-        "map_ssim": map_ssim(look.maps, reference.maps),
-        "map_top_iou": map_top_iou(look.maps, reference.maps),
-        "map_jensen_shannon": map_jensen_shannon(look.maps, reference.maps),
+        "agreement": top_one_agreement(output.logits, reference.logits),
+        "output_kl": output_kl(output.logits, reference.logits),
+        "map_cosine": map_cosine(output.maps, reference.maps),
+        "map_pearson": map_pearson(output.maps, reference.maps),
+        "map_spearman": map_spearman(output.maps, reference.maps),
+        "map_ssim": map_ssim(output.maps, reference.maps),
+        "map_top_iou": map_top_iou(output.maps, reference.maps),
+        "map_jensen_shannon": map_jensen_shannon(output.maps, reference.maps),
     }
 
 
-def _localisation(look: NetworkOutput, instances: Tensor) -> Figures:
+def _localisation(output: NetworkOutput, instances: Tensor) -> Figures:
     objects = instances != 0
     return {
-        "energy_in_object": energy_in_mask(look.maps, objects),
-        "pointing_game": pointing_game(look.maps, objects),
-        "box_localization_0": box_localization(look.maps, objects, delta=0.0),
-        "box_localization_25": box_localization(look.maps, objects, delta=0.25),
-        "box_localization_50": box_localization(look.maps, objects, delta=0.5),
-        "instances_hit": instances_hit(look.maps, instances),
-    }
-
-
-def _shape(look: NetworkOutput) -> Figures:
-    return {"complexity": complexity(look.maps), "gini": gini(look.maps), "entropy": entropy(look.maps)}
-
-
-def _rates(look: NetworkOutput) -> Figures:
-    return {
-        "zero_maps": zero_map(look.raw),
-        "nan_maps": nan_map(look.raw),
-        "constant_maps": constant_map(look.raw),
+        "energy_in_object": energy_in_mask(output.maps, objects),
+        "pointing_game": pointing_game(output.maps, objects),
+        "box_localization_0": box_localization(output.maps, objects, delta=0.0),
+        "box_localization_25": box_localization(output.maps, objects, delta=0.25),
+        "box_localization_50": box_localization(output.maps, objects, delta=0.5),
+        "instances_hit": instances_hit(output.maps, instances),
     }
 
 
@@ -140,11 +139,11 @@ def cosine_floor(
     """Compare every map with the reference's map of another image.
 
     Args:
-        maps: Raw, of the network that is judged.
-        reference_maps: Raw, of the reference, of the same images.
-        others: Position of that other image, for every image; NaN (no score) where it is the image itself.
-        size: That of the images; both are brought to it.
-        batch_size: Maps of that size at a time; bounds the memory.
+        maps: Raw maps of the network that is evaluated.
+        reference_maps: Raw maps of the reference for the same images.
+        others: Position of the other image, for every image; the score is NaN where it is the image itself.
+        size: Height and width of the images; both maps are resized to it.
+        batch_size: Number of maps that are resized at a time; bounds the memory.
     """
     partner = torch.as_tensor(others, device=maps.device)
     scores = torch.cat(
@@ -156,27 +155,31 @@ def cosine_floor(
     return torch.where(partner == torch.arange(len(maps), device=maps.device), torch.nan, scores)
 
 
-#: Names of the strata by their code.
+#: Names of the strata, in the order of their codes.
 STRATA: tuple[Stratum, ...] = get_args(Stratum)
 
 
 class Column(NamedTuple):
-    """One figure: NaN where an image has no score; ``looked`` tells where it was looked for, None: everywhere."""
+    """One figure of every image: NaN where an image has no score.
+
+    ``measured`` is True where the figure was measured; None: it was measured for all images.
+    """
 
     values: Float32[np.ndarray, " n"]
-    looked: Bool[np.ndarray, " n"] | None = None
+    measured: Bool[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """One network on one test set, an entry an image.
+    """Scores of one network on one test set, with one entry per image.
 
     Args:
         label: Class of the image.
-        predicted: The class that the network chooses first.
+        predicted: The class with the largest probability.
         probability: Softmax probability of that class.
-        stratum: Code of :data:`STRATA`; None without a reference and for the reference.
-        columns: By names of :data:`distill.metrics.names.MEASURES`, and ``EXPLAINER/figure`` for held-out explainers.
+        stratum: Code of :data:`STRATA`; None for the reference and without a reference.
+        columns: Figures by names of :data:`distill.metrics.names.MEASURES`, and by ``EXPLAINER/figure`` for held-out
+            explainers.
     """
 
     label: Int64[np.ndarray, " n"]
@@ -185,115 +188,117 @@ class ImageScores:
     stratum: Int8[np.ndarray, " n"] | None
     columns: dict[str, Column]
 
-    def with_some(self, figures: Figures, positions: Sequence[int]) -> ImageScores:
-        """Add figures that only some images were looked at for."""
-        looked = np.zeros(len(self.label), dtype=bool)
-        looked[positions] = True
-        more = {}
+    def add_figures(self, figures: Figures, positions: Sequence[int]) -> ImageScores:
+        """Return a copy with figures that were measured only for the images at some positions."""
+        measured = np.zeros(len(self.label), dtype=bool)
+        measured[positions] = True
+        columns = {}
         for name, scores in figures.items():
-            values = np.full(len(looked), np.nan, dtype=np.float32)
+            values = np.full(len(measured), np.nan, dtype=np.float32)
             values[positions] = scores.float().cpu().numpy()
-            more[name] = Column(values, looked)
-        return replace(self, columns={**self.columns, **more})
+            columns[name] = Column(values, measured)
+        return replace(self, columns={**self.columns, **columns})
 
 
 class SetScores(NamedTuple):
-    """All networks on one test set; share of the image that the object covers where there is one, if that is known."""
+    """Scores of all networks on one test set, and the mean share of the image that the object covers.
+
+    The mean is over images with an object; None if there is no such image or the set has no boxes or masks.
+    """
 
     networks: dict[str, ImageScores]
     object_share: float | None
 
 
-def score_images(subject: EvaluationJob, *, masked: bool, seed: int) -> SetScores:
-    """Score every image of a test set under every network, in one pass, or two where images are masked.
+def score_images(job: EvaluationJob, *, masked: bool, seed: int) -> SetScores:
+    """Score every image of a test set with every network, in one forward pass, or two if images are masked.
 
     Convention:
-        - Images are dealt into blocks of at most 1,024. Raw maps are held for one block, and the floor of the map
-          cosine takes the other image out of it. No score depends on the batch size.
+        - The images are split into blocks of at most 1,024. The raw maps of one block are held in memory, and the floor
+          of the map cosine uses another image of the same block. No score depends on the batch size.
 
     Args:
-        subject: Networks and test set.
-        masked: Whether images are looked at again through the maps.
-        seed: Of the other image in the floor.
+        job: Networks and test set.
+        masked: Whether the networks also run on the images masked by their maps.
+        seed: Seed of the assignment of other images, for the floor of the map cosine.
     """
-    side, total = subject.side, len(subject.data)
-    dealt = blocks(total)
-    subject.tell("", 0, total)
-    found: dict[str, list[Figures]] = {network: [] for network in side.networks}
+    networks, total = job.networks, len(job.data)
+    split = blocks(total)
+    job.report_progress("", 0, total)
+    by_block: dict[str, list[Figures]] = {name: [] for name in networks.by_name}
     areas: list[Tensor] = []
     done = 0
-    for number, block in enumerate(dealt):
-        raw: dict[str, list[Tensor]] = {network: [] for network in side.networks}
-        batches: dict[str, list[Figures]] = {network: [] for network in side.networks}
-        for piece in subject.pieces(block):
-            looks = subject.look(piece)
-            for network, figures in _score(side, looks, piece, masked=masked).items():
-                batches[network].append(figures)
-                raw[network].append(looks.networks[network].raw)
-            if piece.objects is not None:
-                areas.append(piece.objects.flatten(1).float().mean(1).cpu())
-            done += len(piece.labels)
-            subject.tell("", done, total)
+    for number, block in enumerate(split):
+        raw: dict[str, list[Tensor]] = {name: [] for name in networks.by_name}
+        by_batch: dict[str, list[Figures]] = {name: [] for name in networks.by_name}
+        for batch in job.batches(block):
+            outputs = job.run(batch)
+            for name, figures in _score_networks(networks, outputs, batch, masked=masked).items():
+                by_batch[name].append(figures)
+                raw[name].append(outputs.networks[name].raw)
+            if batch.objects is not None:
+                areas.append(batch.objects.flatten(1).float().mean(1).cpu())
+            done += len(batch.labels)
+            job.report_progress("", done, total)
         others = other_images(len(block), seed=seed, stream=number)
-        for network, parts in batches.items():
-            figures = _join(parts)
-            if network in side.others:
-                pair = torch.cat(raw[network]), torch.cat(raw[str(side.reference)])
-                floor = cosine_floor(*pair, others, size=subject.size, batch_size=subject.batch_size)
+        for name, parts in by_batch.items():
+            figures = _concatenate(parts)
+            if name in networks.others:
+                pair = torch.cat(raw[name]), torch.cat(raw[str(networks.reference)])
+                floor = cosine_floor(*pair, others, size=job.image_size, batch_size=job.batch_size)
                 figures["map_cosine_floor"] = floor.cpu()
-            found[network].append(figures)
-    order = np.concatenate(dealt)
-    joined = {network: _in_order(_join(parts), order) for network, parts in found.items()}
+            by_block[name].append(figures)
+    order = np.argsort(np.concatenate(split))
     scores = {
-        network: _scores(figures, subject.data, joined[str(side.reference)] if network in side.others else None)
-        for network, figures in joined.items()
+        name: {figure: values.numpy()[order] for figure, values in _concatenate(parts).items()}
+        for name, parts in by_block.items()
     }
-    return SetScores(scores, _object_share(areas))
+    image_scores = {
+        name: _make_scores(figures, job.data, scores[str(networks.reference)] if name in networks.others else None)
+        for name, figures in scores.items()
+    }
+    return SetScores(image_scores, _object_share(areas))
 
 
-def _score(side: ComparedNetworks, looks: BatchOutputs, piece: EvaluationBatch, *, masked: bool) -> dict[str, Figures]:
+def _score_networks(
+    networks: ComparedNetworks, outputs: BatchOutputs, batch: EvaluationBatch, *, masked: bool
+) -> dict[str, Figures]:
     with torch.no_grad():
-        shown = mask_and_rerun(side, looks, piece) if masked else {}
-        scored = {}
-        for network, look in looks.networks.items():
-            compared = network in side.others
-            reference: NetworkOutput | None = looks.networks[str(side.reference)] if compared else None
-            figures = _answer(look) | score_batch(look, reference, piece)
+        reruns = mask_and_rerun(networks, outputs, batch) if masked else {}
+        scores = {}
+        for name, output in outputs.networks.items():
+            has_reference = name in networks.others
+            reference: NetworkOutput | None = outputs.networks[str(networks.reference)] if has_reference else None
+            probability, predicted = output.logits.float().softmax(1).max(1)
+            figures = {"predicted": predicted, "probability": probability} | score_batch(output, reference, batch)
             if masked:
-                figures |= score_masked(look, shown[network], shown[str(side.reference)] if compared else None)
-            scored[network] = {name: scores.cpu() for name, scores in figures.items()}
-    return scored
+                reference_rerun = reruns[str(networks.reference)] if has_reference else None
+                figures |= score_masked(output, reruns[name], reference_rerun)
+            scores[name] = {figure: values.cpu() for figure, values in figures.items()}
+    return scores
 
 
-def _answer(look: NetworkOutput) -> Figures:
-    probability, predicted = look.logits.float().softmax(1).max(1)
-    return {"predicted": predicted, "probability": probability}
-
-
-def _join(parts: Sequence[Figures]) -> Figures:
+def _concatenate(parts: Sequence[Figures]) -> Figures:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _in_order(figures: Figures, order: Int64[np.ndarray, " n"]) -> dict[str, np.ndarray]:
-    back = np.argsort(order)
-    return {name: scores.numpy()[back] for name, scores in figures.items()}
-
-
-def _scores(figures: dict[str, np.ndarray], data: ImageSet, reference: dict[str, np.ndarray] | None) -> ImageScores:
-    answers = ("predicted", "probability")
+def _make_scores(
+    figures: dict[str, np.ndarray], data: ImageSet, reference: dict[str, np.ndarray] | None
+) -> ImageScores:
+    no_columns = ("predicted", "probability")
     return ImageScores(
         label=data.labels.numpy().astype(np.int64),
         predicted=figures["predicted"].astype(np.int64),
         probability=figures["probability"].astype(np.float32),
         stratum=None if reference is None else _strata(figures, reference),
-        columns={name: Column(values.astype(np.float32)) for name, values in figures.items() if name not in answers},
+        columns={name: Column(values.astype(np.float32)) for name, values in figures.items() if name not in no_columns},
     )
 
 
 def _strata(figures: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> Int8[np.ndarray, " n"]:
-    right, reference_right = figures["accuracy"] == 1, reference["accuracy"] == 1
+    correct, reference_correct = figures["accuracy"] == 1, reference["accuracy"] == 1
     same = figures["predicted"] == reference["predicted"]
-    conditions = (right & reference_right, ~right & reference_right, right & ~reference_right, same)
+    conditions = (correct & reference_correct, ~correct & reference_correct, correct & ~reference_correct, same)
     return np.select(conditions, range(4), 4).astype(np.int8)
 
 

@@ -1,4 +1,4 @@
-"""The networks that are compared, and one evaluation job: those networks on one test set, in batches."""
+"""`ComparedNetworks` (the networks of an evaluation) and `EvaluationJob` (those networks on one test set)."""
 
 from __future__ import annotations
 
@@ -25,172 +25,173 @@ from distill.types import StagedOutput
 
 
 class NetworkOutput(NamedTuple):
-    """What one network says about a batch: raw maps in the size of the layer, and in that of the images."""
+    """Logits of one network for a batch, raw maps in the size of the layer, and maps in the size of the images."""
 
     logits: Float[Tensor, "n classes"]
     raw: Float[Tensor, "n i j"]
     maps: Float[Tensor, "n h w"]
 
     def probability(self, target: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """Give the softmax probability of one class an image."""
+        """Return the softmax probability of one class for every image."""
         return self.logits.float().softmax(1).gather(1, target[:, None])[:, 0]
 
 
 class BatchOutputs(NamedTuple):
-    """What all networks say about a batch, and the class that their maps explain."""
+    """Outputs of all networks for a batch, by name, and the class that their maps explain."""
 
     target: Int[Tensor, " n"]
     networks: dict[str, NetworkOutput]
 
 
 class ComparedNetworks:
-    """Networks that can be compared: of the same classes, explained alike.
+    """Networks that have the same classes and are explained in the same way.
 
     Args:
-        networks: By name.
-        reference: Name of the network that the others are compared with, usually the teacher; or None.
-        settings: How they are explained.
+        networks: Networks by name.
+        reference: Name of the network that the others are compared with, usually the teacher; None: no reference.
+        maps: How the networks are explained.
 
     Raises:
-        InputError: if there are none, their classes differ, the reference is not among them, or one lacks the layer.
+        InputError: if there are no networks, their classes differ, ``reference`` is not among them, or a network lacks
+            the layer.
     """
 
-    def __init__(self, networks: Mapping[str, StagedNetwork], reference: str | None, settings: MapSettings) -> None:
+    def __init__(self, networks: Mapping[str, StagedNetwork], reference: str | None, maps: MapSettings) -> None:
         if not networks:
-            raise InputError("nothing to evaluate: give at least one network.")
+            raise InputError("`networks` is empty; give at least one network.")
         if reference is not None and reference not in networks:
             raise InputError(unknown_name("reference", reference, networks))
-        if settings.target == "teacher" and reference is None:
-            raise InputError("class policy 'teacher' needs a reference; name one, or explain the 'label'.")
+        if maps.target == "teacher" and reference is None:
+            raise InputError("class policy 'teacher' needs a reference; name one, or use the class policy 'label'.")
         problems = differing_classes(networks)
-        for name, net in networks.items():
-            layer = settings.explainer(name).layer
-            if layer not in net.cuts:
+        for name, network in networks.items():
+            layer = maps.explainer(name).layer
+            if layer not in network.cuts:
                 problems.append(
-                    f"network {name!r}: " + unknown_name("layer", layer, net.cuts, see="`distill list models`")
+                    f"network {name!r}: " + unknown_name("layer", layer, network.cuts, see="`distill list models`")
                 )
         if problems:
             raise InputError("\n".join(problems))
-        self.networks = dict(networks)
+        self.by_name = dict(networks)
         self.reference = reference
-        self.settings = settings
+        self.maps = maps
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
-        named = [net.classes for net in self.networks.values() if net.spec.classes]
-        return named[0] if named else next(iter(self.networks.values())).classes
+        named = [network.classes for network in self.by_name.values() if network.spec.classes]
+        return named[0] if named else next(iter(self.by_name.values())).classes
 
     @property
     def others(self) -> tuple[str, ...]:
-        """Names of the networks that are compared with the reference; none without one."""
-        return tuple(name for name in self.networks if self.reference is not None and name != self.reference)
+        """Names of the networks that are compared with the reference; empty without a reference."""
+        return tuple(name for name in self.by_name if self.reference is not None and name != self.reference)
 
-    def check(self, name: str, data: ImageSet) -> None:
-        """Raise an InputError unless these images are what the networks take."""
+    def check(self, set_name: str, data: ImageSet) -> None:
+        """Check that the networks can take the images of a test set.
+
+        Raises:
+            InputError: if the set is empty, or has other classes or another number of channels.
+        """
         if not len(data):
-            raise InputError(f"test set {name!r} holds no images.")
-        first = next(iter(self.networks))
-        problem = _class_difference(data.classes, self.networks[first])
+            raise InputError(f"test set {set_name!r} has no images.")
+        first = next(iter(self.by_name))
+        problem = _class_difference(data.classes, self.by_name[first])
         if problem:
-            raise InputError(f"test set {name!r} has other classes than network {first!r}: {problem}.")
-        for network, net in self.networks.items():
-            if net.spec.in_channels != data.images.shape[1]:
+            raise InputError(f"test set {set_name!r} has other classes than network {first!r}: {problem}.")
+        for name, network in self.by_name.items():
+            if network.spec.in_channels != data.images.shape[1]:
                 raise InputError(
-                    f"network {network!r} takes images of {net.spec.in_channels} channels, "
-                    f"test set {name!r} has {data.images.shape[1]}."
+                    f"network {name!r} takes images of {network.spec.in_channels} channels, "
+                    f"test set {set_name!r} has {data.images.shape[1]}."
                 )
 
-    def look(
+    def run(
         self,
         images: Float[Tensor, "n c h w"],
         labels: Int[Tensor, " n"],
-        said: Mapping[str, CachedOutput] | None = None,
+        cached: Mapping[str, CachedOutput] | None = None,
     ) -> BatchOutputs:
-        """Run every network once and explain it.
+        """Run and explain every network once.
 
         Args:
-            images: In [0, 1], on the networks' device.
+            images: In [0, 1], on the device of the networks.
             labels: Classes of the images.
-            said: What some networks are known to say of them; those are not run.
+            cached: Outputs that are known already, by network; these networks are not run.
         """
-        known = {name: CachedOutput(*(part.to(images.device) for part in one)) for name, one in (said or {}).items()}
-        outputs = {name: self._run(name, images) for name in self.networks if name not in known}
+        cached = {name: CachedOutput(*(part.to(images.device) for part in one)) for name, one in (cached or {}).items()}
+        outputs = {name: self._forward(name, images) for name in self.by_name if name not in cached}
         target = labels
-        if self.settings.target == "teacher":
-            target = (known | outputs)[str(self.reference)].logits.argmax(1)
-        looks = {
-            name: _from_cache(known[name], images)
-            if name in known
+        if self.maps.target == "teacher":
+            target = (cached | outputs)[str(self.reference)].logits.argmax(1)
+        explained = {
+            name: NetworkOutput(*cached[name], resize_maps(cached[name].raw, images.shape[2:]))
+            if name in cached
             else self._explain(name, outputs[name], target, images)
-            for name in self.networks
+            for name in self.by_name
         }
-        return BatchOutputs(target, looks)
+        return BatchOutputs(target, explained)
+
+    def rerun(self, name: str, images: Float[Tensor, "n c h w"], target: Int[Tensor, " n"]) -> NetworkOutput:
+        """Run and explain one network on changed images, for the classes that were explained before."""
+        return self._explain(name, self._forward(name, images), target, images)
 
     def target(self, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Give the class that all maps of an image explain."""
-        if self.settings.target == "label":
+        """Return the class that all maps of an image explain."""
+        if self.maps.target == "label":
             return labels
         with torch.no_grad():
-            return self.networks[str(self.reference)](images).argmax(1)
+            return self.by_name[str(self.reference)](images).argmax(1)
 
-    def look_again(self, network: str, images: Float[Tensor, "n c h w"], target: Int[Tensor, " n"]) -> NetworkOutput:
-        """Run one network once, on other images, and explain the same class as before."""
-        return self._explain(network, self._run(network, images), target, images)
+    def explainer(self, name: str) -> Explainer:
+        """Return the explainer of one network."""
+        return self.maps.explainer(name)
 
-    def explainer(self, network: str) -> Explainer:
-        """Give the explainer of one network."""
-        return self.settings.explainer(network)
-
-    def _run(self, network: str, images: Tensor) -> StagedOutput:
+    def _forward(self, name: str, images: Tensor) -> StagedOutput:
         with torch.no_grad():
-            return self.networks[network].run(images, [self.explainer(network).layer])
+            return self.by_name[name].run(images, [self.explainer(name).layer])
 
-    def _explain(self, network: str, output: StagedOutput, target: Tensor, images: Tensor) -> NetworkOutput:
-        explainer = self.explainer(network)
-        with torch.no_grad(), name_network_in_errors(network):
+    def _explain(self, name: str, output: StagedOutput, target: Tensor, images: Tensor) -> NetworkOutput:
+        explainer = self.explainer(name)
+        with torch.no_grad(), name_network_in_errors(name):
             if explainer.is_held_out:
-                raw = explainer(self.networks[network], images, target).maps
+                raw = explainer(self.by_name[name], images, target).maps
             else:
                 raw = explainer.from_output(output, target)
             return NetworkOutput(output.logits, raw, resize_maps(raw, images.shape[2:]))
 
 
-def _from_cache(said: CachedOutput, images: Tensor) -> NetworkOutput:
-    return NetworkOutput(*said, resize_maps(said.raw, images.shape[2:]))
-
-
 @contextmanager
-def name_network_in_errors(network: str) -> Iterator[None]:
-    """Say in the error of an explainer which network it was."""
+def name_network_in_errors(name: str) -> Iterator[None]:
+    """Turn a ValueError into an InputError that starts with the name of the network."""
     try:
         yield
     except ValueError as error:
-        raise InputError(f"network {network!r}: {error}") from error
+        raise InputError(f"network {name!r}: {error}") from error
 
 
 @contextmanager
 def evaluation_mode(networks: Mapping[str, StagedNetwork], device: torch.device | str) -> Iterator[None]:
-    """Put networks into evaluation mode on a device, and every part of them back as it was."""
-    modes = {module: module.training for net in networks.values() for module in net.modules()}
-    places = {name: next(net.parameters()).device for name, net in networks.items()}
+    """Put networks into evaluation mode on a device; at the end, restore the mode of every module and the device."""
+    modes = {module: module.training for network in networks.values() for module in network.modules()}
+    devices = {name: next(network.parameters()).device for name, network in networks.items()}
     try:
-        for net in networks.values():
-            net.eval().to(device)
+        for network in networks.values():
+            network.eval().to(device)
         yield
     finally:
         for module, training in modes.items():
             module.training = training
-        for name, net in networks.items():
-            net.to(places[name])
+        for name, network in networks.items():
+            network.to(devices[name])
 
 
 def differing_classes(networks: Mapping[str, StagedNetwork]) -> list[str]:
-    """Say of every network whose classes are not those of the first in what they differ."""
+    """Return an error message for every network whose classes differ from those of the first network."""
     if not networks:
         return []
-    first = next((name for name, net in networks.items() if net.spec.classes), next(iter(networks)))
-    problems = ((name, _class_difference(networks[first].classes, net)) for name, net in networks.items())
+    first = next((name for name, network in networks.items() if network.spec.classes), next(iter(networks)))
+    problems = ((name, _class_difference(networks[first].classes, network)) for name, network in networks.items())
     return [
         f"networks {first!r} and {name!r} have different classes and cannot be compared: {problem}."
         for name, problem in problems
@@ -198,21 +199,24 @@ def differing_classes(networks: Mapping[str, StagedNetwork]) -> list[str]:
     ]
 
 
-def _class_difference(classes: tuple[str, ...], net: StagedNetwork) -> str | None:
-    if len(classes) != net.spec.num_classes:
-        return f"{len(classes)} and {net.spec.num_classes}"
-    for i, (one, other) in enumerate(zip(classes, net.spec.classes, strict=False)):  # a foreign network may name none
+def _class_difference(classes: tuple[str, ...], network: StagedNetwork) -> str | None:
+    if len(classes) != network.spec.num_classes:
+        return f"{len(classes)} and {network.spec.num_classes}"
+    for i, (one, other) in enumerate(zip(classes, network.spec.classes, strict=False)):  # names may be missing
         if one != other:
             return f"class {i} is {one!r} and {other!r}"
     return None
 
 
-#: Called after every batch with what is being done, how much of it is done, and how much there is.
+#: Called after every batch with the name of the step, the work done so far and the total work.
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 class EvaluationBatch(NamedTuple):
-    """Some images in [0, 1], by position, and their objects, if known: i where the i-th instance is, 0 elsewhere."""
+    """Positions, images in [0, 1], labels and objects of a batch.
+
+    ``instances`` is i where the i-th object is and 0 elsewhere; None if the test set has no boxes or masks.
+    """
 
     positions: Int[Tensor, " n"]
     images: Float[Tensor, "n c h w"]
@@ -221,7 +225,7 @@ class EvaluationBatch(NamedTuple):
 
     @property
     def objects(self) -> Bool[Tensor, "n h w"] | None:
-        """Where any object is."""
+        """Mask of all objects."""
         return None if self.instances is None else self.instances != 0
 
 
@@ -229,47 +233,47 @@ class EvaluationJob(NamedTuple):
     """Networks on one test set.
 
     Args:
-        side: The networks, in evaluation mode and on the device.
-        name: Of the set.
-        data: Its images.
-        batch_size: Images at a time, perturbed ones counted; bounds the memory.
-        device: Where the networks are.
+        networks: The networks, in evaluation mode and on the device.
+        set_name: Name of the test set.
+        data: Images of the test set.
+        batch_size: Number of images, perturbed ones included, that are processed at a time; bounds the memory.
+        device: Device of the networks.
         progress: See :data:`Progress`.
-        known: What some networks said of these images before; what is missing there is added.
+        caches: Caches of outputs on this test set, by network; missing outputs are computed and added.
     """
 
-    side: ComparedNetworks
-    name: str
+    networks: ComparedNetworks
+    set_name: str
     data: ImageSet
     batch_size: int
     device: torch.device | str = "cpu"
     progress: Progress | None = None
-    known: Mapping[str, EvaluationCache] = MappingProxyType({})
+    caches: Mapping[str, EvaluationCache] = MappingProxyType({})
 
-    def pieces(self, positions: Sequence[int] | np.ndarray) -> Iterator[EvaluationBatch]:
-        """Cut some images into batches, in the order given."""
+    def batches(self, positions: Sequence[int] | np.ndarray) -> Iterator[EvaluationBatch]:
+        """Yield the images at some positions in batches, in the given order."""
         for index in torch.as_tensor(positions, dtype=torch.int64).split(self.batch_size):
             part = self.data.subset(index)
             images, labels = to_unit(part.images.to(self.device)), part.labels.to(self.device)
             yield EvaluationBatch(index, images, labels, self._instances(part))
 
-    def look(self, piece: EvaluationBatch) -> BatchOutputs:
-        """Run every network once and explain it, but for what is known of it."""
-        found = {network: known.lookup(piece.positions) for network, known in self.known.items()}
-        said = {network: one for network, one in found.items() if one is not None}
-        looks = self.side.look(piece.images, piece.labels, said)
-        for network in self.known.keys() - said.keys():
-            look = looks.networks[network]
-            self.known[network].add(piece.positions, CachedOutput(look.logits, look.raw))
-        return looks
+    def run(self, batch: EvaluationBatch) -> BatchOutputs:
+        """Run and explain every network once; outputs are read from the caches where possible."""
+        stored = {name: cache.lookup(batch.positions) for name, cache in self.caches.items()}
+        cached = {name: output for name, output in stored.items() if output is not None}
+        outputs = self.networks.run(batch.images, batch.labels, cached)
+        for name in self.caches.keys() - cached.keys():
+            output = outputs.networks[name]
+            self.caches[name].add(batch.positions, CachedOutput(output.logits, output.raw))
+        return outputs
 
-    def tell(self, what: str, done: int, total: int) -> None:
-        """Report progress; ``what`` is added to the name of the set."""
+    def report_progress(self, step: str, done: int, total: int) -> None:
+        """Report progress under the name of the test set, followed by the name of the step if there is one."""
         if self.progress is not None:
-            self.progress(f"{self.name}: {what}" if what else self.name, done, total)
+            self.progress(f"{self.set_name}: {step}" if step else self.set_name, done, total)
 
     @property
-    def size(self) -> torch.Size:
+    def image_size(self) -> torch.Size:
         """Height and width of the images."""
         return self.data.images.shape[2:]
 
@@ -277,5 +281,5 @@ class EvaluationJob(NamedTuple):
         if part.masks is not None:
             return part.masks.to(self.device)
         if part.boxes is not None:
-            return boxes_to_instances(part.boxes.to(self.device), self.size)
+            return boxes_to_instances(part.boxes.to(self.device), self.image_size)
         return None

@@ -1,4 +1,4 @@
-"""The scores of every image as one Parquet file: what every mean of a record can be taken from again."""
+"""The scores of every image as one Parquet file, from which every mean of a record can be recomputed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def save_scores(scores: Mapping[str, Mapping[str, ImageScores]], classes: list[str], path: Path | str) -> Path:
-    """Write a row for every image of every test set under every network; the file appears whole or not at all.
+    """Write one row for every image of every test set and every network, atomically.
 
     Convention:
-        - Figures are float32. NaN: the image has no score, and is excluded. Null: it was not looked at for that figure.
-        - A figure that is no mean over images has no column: the calibration error comes from ``probability`` and
+        - Figures are float32. NaN: the image has no score and is excluded. Null: the figure was not measured for it.
+        - A figure that is no mean over images has no column. The calibration error is computed from ``probability`` and
           ``accuracy``, ADCC from ``coherency``, ``complexity`` and ``average_drop``.
 
     Args:
-        scores: By test set and network.
-        classes: Names, in the order of the labels.
+        scores: Scores by test set and network.
+        classes: Names of the classes, in the order of the labels.
         path: The file.
 
     Returns:
@@ -39,15 +39,15 @@ def save_scores(scores: Mapping[str, Mapping[str, ImageScores]], classes: list[s
     figures = _figures(scores)
     with replacing(path) as part, pq.ParquetWriter(part, _schema(figures)) as writer:
         for name, networks in scores.items():
-            for network, found in networks.items():
-                writer.write_table(pa.table(_columns(name, network, found, classes, figures), schema=_schema(figures)))
+            for network, one in networks.items():
+                writer.write_table(pa.table(_columns(name, network, one, classes, figures), schema=_schema(figures)))
     return path
 
 
 def _figures(scores: Mapping[str, Mapping[str, ImageScores]]) -> list[str]:
-    found = {figure for networks in scores.values() for one in networks.values() for figure in one.columns}
-    known = [name for name in METRIC_INFO if name in found]
-    return known + sorted(found - set(known))
+    measured = {figure for networks in scores.values() for one in networks.values() for figure in one.columns}
+    named = [name for name in METRIC_INFO if name in measured]
+    return named + sorted(measured - set(named))
 
 
 def _schema(figures: list[str]) -> pyarrow.Schema:
@@ -66,27 +66,29 @@ def _schema(figures: list[str]) -> pyarrow.Schema:
     return pa.schema([*fixed.items(), *((figure, pa.float32()) for figure in figures)])
 
 
-def _columns(name: str, network: str, scores: ImageScores, classes: list[str], figures: list[str]) -> dict[str, Any]:
+def _columns(
+    set_name: str, network: str, scores: ImageScores, classes: list[str], figures: list[str]
+) -> dict[str, Any]:
     import pyarrow as pa
 
     n = len(scores.label)
 
-    def words(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
+    def encode(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
         return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names))
 
-    def numbers(column: Column | None) -> pa.Array:
+    def to_array(column: Column | None) -> pa.Array:
         if column is None:
             return pa.nulls(n, pa.float32())
-        return pa.array(column.values, mask=None if column.looked is None else ~column.looked)
+        return pa.array(column.values, mask=None if column.measured is None else ~column.measured)
 
     stratum = pa.nulls(n, pa.dictionary(pa.int32(), pa.string()))
     return {
-        "set": words(np.zeros(n), [name]),
-        "network": words(np.zeros(n), [network]),
+        "set": encode(np.zeros(n), [set_name]),
+        "network": encode(np.zeros(n), [network]),
         "index": pa.array(np.arange(n)),
-        "label": words(scores.label, classes),
-        "predicted": words(scores.predicted, classes),
+        "label": encode(scores.label, classes),
+        "predicted": encode(scores.predicted, classes),
         "probability": pa.array(scores.probability),
-        "stratum": stratum if scores.stratum is None else words(scores.stratum, list(STRATA)),
-        **{figure: numbers(scores.columns.get(figure)) for figure in figures},
+        "stratum": stratum if scores.stratum is None else encode(scores.stratum, list(STRATA)),
+        **{figure: to_array(scores.columns.get(figure)) for figure in figures},
     }

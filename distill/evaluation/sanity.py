@@ -1,4 +1,4 @@
-"""Do maps depend on what a network learnt? Its own against those of networks whose weights are random, part by part.
+"""Sanity check: compares the maps of a network with its maps after its weights were randomised, part by part.
 
 References:
     Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018: cascading randomisation.
@@ -21,42 +21,42 @@ from distill.models.randomise import cascade
 
 
 class RandomisedScores(NamedTuple):
-    """The maps of every image once all down to one part is random, against those of before."""
+    """Similarity of every image's map before and after all weights from the logits down to ``part`` were randomised."""
 
     part: str
     spearman: Float[Tensor, " n"]
     ssim: Float[Tensor, " n"]
 
 
-def score_randomised(
-    subject: EvaluationJob, positions: Sequence[int], *, seed: int
-) -> dict[str, list[RandomisedScores]]:
-    """Randomise every network from the logits down, one more part at a time, and compare maps before and after.
+def score_randomised(job: EvaluationJob, positions: Sequence[int], *, seed: int) -> dict[str, list[RandomisedScores]]:
+    """Randomise every network from the logits down, one more part at a time, and compare the maps before and after.
 
     Convention:
         - The class that a map explains stays the same.
 
     Args:
-        subject: Networks and test set.
-        positions: The images that were drawn; they and their maps are held.
-        seed: Of the random weights.
+        job: Networks and test set.
+        positions: Positions of the images that were drawn; the images and their maps are held in memory.
+        seed: Seed of the random weights.
     """
-    side, pieces = subject.side, list(subject.pieces(positions))
-    targets = [side.target(piece.images, piece.labels) for piece in pieces]
-    found: dict[str, list[RandomisedScores]] = {}
-    subject.tell("random weights", 0, len(side.networks) * len(positions))
-    for network, net in side.networks.items():
+    networks, batches = job.networks, list(job.batches(positions))
+    targets = [networks.target(batch.images, batch.labels) for batch in batches]
+    scores: dict[str, list[RandomisedScores]] = {}
+    total = len(networks.by_name) * len(positions)
+    job.report_progress("random weights", 0, total)
+    for name, network in networks.by_name.items():
 
-        def explain(some: StagedNetwork, network: str = network) -> Tensor:
-            explainer = side.explainer(network)
-            maps = [explainer(some, p.images, target).maps for p, target in zip(pieces, targets, strict=True)]
-            return resize_maps(torch.cat(maps), subject.size)
+        def explain(changed: StagedNetwork, name: str = name) -> Tensor:
+            explainer = networks.explainer(name)
+            maps = [explainer(changed, b.images, target).maps for b, target in zip(batches, targets, strict=True)]
+            return resize_maps(torch.cat(maps), job.image_size)
 
-        found[network] = []
-        with name_network_in_errors(network):
-            own = explain(net)
-            for part, changed in cascade(net, seed=seed):
-                maps = explain(changed)
-                found[network].append(RandomisedScores(part, map_spearman(own, maps).cpu(), map_ssim(own, maps).cpu()))
-        subject.tell("random weights", len(found) * len(positions), len(side.networks) * len(positions))
-    return found
+        scores[name] = []
+        with name_network_in_errors(name):
+            before = explain(network)
+            for part, changed in cascade(network, seed=seed):
+                after = explain(changed)
+                spearman, ssim = map_spearman(before, after), map_ssim(before, after)
+                scores[name].append(RandomisedScores(part, spearman.cpu(), ssim.cpu()))
+        job.report_progress("random weights", len(scores) * len(positions), total)
+    return scores

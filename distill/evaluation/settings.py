@@ -8,25 +8,27 @@ from dataclasses import dataclass, field
 from distill.errors import InputError, unknown_name
 from distill.explain import Explainer
 
-#: Height times width of all images of a batch that is chosen for the user: 256 images of 32 x 32, 8 of 181 x 181.
-_PIXELS, _FEWEST, _MOST = 256 * 32 * 32, 8, 256
+#: Pixels (height times width) of all images of a batch whose size is chosen automatically: 256 images of 32 x 32, 8 of
+#: 181 x 181; and the smallest and the largest batch size.
+_PIXELS, _SMALLEST_BATCH, _LARGEST_BATCH = 256 * 32 * 32, 8, 256
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is measured, on how many images, and how sure the figures are to be.
+    """What is measured, on how many images, and how intervals are computed.
 
     Args:
-        masked: Whether every image is looked at a second time, with only what its map shows: average drop, increase,
-            win rate, coherency and ADCC.
-        perturbed: Images, drawn by the seed, for deletion and insertion; 0 leaves them out.
-        steps: Of deletion and of insertion.
-        held_out: Explainers by name that no network was trained on.
-        explained: Images, drawn by the seed, for them, some of which need a hundred passes; 0 leaves them out.
-        sanity: Images, drawn by the seed, for the maps of networks whose weights are random; 0 leaves them out.
-        resamples: Of the bootstrap behind every interval; 0: no intervals.
+        masked: Whether every network also runs on the images masked by its own maps; needed for average drop, increase
+            in confidence, win rate, coherency and ADCC.
+        perturbed: Number of images, drawn by the seed, for deletion and insertion; 0 skips both.
+        steps: Number of steps of deletion and of insertion.
+        held_out: Names of explainers that no network was trained on.
+        explained: Number of images, drawn by the seed, for the held-out explainers; 0 skips them. Some explainers need
+            a hundred forward passes an image.
+        sanity: Number of images, drawn by the seed, for the maps of networks with random weights; 0 skips them.
+        resamples: Bootstrap resamples of every interval; 0: no intervals.
         compared: Whether networks are compared with each other, image by image.
-        seed: Of all that is drawn.
+        seed: Seed of every random draw.
 
     Raises:
         InputError: if a number is out of its range.
@@ -44,12 +46,12 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         for name, least in (("perturbed", 0), ("steps", 1), ("explained", 0), ("sanity", 0), ("resamples", 0)):
-            got = getattr(self, name)
-            if got < least:
-                raise InputError(f"`{name}` must be at least {least}, got {got}.")
+            value = getattr(self, name)
+            if value < least:
+                raise InputError(f"`{name}` must be at least {least}, got {value}.")
 
     def describe(self) -> str:
-        """Say what is done to images, as a record words it."""
+        """Return a description of how images are perturbed, for the record."""
         parts = []
         if self.masked:
             parts.append("masked: image x map, divided by its largest value, on black")
@@ -61,21 +63,21 @@ class EvaluationSettings:
         return "; ".join(parts) or "none"
 
 
-#: One forward pass a network, and no intervals: what a trial of an ablation needs.
+#: One forward pass a network and no intervals; used by the trials of an ablation.
 ONE_PASS = EvaluationSettings(masked=False, perturbed=0, held_out=(), sanity=0, resamples=0, compared=False)
 
 
 def choose_batch_size(height: int, width: int) -> int:
-    """Choose how many images are looked at at a time, so that large ones do not fill the memory.
+    """Choose a batch size for images of a size, so that large images do not fill the memory.
 
     Example:
         >>> choose_batch_size(32, 32), choose_batch_size(64, 64), choose_batch_size(224, 224)
         (256, 64, 8)
     """
-    return max(_FEWEST, min(_MOST, _PIXELS // (height * width)))
+    return max(_SMALLEST_BATCH, min(_LARGEST_BATCH, _PIXELS // (height * width)))
 
 
-#: Which class is explained, as a record words it.
+#: Descriptions for the record: the class that is explained, by the `target` of `MapSettings`.
 POLICIES = {
     "label": "Every map explains the image's label, whatever the network predicts.",
     "teacher": "Every map explains the class that the reference chooses, whatever the network predicts.",
@@ -85,13 +87,14 @@ PIPELINE = "raw map, relu, bilinear (align_corners=False) to image size"
 
 @dataclass(frozen=True)
 class MapSettings:
-    """How networks are explained so that their maps can be compared.
+    """How all networks are explained, so that their maps can be compared.
 
     Args:
         method: A method of :class:`distill.explain.Explainer`.
-        layer: The layer explained in every network,
-        layers: but for these, by the network's name.
-        target: The class explained, one for all networks: the ``label``, or the ``teacher``'s (the reference's) choice.
+        layer: The layer that is explained in every network.
+        layers: Exceptions from ``layer``, by the network's name.
+        target: The class that is explained, the same for all networks: ``label``, or ``teacher`` (the class that the
+            reference predicts).
 
     Raises:
         InputError: if a name is unknown.
@@ -106,12 +109,12 @@ class MapSettings:
         if self.target not in POLICIES:
             raise InputError(
                 unknown_name("class policy", self.target, POLICIES)
-                + "; maps compare only if all explain the same class."
+                + "; maps can be compared only if all of them explain the same class."
             )
         self.explainer("")
 
     def explainer(self, network: str) -> Explainer:
-        """Give the explainer of one network."""
+        """Return the explainer of one network."""
         try:
             return Explainer(self.method, self.layers.get(network, self.layer))
         except ValueError as error:

@@ -144,7 +144,7 @@ def evaluate(
         ceiling=loaded.ceiling,
         sets=sets,
         maps=maps,
-        extent=settings,
+        settings=settings,
         split=split,
         batch_size=batch_size,
         device=place,

@@ -79,4 +79,4 @@ def forward(networks: dict[str, StagedNetwork], data: ImageSet) -> None:
 
 def assess(networks: dict[str, StagedNetwork], data: ImageSet) -> None:
     """Evaluate maps and answers, and compare them with the teacher's."""
-    evaluate(networks, reference="teacher", sets={"test": data}, extent=ONE_PASS)
+    evaluate(networks, reference="teacher", sets={"test": data}, settings=ONE_PASS)

@@ -90,13 +90,13 @@ def test_a_teacher_with_a_cache_on_disk_is_asked_about_a_test_set_once(
     tmp_path: Path, teacher: Path, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, int]] = []
-    run = ComparedNetworks._run
+    run = ComparedNetworks._forward
 
     def counting(side: ComparedNetworks, network: str, images: torch.Tensor) -> StagedOutput:
         asked.append((network, len(images)))
         return run(side, network, images)
 
-    monkeypatch.setattr(ComparedNetworks, "_run", counting)
+    monkeypatch.setattr(ComparedNetworks, "_forward", counting)
     measured = {**MEASURED, "maps": {**MEASURED["maps"], "target": policy}}
     figures = {}
     for name, cache in (("asked", "off"), ("again", "off"), ("kept", "disk"), ("known", "disk")):

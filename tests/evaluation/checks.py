@@ -43,16 +43,16 @@ def network(
 
 
 def record_of(
-    networks: Mapping[str, StagedNetwork], data: ImageSet, *, reference: str | None = "teacher", **settings: Any
+    networks: Mapping[str, StagedNetwork], data: ImageSet, *, reference: str | None = "teacher", **options: Any
 ) -> EvaluationRecord:
-    """The record on one test set called `plain`; one pass unless it is said otherwise."""
-    settings = {"extent": ONE_PASS, **settings}
-    return evaluate(networks, reference=reference, sets={"plain": data}, **settings).record
+    """Record on one test set called `plain`; one pass unless `settings` is given."""
+    options = {"settings": ONE_PASS, **options}
+    return evaluate(networks, reference=reference, sets={"plain": data}, **options).record
 
 
 def figures_of(
-    networks: Mapping[str, StagedNetwork], data: ImageSet, *, of: str = "student", **settings: Any
+    networks: Mapping[str, StagedNetwork], data: ImageSet, *, of: str = "student", **options: Any
 ) -> dict[str, Any]:
     """The figures of one network."""
-    figures: dict[str, Any] = record_of(networks, data, **settings)["sets"]["plain"]["networks"][of]["figures"]
+    figures: dict[str, Any] = record_of(networks, data, **options)["sets"]["plain"]["networks"][of]["figures"]
     return figures

@@ -8,11 +8,11 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from distill.evaluation import Column, EvaluationSettings, ImageScores
-from distill.evaluation.aggregate import compare, mean_columns, pairs, summarise
+from distill.evaluation.aggregate import compare_networks, mean_columns, pairs, summarise
 from distill.metrics import adcc
 from distill.metrics.significance import holm
 
-EXTENT = EvaluationSettings(resamples=400)
+SETTINGS = EvaluationSettings(resamples=400)
 
 
 def made_up(seed: int = 0, n: int = 300, shift: float = 0.0) -> ImageScores:
@@ -52,18 +52,18 @@ def test_an_interval_lies_where_the_normal_one_does() -> None:
 def test_what_is_excluded_and_what_was_not_looked_at_are_two_things() -> None:
     looked = np.array([True, True, True, False, False])
     column = Column(np.array([0.5, 1.0, np.nan, np.nan, 3.0], dtype=np.float32), looked)
-    found = mean_columns({"deletion_auc": column}, EXTENT)["deletion_auc"]
+    found = mean_columns({"deletion_auc": column}, SETTINGS)["deletion_auc"]
     assert (found["value"], found["n"], found["excluded"]) == (0.75, 2, 1)
 
 
 def test_a_single_score_has_no_interval() -> None:
-    found = mean_columns({"accuracy": Column(np.array([1.0], dtype=np.float32))}, EXTENT)["accuracy"]
+    found = mean_columns({"accuracy": Column(np.array([1.0], dtype=np.float32))}, SETTINGS)["accuracy"]
     assert found == {"value": 1.0, "low": None, "high": None, "n": 1, "excluded": 0}
 
 
 def test_strata_and_histogram_are_of_their_own_images() -> None:
     scores = made_up()
-    found = summarise(scores, extent=EXTENT)
+    found = summarise(scores, settings=SETTINGS)
     cosine = scores.columns["map_cosine"].values
     assert found["strata"] is not None
     assert scores.stratum is not None
@@ -82,7 +82,7 @@ def test_strata_and_histogram_are_of_their_own_images() -> None:
 
 def test_the_calibration_error_is_of_all_images_together() -> None:
     scores = made_up()
-    found = summarise(scores, extent=EXTENT)["figures"]["calibration_error"]
+    found = summarise(scores, settings=SETTINGS)["figures"]["calibration_error"]
     two = torch.stack([1 - torch.from_numpy(scores.probability), torch.from_numpy(scores.probability)], 1)
     right = torch.from_numpy(scores.columns["accuracy"].values).long()
     chosen = two.argmax(1)
@@ -96,7 +96,7 @@ def test_the_calibration_error_is_of_all_images_together() -> None:
         None,
         {"accuracy": Column(scores.columns["accuracy"].values[keep])},
     )
-    of_part = summarise(part, extent=EXTENT)["figures"]["calibration_error"]
+    of_part = summarise(part, settings=SETTINGS)["figures"]["calibration_error"]
     assert of_part is not None
     assert of_part["value"] == pytest.approx(float(expected), abs=1e-5)
     assert found is not None
@@ -108,7 +108,7 @@ def test_the_calibration_error_is_of_all_images_together() -> None:
 
 def test_adcc_is_of_the_means() -> None:
     scores = made_up()
-    found = summarise(scores, extent=EXTENT)["figures"]["adcc"]
+    found = summarise(scores, settings=SETTINGS)["figures"]["adcc"]
     means = [
         torch.tensor(scores.columns[name].values.astype(np.float64).mean())
         for name in ("coherency", "complexity", "average_drop")
@@ -123,7 +123,7 @@ def test_adcc_is_of_the_means() -> None:
 
 def test_comparisons_find_a_shift_and_no_more() -> None:
     scores = {"teacher": made_up(9), "a": made_up(1), "b": made_up(2), "far": made_up(3, shift=0.2)}
-    found = compare(scores, reference="teacher", extent=EXTENT)
+    found = compare_networks(scores, reference="teacher", settings=SETTINGS)
     assert [(e["first"], e["second"]) for e in found if e["figure"] == "map_cosine"] == [
         ("a", "b"),
         ("a", "far"),

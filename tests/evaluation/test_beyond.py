@@ -27,15 +27,17 @@ def pair() -> dict[str, StagedNetwork]:
 
 
 def measured(
-    pair: dict[str, StagedNetwork], extent: EvaluationSettings, batch_size: int = 4
+    pair: dict[str, StagedNetwork], settings: EvaluationSettings, batch_size: int = 4
 ) -> dict[str, NetworkScores]:
-    return record_of(pair, image_set(), maps=LAYER, extent=extent, batch_size=batch_size)["sets"]["plain"]["networks"]
+    return record_of(pair, image_set(), maps=LAYER, settings=settings, batch_size=batch_size)["sets"]["plain"][
+        "networks"
+    ]
 
 
 def test_deletion_and_insertion_are_those_of_the_drawn_images(pair: dict[str, StagedNetwork]) -> None:
     data, drawn = image_set(), sample(10, 5, seed=2)
-    extent = EvaluationSettings(masked=False, perturbed=5, steps=4, held_out=(), sanity=0, resamples=0, seed=2)
-    found = evaluate(pair, reference="teacher", sets={"plain": data}, maps=LAYER, extent=extent, batch_size=3)
+    settings = EvaluationSettings(masked=False, perturbed=5, steps=4, held_out=(), sanity=0, resamples=0, seed=2)
+    found = evaluate(pair, reference="teacher", sets={"plain": data}, maps=LAYER, settings=settings, batch_size=3)
     scores = found.scores["plain"]["student"]
     record = found.record["sets"]["plain"]["networks"]["student"]
     part, net = data.subset(drawn), pair["student"].eval()
@@ -54,8 +56,8 @@ def test_deletion_and_insertion_are_those_of_the_drawn_images(pair: dict[str, St
             )
         column = scores.columns[f"{mode}_auc"]
         assert column.values[drawn] == pytest.approx(area_under(curves).numpy(), abs=1e-5)
-        assert column.looked is not None
-        assert sorted(drawn) == np.flatnonzero(column.looked).tolist()
+        assert column.measured is not None
+        assert sorted(drawn) == np.flatnonzero(column.measured).tolist()
         curve = record["curves"][mode]  # type: ignore[literal-required]  # one of two
         assert curve["n"] == 5
         assert curve["fractions"] == [0, 0.25, 0.5, 0.75, 1]
@@ -72,8 +74,10 @@ def test_deletion_and_insertion_are_those_of_the_drawn_images(pair: dict[str, St
 
 
 def test_nothing_is_drawn_where_nothing_is_asked_for(pair: dict[str, StagedNetwork]) -> None:
-    extent = EvaluationSettings(masked=False, perturbed=0, held_out=("hires_cam",), explained=0, sanity=0, resamples=0)
-    for scores in measured(pair, extent).values():
+    settings = EvaluationSettings(
+        masked=False, perturbed=0, held_out=("hires_cam",), explained=0, sanity=0, resamples=0
+    )
+    for scores in measured(pair, settings).values():
         assert scores["curves"] is None
         assert scores["figures"]["deletion_auc"] is None
         assert scores["held_out"] == {}
@@ -82,10 +86,10 @@ def test_nothing_is_drawn_where_nothing_is_asked_for(pair: dict[str, StagedNetwo
 
 def test_another_explainer_is_compared_as_the_own_one_is(pair: dict[str, StagedNetwork]) -> None:
     data, drawn = image_set(), sample(10, 6, seed=0)
-    extent = EvaluationSettings(
+    settings = EvaluationSettings(
         masked=False, perturbed=0, held_out=("hires_cam", "grad_cam"), explained=6, sanity=0, resamples=50
     )
-    found = measured(pair, extent)
+    found = measured(pair, settings)
     part = data.subset(drawn)
     maps = {
         name: resize_maps(
@@ -117,8 +121,8 @@ def test_another_explainer_is_compared_as_the_own_one_is(pair: dict[str, StagedN
 
 def test_maps_are_held_against_those_of_random_weights(pair: dict[str, StagedNetwork]) -> None:
     data, drawn = image_set(), sample(10, 4, seed=5)
-    extent = EvaluationSettings(masked=False, perturbed=0, held_out=(), sanity=4, resamples=50, seed=5)
-    found = measured(pair, extent, batch_size=3)["student"]["sanity"]
+    settings = EvaluationSettings(masked=False, perturbed=0, held_out=(), sanity=4, resamples=50, seed=5)
+    found = measured(pair, settings, batch_size=3)["student"]["sanity"]
     assert found is not None
     part, net = data.subset(drawn), pair["student"].eval()
     images = part.images.float() / 255
@@ -143,11 +147,11 @@ def test_maps_are_held_against_those_of_random_weights(pair: dict[str, StagedNet
 
 def test_progress_counts_what_is_done(pair: dict[str, StagedNetwork]) -> None:
     steps: dict[str, list[tuple[int, int]]] = {}
-    extent = EvaluationSettings(perturbed=5, steps=2, held_out=("hires_cam",), explained=5, sanity=4, resamples=0)
+    settings = EvaluationSettings(perturbed=5, steps=2, held_out=("hires_cam",), explained=5, sanity=4, resamples=0)
     record_of(
         pair,
         image_set(),
-        extent=extent,
+        settings=settings,
         batch_size=4,
         progress=lambda what, done, total: steps.setdefault(what, []).append((done, total)),
     )

@@ -67,8 +67,8 @@ def test_figures_match_a_slow_loop(pair: dict[str, StagedNetwork], batch_size: i
 
 
 def test_every_figure_is_measured_or_said_not_to_be(pair: dict[str, StagedNetwork]) -> None:
-    extent = EvaluationSettings(perturbed=4, held_out=(), sanity=0, resamples=50)
-    networks = record_of(pair, image_set(), extent=extent)["sets"]["plain"]["networks"]
+    settings = EvaluationSettings(perturbed=4, held_out=(), sanity=0, resamples=50)
+    networks = record_of(pair, image_set(), settings=settings)["sets"]["plain"]["networks"]
     assert list(networks["student"]["figures"]) == list(networks["teacher"]["figures"]) == list(METRIC_INFO)
     assert [name for name, entry in networks["student"]["figures"].items() if entry is None] == []
     alone = {name for name, entry in networks["teacher"]["figures"].items() if entry is None}
@@ -132,7 +132,7 @@ def test_without_masks_boxes_are_taken_and_without_both_nothing_is_measured(pair
         "boxes": image_set(masks=False),
         "neither": image_set(masks=False, boxes=False),
     }
-    record = evaluate(pair, reference="teacher", sets=sets, extent=ONE_PASS).record
+    record = evaluate(pair, reference="teacher", sets=sets, settings=ONE_PASS).record
     assert [record["sets"][name]["localisation"] for name in sets] == ["masks", "boxes", None]
     assert [record["sets"][name]["object_share"] for name in sets] == [0.25, 0.25, None]  # 8 x 8 of 16 x 16
     for figure in (name for name, measure in METRIC_INFO.items() if measure.group == "localisation"):
@@ -156,7 +156,7 @@ def test_an_empty_map_is_counted_and_has_no_score(pair: dict[str, StagedNetwork]
 def test_a_network_of_nans_is_never_right(pair: dict[str, StagedNetwork]) -> None:
     with torch.no_grad():
         next(pair["student"].network.parameters()).fill_(float("nan"))
-    record = record_of(pair, image_set(), extent=EvaluationSettings(perturbed=4, held_out=(), sanity=0, resamples=20))
+    record = record_of(pair, image_set(), settings=EvaluationSettings(perturbed=4, held_out=(), sanity=0, resamples=20))
     scores = record["sets"]["plain"]["networks"]["student"]
     assert value(scores["figures"]["accuracy"]) == 0.0
     assert scores["figures"]["nan_maps"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 10, "excluded": 0}
@@ -179,8 +179,8 @@ def test_looking_changes_nothing(pair: dict[str, StagedNetwork]) -> None:
     before = {name: {key: value.clone() for key, value in net.state_dict().items()} for name, net in pair.items()}
     modes = {name: [module.training for module in net.modules()] for name, net in pair.items()}
     state = torch.get_rng_state()
-    extent = EvaluationSettings(perturbed=4, held_out=("hires_cam",), sanity=4, resamples=20)
-    record_of(pair, image_set(), maps=MapSettings(layer="group2"), extent=extent)
+    settings = EvaluationSettings(perturbed=4, held_out=("hires_cam",), sanity=4, resamples=20)
+    record_of(pair, image_set(), maps=MapSettings(layer="group2"), settings=settings)
     assert torch.equal(torch.get_rng_state(), state)
     assert {name: [module.training for module in net.modules()] for name, net in pair.items()} == modes
     assert pair["student"].training
@@ -216,15 +216,15 @@ def test_one_forward_pass_a_network_and_batch_and_one_more_if_images_are_masked(
     assert calls == {"teacher": 3, "student": 3}
     assert steps == [("plain", 0, 10), ("plain", 4, 10), ("plain", 8, 10), ("plain", 10, 10)]
     record_of(
-        pair, image_set(), batch_size=4, extent=EvaluationSettings(perturbed=0, held_out=(), sanity=0, resamples=0)
+        pair, image_set(), batch_size=4, settings=EvaluationSettings(perturbed=0, held_out=(), sanity=0, resamples=0)
     )
     assert calls == {"teacher": 9, "student": 9}
 
 
 def test_the_record_is_plain_and_states_how_it_was_made(pair: dict[str, StagedNetwork], tmp_path: Path) -> None:
-    settings = MapSettings(layers={"student": "group2"}, target="teacher")
-    extent = EvaluationSettings(perturbed=4, steps=5, held_out=(), sanity=2, resamples=20, seed=3)
-    record = record_of(pair, image_set(), maps=settings, extent=extent, split="validation")
+    maps = MapSettings(layers={"student": "group2"}, target="teacher")
+    settings = EvaluationSettings(perturbed=4, steps=5, held_out=(), sanity=2, resamples=20, seed=3)
+    record = record_of(pair, image_set(), maps=maps, settings=settings, split="validation")
     assert load_as_json(record) == record
     assert load_record(save_record(record, tmp_path / "evaluation.json")) == record
     assert record["format"] == 2
@@ -251,9 +251,9 @@ def test_the_teachers_choice_is_explained_in_both(pair: dict[str, StagedNetwork]
         choice = pair["teacher"].eval()(data.images.float() / 255).argmax(1)
     assert not torch.equal(choice, data.labels)
     relabelled = ImageSet(data.images, choice, data.classes, data.boxes, data.masks)
-    extent = EvaluationSettings(perturbed=4, held_out=("hires_cam",), sanity=4, resamples=0)
-    by_teacher = record_of(pair, data, maps=MapSettings(target="teacher"), extent=extent)
-    by_label, other = record_of(pair, relabelled, extent=extent), record_of(pair, data, extent=extent)
+    settings = EvaluationSettings(perturbed=4, held_out=("hires_cam",), sanity=4, resamples=0)
+    by_teacher = record_of(pair, data, maps=MapSettings(target="teacher"), settings=settings)
+    by_label, other = record_of(pair, relabelled, settings=settings), record_of(pair, data, settings=settings)
     found = [r["sets"]["plain"]["networks"]["student"] for r in (by_teacher, by_label, other)]
     for figure in ("map_cosine", "average_drop", "deletion_auc"):
         assert found[0]["figures"][figure] == found[1]["figures"][figure] != found[2]["figures"][figure]
@@ -263,7 +263,7 @@ def test_the_teachers_choice_is_explained_in_both(pair: dict[str, StagedNetwork]
 
 def test_without_a_reference_nothing_is_compared_with_it(pair: dict[str, StagedNetwork]) -> None:
     record = record_of(
-        pair, image_set(), reference=None, extent=EvaluationSettings(masked=False, perturbed=0, held_out=(), sanity=0)
+        pair, image_set(), reference=None, settings=EvaluationSettings(masked=False, perturbed=0, held_out=(), sanity=0)
     )
     for scores in record["sets"]["plain"]["networks"].values():
         assert scores["figures"]["agreement"] is None
@@ -278,7 +278,7 @@ def test_fashion_scenes_are_measured(pair: dict[str, StagedNetwork]) -> None:
     scenes = {name: FashionScenes("test", count=6, background=name) for name in ("unbiased", "conflicting")}
     classes = scenes["unbiased"].classes
     nets = {name: network(i, classes=classes, num_classes=10) for i, name in enumerate(("teacher", "student"))}
-    record = evaluate(nets, reference="teacher", sets=scenes, extent=ONE_PASS).record
+    record = evaluate(nets, reference="teacher", sets=scenes, settings=ONE_PASS).record
     assert {name: entry["n"] for name, entry in record["sets"].items()} == {"unbiased": 6, "conflicting": 6}
     assert {entry["localisation"] for entry in record["sets"].values()} == {"masks"}
 
@@ -297,7 +297,7 @@ def test_several_instances_are_hit_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("networks", "message"),
     [
-        ({}, "give at least one network"),
+        ({}, "`networks` is empty; give at least one network"),
         (
             {
                 "teacher": network(1),
@@ -329,7 +329,7 @@ def test_sets_of_other_classes_are_refused(pair: dict[str, StagedNetwork]) -> No
     ("settings", "message"),
     [
         ({"method": "grad_camp"}, "`method` must be one of .*got 'grad_camp'"),
-        ({"target": "student"}, "unknown class policy 'student'.*same class"),
+        ({"target": "student"}, "unknown class policy 'student'.*explain the same class"),
         ({"layer": "group9"}, "network 'teacher': unknown layer 'group9'"),
         ({"method": "cam", "layer": "group1"}, "network 'teacher': .*global average pooling"),
     ],
@@ -344,22 +344,25 @@ def test_settings_that_do_not_exist_are_named(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ceiling": "other"}, "the ceiling 'other' must be one of the networks, beside a reference"),
-        ({"ceiling": "teacher"}, "the ceiling 'teacher' must be one of the networks"),
-        ({"ceiling": "student", "reference": None}, "the ceiling 'student' must be .* beside a reference"),
         (
-            {"extent": EvaluationSettings(held_out=("sailency",))},
+            {"ceiling": "other"},
+            "`ceiling` must name a network other than the reference, and needs a reference; got 'other'",
+        ),
+        ({"ceiling": "teacher"}, "`ceiling` must name a network other than the reference, .* got 'teacher'"),
+        ({"ceiling": "student", "reference": None}, "`ceiling` must name .* and needs a reference; got 'student'"),
+        (
+            {"settings": EvaluationSettings(held_out=("sailency",))},
             "held-out explainer: `method` must be one of .*'sailency'",
         ),
         ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
-        ({"sets": {}}, "give at least one test set"),
-        ({"sets": {"none": image_set().subset([])}}, "'none' holds no images"),
-        ({"reference": None, "maps": MapSettings(target="teacher")}, "policy 'teacher' needs a reference"),
+        ({"sets": {}}, "`sets` is empty; give at least one test set"),
+        ({"sets": {"none": image_set().subset([])}}, "test set 'none' has no images"),
+        ({"reference": None, "maps": MapSettings(target="teacher")}, "class policy 'teacher' needs a reference"),
     ],
 )
 def test_what_does_not_fit_is_refused(pair: dict[str, StagedNetwork], change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        evaluate(pair, **{"reference": "teacher", "sets": {"plain": image_set()}, "extent": ONE_PASS, **change})
+        evaluate(pair, **{"reference": "teacher", "sets": {"plain": image_set()}, "settings": ONE_PASS, **change})
 
 
 @pytest.mark.parametrize("name", ["perturbed", "steps", "sanity", "resamples"])

@@ -30,7 +30,7 @@ def made(
     nets: dict[str, StagedNetwork], data: ImageSet, *, reference: str | None = "teacher", **settings: Any
 ) -> tuple[Gallery, EvaluationResult]:
     maps = settings.pop("maps", None)
-    done = evaluate(nets, reference=reference, sets={"plain": data}, extent=ONE_PASS, maps=maps)
+    done = evaluate(nets, reference=reference, sets={"plain": data}, settings=ONE_PASS, maps=maps)
     scores = done.scores["plain"]
     given: dict[str, Any] = {"count": 5, "seed": 3, "maps": maps, **settings}
     return make_gallery(nets, reference=reference, set_name="plain", data=data, scores=scores, **given), done
@@ -133,5 +133,5 @@ def test_grey_images_become_red_green_and_blue() -> None:
 
 
 def test_an_empty_gallery_is_refused() -> None:
-    with pytest.raises(InputError, match="at least 1 image, got 0"):
+    with pytest.raises(InputError, match="`count` must be at least 1, got 0"):
         made({"net": network(1)}, image_set(), reference=None, count=0)

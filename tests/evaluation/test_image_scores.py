@@ -29,7 +29,7 @@ from tests.evaluation.checks import image_set, network
 from tests.metrics import oracle
 
 SIZE = (16, 16)
-EXTENT = EvaluationSettings(perturbed=0, held_out=(), sanity=0, resamples=0)
+SETTINGS = EvaluationSettings(perturbed=0, held_out=(), sanity=0, resamples=0)
 
 
 def scored(batch_size: int = 4, count: int = 10) -> dict[str, ImageScores]:
@@ -39,7 +39,7 @@ def scored(batch_size: int = 4, count: int = 10) -> dict[str, ImageScores]:
         reference="teacher",
         sets={"plain": image_set(count)},
         maps=MapSettings(layer="group2"),
-        extent=EXTENT,
+        settings=SETTINGS,
         batch_size=batch_size,
     )
     return found.scores["plain"]
@@ -82,11 +82,11 @@ def test_every_figure_is_the_metric_of_that_image_alone(batch_size: int) -> None
     assert data.masks is not None
     for i in range(len(data)):
         image, label = data.images[i : i + 1].float() / 255, data.labels[i : i + 1]
-        looks = {name: alone(net, image, label) for name, net in nets.items()}
-        expected = {name: metric(looks, data.masks[i : i + 1]) for name, metric in OF_ONE_PASS.items()}
+        explained = {name: alone(net, image, label) for name, net in nets.items()}
+        expected = {name: metric(explained, data.masks[i : i + 1]) for name, metric in OF_ONE_PASS.items()}
         drops = {}
         for name, net in nets.items():
-            logits, heat = looks[name]
+            logits, heat = explained[name]
             left_logits, left_heat = alone(net, image * heat[:, None] / heat.max(), label)
             drops[name] = [z.softmax(1)[:, int(label)] for z in (logits, left_logits)]
             if name == "student":
@@ -97,8 +97,8 @@ def test_every_figure_is_the_metric_of_that_image_alone(batch_size: int) -> None
         expected["win_rate"] = (metrics.average_drop(before, after) < metrics.average_drop(*drops["teacher"])).float()
         for name, value in expected.items():
             assert scores.columns[name].values[i] == pytest.approx(float(value), abs=2e-4, nan_ok=True), name
-        assert scores.predicted[i] == int(looks["student"][0].argmax())
-        assert scores.probability[i] == pytest.approx(float(looks["student"][0].softmax(1).max()), abs=1e-5)
+        assert scores.predicted[i] == int(explained["student"][0].argmax())
+        assert scores.probability[i] == pytest.approx(float(explained["student"][0].softmax(1).max()), abs=1e-5)
 
 
 def test_no_score_depends_on_the_batches() -> None:
@@ -110,12 +110,12 @@ def test_no_score_depends_on_the_batches() -> None:
 
 def test_the_floor_is_the_cosine_with_the_map_of_another_image() -> None:
     data, floor = image_set(), scored()["student"].columns["map_cosine_floor"].values
-    looks = {
+    explained = {
         name: alone(network(seed), data.images.float() / 255, data.labels)[1].double().numpy()
         for name, seed in (("teacher", 1), ("student", 2))
     }
     others = other_images(len(data), seed=0)
-    assert floor == pytest.approx(np.array(oracle.cosine(looks["student"], looks["teacher"][others])), abs=1e-5)
+    assert floor == pytest.approx(np.array(oracle.cosine(explained["student"], explained["teacher"][others])), abs=1e-5)
 
 
 def test_one_image_alone_has_no_floor() -> None:
@@ -173,21 +173,21 @@ def score_choices(choices: list[tuple[int, int, int]]) -> ImageScores:
     data = image_set(len(choices))
     data.labels.copy_(torch.tensor([label for label, _, _ in choices]))
     nets = {"teacher": network(1), "student": network(2)}
-    side = ComparedNetworks(nets, "teacher", MapSettings())
-    known = {}
+    networks = ComparedNetworks(nets, "teacher", MapSettings())
+    caches = {}
     for column, name in enumerate(nets, start=1):
-        known[name] = EvaluationCache(ViewStore(images=len(data), views=1, width=3 + 4), (2, 2))
+        caches[name] = EvaluationCache(ViewStore(images=len(data), views=1, width=3 + 4), (2, 2))
         chosen = torch.nn.functional.one_hot(torch.tensor([choice[column] for choice in choices]), 3).float()
-        known[name].add(torch.arange(len(data)), CachedOutput(chosen, torch.ones(len(data), 2, 2)))
-    subject = EvaluationJob(side, "plain", data, 64, known=known)
-    return score_images(subject, masked=False, seed=0).networks["student"]
+        caches[name].add(torch.arange(len(data)), CachedOutput(chosen, torch.ones(len(data), 2, 2)))
+    job = EvaluationJob(networks, "plain", data, 64, caches=caches)
+    return score_images(job, masked=False, seed=0).networks["student"]
 
 
 def test_some_images_have_a_figure() -> None:
-    scores = scored()["student"].with_some({"deletion_auc": torch.tensor([0.25, torch.nan])}, [7, 2])
+    scores = scored()["student"].add_figures({"deletion_auc": torch.tensor([0.25, torch.nan])}, [7, 2])
     column = scores.columns["deletion_auc"]
     assert isinstance(column, Column)
-    assert column.looked is not None
-    assert np.flatnonzero(column.looked).tolist() == [2, 7]
+    assert column.measured is not None
+    assert np.flatnonzero(column.measured).tolist() == [2, 7]
     assert column.values[7] == 0.25
     assert np.isnan(np.delete(column.values, 7)).all()

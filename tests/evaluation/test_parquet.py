@@ -25,8 +25,8 @@ NO_MEAN = ("calibration_error", "adcc")
 @pytest.fixture(scope="module")
 def done() -> EvaluationResult:
     nets = {"teacher": network(1), "student": network(2)}
-    extent = EvaluationSettings(perturbed=5, steps=3, held_out=("hires_cam",), explained=6, sanity=0, resamples=20)
-    return evaluate(nets, reference="teacher", sets=SETS, extent=extent)
+    settings = EvaluationSettings(perturbed=5, steps=3, held_out=("hires_cam",), explained=6, sanity=0, resamples=20)
+    return evaluate(nets, reference="teacher", sets=SETS, settings=settings)
 
 
 @pytest.fixture
