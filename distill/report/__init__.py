@@ -1,4 +1,4 @@
-"""Reports: records to one HTML page, to tables and to pictures."""
+"""Reports: HTML pages, tables and pictures made from the records of evaluations and ablations."""
 
 from distill.report.common.curves import Curves, read_curves
 from distill.report.common.html import Facts

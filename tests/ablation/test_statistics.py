@@ -155,7 +155,7 @@ def test_a_row_whose_baseline_has_no_figure_is_measured_but_has_no_pairs() -> No
     }
     found = summarise(record(rows, baseline="KD", metrics=["test/accuracy", "test/map_cosine"]))
     assert verdicts(found, "test/map_cosine")["maps"] == "no pairs"
-    assert any("no pairs for maps" in sentence for sentence in summary_sentences(found))
+    assert any("no pairs: maps" in sentence for sentence in summary_sentences(found))
 
 
 def test_seeds_that_have_no_partner_do_not_count_as_enough() -> None:
@@ -311,8 +311,8 @@ def test_what_is_compared_elsewhere_on_the_grid_is_said() -> None:
     [
         ({"baseline": "CE+KD"}, r"`baseline`: unknown row 'CE\+KD'; did you mean 'CE \+ KD'"),
         ({"metrics": ["unbiased/acuracy"]}, "unknown figure 'acuracy'; did you mean 'accuracy'"),
-        ({"rows": ["CE + KD", "CE"]}, "row 'CE \\+ KD \\+ maps' with seed 0 is no part of ablation 'made-up'"),
-        ({"seeds": [0, 1, 2]}, "with seed 3 is no part of"),
+        ({"rows": ["CE + KD", "CE"]}, "row 'CE \\+ KD \\+ maps' with seed 0 is not in ablation 'made-up'"),
+        ({"seeds": [0, 1, 2]}, "with seed 3 is not in ablation"),
     ],
 )
 def test_what_does_not_belong_is_refused(change: dict[str, Any], message: str) -> None:
@@ -323,5 +323,5 @@ def test_what_does_not_belong_is_refused(change: dict[str, Any], message: str) -
 def test_a_trial_that_is_there_twice_is_refused() -> None:
     made = typical()
     made["trials"].append(made["trials"][0])
-    with pytest.raises(ValueError, match=r"row 'CE \+ KD' with seed 0 is there more than once"):
+    with pytest.raises(ValueError, match=r"row 'CE \+ KD' with seed 0 occurs more than once"):
         summarise(made)

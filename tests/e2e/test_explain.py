@@ -89,10 +89,7 @@ def test_a_picture_of_ours_is_replaced_and_nothing_else(distill: Command, run: P
     before = holiday.read_bytes()
     said = distill("explain", run, photo(tmp_path / "other.png"), image, "--output", out)
     assert said.code == 2
-    assert said.message == (
-        f"distill: {holiday} is there already and is no picture of `distill explain`, or one of the images; choose "
-        "another folder."
-    )
+    assert said.message == (f"distill: {holiday} exists and was not made by `distill explain`; choose another folder.")
     assert files(out) == ["bag_explained.png"]
     assert holiday.read_bytes() == before
 

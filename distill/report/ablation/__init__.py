@@ -1,1 +1,1 @@
-"""The report of an ablation: its record, tables, sentences, plots and page."""
+"""The report of an ablation: record, tables, sentences, plots and page."""

@@ -1,16 +1,15 @@
-"""An ablation and its summary -> one HTML page that needs nothing but itself, and the files beside it."""
+"""Writes the report of an ablation: one self-contained HTML page, tables, plots and the summary."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distill.files import write_text
-from distill.report.ablation.drawings import layout_plot, save_plots
 from distill.report.ablation.plots import make_plots
-from distill.report.ablation.record import AblationRecord, Summary, measure_of, sort_trials
+from distill.report.ablation.record import DIGITS, AblationRecord, Summary, measure_of, sort_trials
+from distill.report.ablation.rendering import layout_plot, save_plots
 from distill.report.ablation.sentences import summary_sentences
 from distill.report.ablation.table import (
     CLAIMS,
@@ -32,7 +31,7 @@ _FACTS, _SUMMARY = "facts.json", "summary.json"
 
 @dataclass(frozen=True)
 class ShownTrial:
-    """One trial as the page lists it; a figure is its text and its value, for sorting."""
+    """One trial in the list of the page; a figure is its text, and its value for sorting."""
 
     row: str
     seed: int
@@ -44,13 +43,14 @@ class ShownTrial:
 def write_ablation_report(
     folder: Path | str, *, record: AblationRecord, summary: Summary, facts: Facts | None = None
 ) -> None:
-    """Write what an ablation says: summary.json, table.md, table.csv, a PNG for every drawing, and report.html.
+    """Write summary.json, table.md, table.csv, a PNG file for every plot, and report.html.
 
     Args:
-        folder: Where.
+        folder: Folder of the files.
         record: All trials.
         summary: Their statistics; see :func:`distill.ablation.statistics.summarise`.
-        facts: For the footer of the page: the ablation file, versions. They are kept, and read again if left out.
+        facts: Content of the page's footer: the ablation file, versions. It is saved in facts.json; default: what is
+            saved there.
     """
     folder = Path(folder)
     if facts is None:
@@ -67,19 +67,19 @@ def write_ablation_report(
 def write_ablation_page(
     path: Path | str, *, record: AblationRecord, summary: Summary, title: str, facts: Facts | None = None
 ) -> Path:
-    """Write the page of an ablation; the file appears whole or not at all.
+    """Write the page of an ablation, atomically.
 
     Convention:
-        - The page loads nothing: styles, script and drawings are in it, and its Content-Security-Policy forbids the
-          rest. It shows everything without the script, which only sorts the trials.
-        - All text is escaped, names of rows and reasons of failures included.
+        - The page loads no other file: it contains its styles, script and plots, and its Content-Security-Policy
+          forbids everything else. The script only sorts the trials; without it the page is complete.
+        - All text is escaped, including names of rows and reasons of failures.
 
     Args:
         path: The file.
         record: All trials.
-        summary: What they say; see :func:`distill.ablation.statistics.summarise`.
-        title: Its heading.
-        facts: For the footer.
+        summary: Their statistics; see :func:`distill.ablation.statistics.summarise`.
+        title: Heading of the page.
+        facts: Content of the footer.
 
     Returns:
         The path.
@@ -89,6 +89,7 @@ def write_ablation_page(
     script = templates.get_template("ablation.js").render()
     trials = _trials(record)
     text = templates.get_template("ablation.html").render(
+        kind="ablation",
         title=title,
         css=css,
         script=script,
@@ -100,15 +101,15 @@ def write_ablation_page(
         warning=exploratory_warning(summary),
         sentences=[sentence for sentence in summary_sentences(summary) if sentence != exploratory_warning(summary)],
         legend=f"{legend(summary)} {POWER}",
-        measures=_measures(summary),
-        drawings=[layout_plot(plot) for plot in make_plots(record, summary)],
-        target=baseline_description(summary),
+        measures={measure.title: measure for measure in map(measure_of, summary["metrics"])}.values(),
+        plots=[layout_plot(plot) for plot in make_plots(record, summary)],
+        baseline=baseline_description(summary),
         columns=columns(summary),
         details=[(metric_heading(metric), differences(summary, metric)) for metric in summary["metrics"]],
         metrics=[metric_heading(metric) for metric in summary["metrics"]],
         done=[trial for trial in trials if trial.reason is None],
         failed=[trial for trial in trials if trial.reason is not None],
-        missing=[(row, own["missing"]) for row, own in summary["trials"].items() if own["missing"]],
+        missing=[(row, trials["missing"]) for row, trials in summary["trials"].items() if trials["missing"]],
         facts=facts or {},
     )
     return write_text(path, text)
@@ -121,17 +122,12 @@ def _trials(record: AblationRecord) -> list[ShownTrial]:
             seed,
             trial["identity"],
             tuple(_figure(metric, trial["figures"].get(metric)) for metric in record["metrics"]),
-            (trial["reason"] or "no reason was kept") if trial["state"] == "failed" else None,
+            (trial["reason"] or "no reason was recorded") if trial["state"] == "failed" else None,
         )
-        for row, own in sort_trials(record).items()
-        for seed, trial in own.items()
+        for row, seeds in sort_trials(record).items()
+        for seed, trial in seeds.items()
     ]
 
 
 def _figure(metric: str, value: float | None) -> tuple[str, float | None]:
-    return ("not measured" if value is None else format_value(value, measure_of(metric).style), value)
-
-
-def _measures(summary: Summary) -> list[Any]:
-    """List what the figures mean, each once."""
-    return list({measure.title: measure for measure in map(measure_of, summary["metrics"])}.values())
+    return ("not measured" if value is None else format_value(value, measure_of(metric).style, digits=DIGITS), value)

@@ -1,31 +1,32 @@
-"""What an ablation finds: plain values that `ablation.json` holds and everything that is shown is made of."""
+"""Records of an ablation: `ablation.json` (all trials) and `summary.json` (their statistics), as typed dictionaries."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from distill.errors import InputError, unknown_name
-from distill.files import write_text
+from distill.errors import unknown_name
 from distill.metrics.names import METRIC_INFO, MetricInfo
+from distill.report.common.record_files import load_json, save_json
 
 FORMAT = 1
+#: Digits of a percentage in tables, sentences and plots; see :mod:`distill.report.common.numbers`.
+DIGITS = 2
 
 
 class TrialResult(TypedDict):
-    """One row under one seed.
+    """One row with one seed.
 
     ``settings`` are the dotted keys in which the run differs from the base, and those of every axis. ``figures`` are
-    named ``SET/figure`` with the names of :data:`distill.metrics.names.MEASURES`, measured on the test split with the
-    weights that were selected on the validation split; ``validation/accuracy`` is theirs there. Null is "not measured".
-    A run that failed has no figures and a reason.
+    named ``SET/figure`` with the names of :data:`distill.metrics.names.MEASURES`. They are measured on the test split
+    with the weights that were selected on the validation split; ``validation/accuracy`` is the accuracy of these
+    weights on the validation split. Null means "not measured". A failed run has no figures and a reason.
     """
 
     format: Literal[1]
@@ -40,7 +41,7 @@ class TrialResult(TypedDict):
 
 
 class AblationRecord(TypedDict):
-    """All trials, by row in the file's order and then by seed; with fewer than 8 seeds they are exploratory."""
+    """All trials, by row in the order of the ablation file and then by seed; exploratory with fewer than 8 seeds."""
 
     format: Literal[1]
     name: str
@@ -53,11 +54,11 @@ class AblationRecord(TypedDict):
     trials: list[TrialResult]
 
 
-#: With fewer seeds of any row, an ablation is exploratory.
+#: An ablation is exploratory if any row has fewer seeds.
 ENOUGH_SEEDS = 8
 
 
-#: Finished and failed trials by row in the file's order, and by seed.
+#: Finished and failed trials, by row in the order of the ablation file and by seed.
 Trials = Mapping[str, Mapping[int, TrialResult]]
 
 
@@ -67,7 +68,7 @@ Verdict = Literal[
 
 
 class Spread(TypedDict):
-    """A figure of a row over its seeds, with the 95 % interval of the mean (Student's t); null where n is too small."""
+    """A figure of a row over its seeds, with the 95 % interval of the mean (Student's t); null if n is too small."""
 
     n: int
     mean: float | None
@@ -77,12 +78,12 @@ class Spread(TypedDict):
 
 
 class Difference(TypedDict):
-    """A row less its baseline, seed by seed.
+    """Differences between a row and its baseline, paired by seed.
 
-    ``n`` counts the pairs, ``unpaired`` the seeds for which one of the two has no figure. ``p`` is of the paired
-    t-test, ``p_holm`` the same after Holm's correction over the rows of this figure, ``effect`` the mean divided by the
-    deviation of the differences (Cohen's d_z), ``seeds_needed`` how many pairs find such an effect four times in five,
-    at the level that Holm's correction leaves to this row.
+    ``n`` is the number of pairs, ``unpaired`` the number of seeds for which one of the two has no figure. ``p`` is the
+    p-value of the paired t-test, ``p_holm`` the same after Holm's correction over the rows of this figure. ``effect``
+    is the mean of the differences divided by their standard deviation (Cohen's d_z). ``seeds_needed`` is the number of
+    pairs that detect such an effect with a power of 80 %, at the level that Holm's correction leaves to this row.
     """
 
     n: int
@@ -105,14 +106,14 @@ class Finding(TypedDict):
 
 
 class Failure(TypedDict):
-    """A trial that came to a bad end."""
+    """A failed trial."""
 
     seed: int
     reason: str
 
 
 class RowTrials(TypedDict):
-    """What became of a row's trials; ``missing`` are seeds without a trial."""
+    """Number of finished trials of a row, its failed trials, and the seeds without a trial (``missing``)."""
 
     done: int
     failed: list[Failure]
@@ -120,12 +121,12 @@ class RowTrials(TypedDict):
 
 
 class Summary(TypedDict):
-    """What an ablation says.
+    """Statistics of an ablation.
 
-    ``baselines`` has for every row the one that it is compared with, and ``within`` the axes on which the two are the
-    same, where there is more than one baseline; ``elsewhere`` are rows at whose place of the grid there is none.
-    ``fewest`` is the least number of seeds of any row that has finished together with its baseline. ``findings`` are by
-    figure, as SET/figure, and by row.
+    ``baselines`` is the baseline of every row. If there is more than one baseline, ``within`` are the axes on which a
+    row and its baseline have the same values, and ``elsewhere`` are the rows for which the grid has no such baseline.
+    ``fewest`` is the smallest number of seeds, over the rows, that finished for both the row and its baseline.
+    ``findings`` are by figure, as SET/figure, and by row.
     """
 
     format: Literal[1]
@@ -149,33 +150,21 @@ def _adapter() -> TypeAdapter[AblationRecord]:
 
 
 def save_ablation(record: AblationRecord, path: Path | str) -> Path:
-    """Write a record as JSON; the file appears whole or not at all."""
-    return write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write a record as JSON, atomically."""
+    return save_json(record, path)
 
 
 def load_ablation(path: Path | str) -> AblationRecord:
     """Read a record and check it.
 
     Raises:
-        InputError: if there is no such file, or it is not a record of this format.
+        InputError: if the file is missing or is not a record of this format.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no ablation at {path}; make one with `distill ablate`.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        _adapter().validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where}: {first['msg']}; run `distill ablate` anew.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
-    return cast(AblationRecord, content)
+    return cast(AblationRecord, load_json(path, _adapter(), format=FORMAT, kind="ablation", command="distill ablate"))
 
 
 def measure_of(metric: str) -> MetricInfo:
-    """Give the words and the direction of a figure that is named as SET/figure.
+    """Return title, style and direction of a figure that is named SET/figure.
 
     Example:
         >>> measure_of("unbiased/accuracy").title
@@ -188,21 +177,25 @@ def measure_of(metric: str) -> MetricInfo:
 
 
 def sort_trials(record: AblationRecord) -> dict[str, dict[int, TrialResult]]:
-    """Sort trials by row in the file's order, and by seed; see :func:`summarise`."""
+    """Return all trials by row, in the order of the ablation file, and by seed.
+
+    Raises:
+        ValueError: if the baseline or the row or seed of a trial is not in the record, or a trial is repeated.
+    """
     if record["baseline"] not in record["rows"]:
         raise ValueError(f"`baseline`: {unknown_name('row', record['baseline'], record['rows'])}.")
     trials: dict[str, dict[int, TrialResult]] = {name: {} for name in record["rows"]}
     for trial in sorted(record["trials"], key=lambda trial: trial["seed"]):
         row, seed = trial["row"], trial["seed"]
         if row not in trials or seed not in record["seeds"]:
-            raise ValueError(f"`trials`: row {row!r} with seed {seed} is no part of ablation {record['name']!r}.")
+            raise ValueError(f"`trials`: row {row!r} with seed {seed} is not in ablation {record['name']!r}.")
         if seed in trials[row]:
-            raise ValueError(f"`trials`: row {row!r} with seed {seed} is there more than once.")
+            raise ValueError(f"`trials`: row {row!r} with seed {seed} occurs more than once.")
         trials[row][seed] = trial
     return trials
 
 
 def values_by_seed(trials: Mapping[int, TrialResult], metric: str) -> dict[int, float]:
-    """Give a figure of one row's finished trials; a seed without it is left out."""
-    found = {seed: trial["figures"].get(metric) for seed, trial in trials.items() if trial["state"] == "done"}
-    return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
+    """Return a figure of one row's finished trials by seed; seeds without a finite value are left out."""
+    values = {seed: trial["figures"].get(metric) for seed, trial in trials.items() if trial["state"] == "done"}
+    return {seed: value for seed, value in values.items() if value is not None and math.isfinite(value)}

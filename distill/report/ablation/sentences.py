@@ -1,88 +1,76 @@
-"""A summary read out in plain sentences that claim nothing inside the noise."""
+"""The findings of an ablation in sentences, which claim no difference that is inside the noise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from distill.report.ablation.record import Summary, Verdict, measure_of
+from distill.report.ablation.record import DIGITS, Summary, Verdict, measure_of
 from distill.report.ablation.table import CLAIMS, baseline_description, exploratory_warning
-from distill.report.common.numbers import format_difference, format_p
+from distill.report.common.numbers import format_difference, format_interval, format_p, join_words
 
 
 def summary_sentences(summary: Summary) -> list[str]:
-    """Say how much was run, then for every figure what helps, what does not, and how sure that is."""
-    first = [_count(summary), exploratory_warning(summary)]
-    return [sentence for sentence in (*first, *(_read(summary, metric) for metric in summary["metrics"])) if sentence]
+    """Return one sentence on the number of trials, the warning if it is exploratory, and one sentence per figure."""
+    sentences = [_trial_counts(summary), exploratory_warning(summary)]
+    sentences += [_figure_sentence(summary, metric) for metric in summary["metrics"]]
+    return [sentence for sentence in sentences if sentence]
 
 
-def _count(summary: Summary) -> str:
+def _trial_counts(summary: Summary) -> str:
     trials = summary["trials"].values()
     done, failed = sum(row["done"] for row in trials), sum(len(row["failed"]) for row in trials)
     missing = sum(len(row["missing"]) for row in trials)
-    ends = [f"{_many(done, 'trial')} {'is' if done == 1 else 'are'} done"]
-    ends += [f"{count} {word}" for count, word in ((failed, "failed"), (missing, "not run")) if count]
-    rows, seeds = _many(len(summary["rows"]), "row"), _many(len(summary["seeds"]), "seed")
-    return f"{rows} under {seeds}: {', '.join(ends)}."
+    parts = [f"{_plural(done, 'trial')} {'is' if done == 1 else 'are'} done"]
+    parts += [f"{count} {word}" for count, word in ((failed, "failed"), (missing, "not run")) if count]
+    rows, seeds = _plural(len(summary["rows"]), "row"), _plural(len(summary["seeds"]), "seed")
+    return f"{rows} with {seeds}: {', '.join(parts)}."
 
 
-def _read(summary: Summary, metric: str) -> str:
+def _figure_sentence(summary: Summary, metric: str) -> str:
     where, _, _ = metric.rpartition("/")
-    title = measure_of(metric).title
-    head = f"{title} ({where}), against {baseline_description(summary)}:"
+    head = f"{measure_of(metric).title} ({where}), compared with {baseline_description(summary)}:"
     by_verdict: dict[Verdict, list[str]] = {}
-    for row, found in summary["findings"][metric].items():
-        by_verdict.setdefault(found["verdict"], []).append(row)
+    for row, finding in summary["findings"][metric].items():
+        by_verdict.setdefault(finding["verdict"], []).append(row)
     claims = [
-        f"{word} {'is' if len(rows) == 1 else 'are'} {_join(_claim(summary, metric, row) for row in rows)}"
-        for word in CLAIMS
-        if (rows := by_verdict.get(word))
+        f"{verdict}: {join_words(_claim(summary, metric, row) for row in rows)}"
+        for verdict in CLAIMS
+        if (rows := by_verdict.get(verdict))
     ]
-    noise = by_verdict.get("inside the noise", [])
-    silent = [_noise(summary, metric, noise)] if noise else []
-    silent += [f"too few seeds for {_join(by_verdict['too few seeds'])}"] if "too few seeds" in by_verdict else []
-    silent += [f"no pairs for {_join(by_verdict['no pairs'])}"] if "no pairs" in by_verdict else []
-    silent += [f"not measured for {_join(by_verdict['not measured'])}"] if "not measured" in by_verdict else []
-    if not claims and noise:
-        claims = ["no row stands out"]
-    return f"{head} {'; '.join([*claims, *silent])}." if claims or silent else ""
+    others = []
+    if noise := by_verdict.get("inside the noise"):
+        claims = claims or ["no significant difference"]
+        others.append(_noise(summary, metric, noise))
+    without: tuple[Verdict, ...] = ("too few seeds", "no pairs", "not measured")
+    others += [f"{verdict}: {join_words(by_verdict[verdict])}" for verdict in without if verdict in by_verdict]
+    return f"{head} {'; '.join([*claims, *others])}." if claims or others else ""
 
 
 def _claim(summary: Summary, metric: str, row: str) -> str:
     difference = summary["findings"][metric][row]["difference"]
     style = measure_of(metric).style
     if difference is None or difference["mean"] is None or difference["p_holm"] is None:
-        raise ValueError(f"{row!r} claims a difference in {metric} that has no figures.")
+        raise ValueError(f"{metric} of row {row!r}: the verdict claims a difference, but it has no numbers.")
     interval = ""
     if difference["low"] is not None and difference["high"] is not None:
-        low, high = format_difference(difference["low"], style), format_difference(difference["high"], style)
-        interval = f"95 % interval {low} to {high}, "
+        bounds = format_interval(difference["low"], difference["high"], style, digits=DIGITS, signed=True)
+        interval = f"95 % interval {bounds}, "
     p = format_p(difference["p_holm"])
-    chance = f"p {p}" if p.startswith("<") else f"p = {p}"
-    size = f"{format_difference(difference['mean'], style)}{' points' if style == 'percent' else ''}"
-    return f"{row} by {size} ({interval}{chance}, {_many(difference['n'], 'seed')})"
+    p = f"p {p}" if p.startswith("<") else f"p = {p}"
+    size = format_difference(difference["mean"], style, digits=DIGITS, unit=True)
+    return f"{row} by {size} ({interval}{p}, {_plural(difference['n'], 'seed')})"
 
 
 def _noise(summary: Summary, metric: str, rows: Sequence[str]) -> str:
-    """Name what is inside the noise, and what it would take to see more."""
-    needed = [
-        difference["seeds_needed"]
-        for row in rows
-        if (difference := summary["findings"][metric][row]["difference"]) is not None
-    ]
-    known = [count for count in needed if count is not None]
-    more = f", a difference of the size seen would need {_span(known)} seeds" if known else ""
-    return f"inside the noise: {_join(rows)}{more}"
+    """Return the rows inside the noise, and how many seeds would detect differences of their size."""
+    differences = [summary["findings"][metric][row]["difference"] for row in rows]
+    needed = [one["seeds_needed"] for one in differences if one is not None and one["seeds_needed"] is not None]
+    if not needed:
+        return f"inside the noise: {join_words(rows)}"
+    low, high = min(needed), max(needed)
+    seeds = f"about {low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"inside the noise: {join_words(rows)} ({seeds} seeds would be needed to detect a difference of this size)"
 
 
-def _span(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"about {low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _join(words: Iterable[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _many(count: int, word: str) -> str:
+def _plural(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""A summary as rows of cells, the same for Markdown and for the page."""
+"""Tables of an ablation: the summary as rows of cells, for Markdown and for the page."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from dataclasses import dataclass
 
 from distill.config.dotted_keys import short_names
 from distill.metrics.names import Style
-from distill.report.ablation.record import ENOUGH_SEEDS, Finding, Summary, Verdict, measure_of
+from distill.report.ablation.record import DIGITS, ENOUGH_SEEDS, Finding, Summary, Verdict, measure_of
 from distill.report.common.numbers import (
     format_difference,
     format_effect,
+    format_interval,
     format_p,
     format_value,
     format_width,
 )
 
 NONE = "–"
-#: What is said of a row where it stands out; a row without such a word is inside the noise.
+#: Verdicts that claim a difference from the baseline.
 CLAIMS: tuple[Verdict, ...] = ("better", "worse", "different")
-#: Headings of the table of differences after the row and, where there are several, its baseline.
+#: Headings of the table of differences, after those of the row and, if there are several baselines, its baseline.
 _COLUMNS = (
     "Pairs",
     "Mean",
@@ -34,7 +35,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of one row: mean, half of its 95 % interval, what may be claimed, and ``n`` if seeds are missing."""
+    """One figure of one row: mean, half of its 95 % interval, verdict, and ``n`` if seeds are missing."""
 
     text: str
     spread: str
@@ -44,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table on one test set."""
+    """One row of the ablation on one test set."""
 
     row: str
     is_baseline: bool
@@ -54,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Section:
-    """One test set: the figures that were measured on it, and all rows."""
+    """One test set: titles of the figures that were measured on it, and all rows."""
 
     name: str
     titles: tuple[str, ...]
@@ -62,8 +63,8 @@ class Section:
 
 
 def sections(summary: Summary) -> list[Section]:
-    """Lay the means out, a section for every test set, in the order of the figures."""
-    found = []
+    """Return the tables of means, one section per test set, in the order of the figures."""
+    tables = []
     for name in dict.fromkeys(metric.rpartition("/")[0] for metric in summary["metrics"]):
         metrics = [metric for metric in summary["metrics"] if metric.rpartition("/")[0] == name]
         lines = tuple(
@@ -75,23 +76,30 @@ def sections(summary: Summary) -> list[Section]:
             )
             for row in summary["rows"]
         )
-        found.append(Section(name, tuple(measure_of(metric).title for metric in metrics), lines))
-    return found
+        tables.append(Section(name, tuple(measure_of(metric).title for metric in metrics), lines))
+    return tables
 
 
 def columns(summary: Summary) -> tuple[str, ...]:
-    """Give the headings of the table of differences."""
+    """Return the headings of the table of differences."""
     return ("Row", *(("Baseline",) if summary["within"] else ()), *_COLUMNS)
 
 
 def differences(summary: Summary, metric: str) -> list[tuple[str, ...]]:
-    """Lay one figure out with all that is known of it, a line for every row; see :func:`columns`."""
+    """Return the table of differences of one figure, one line per row; see :func:`columns` for the headings."""
     style = measure_of(metric).style
-    return [(*_names(summary, row), *_details(summary["findings"][metric][row], style)) for row in summary["rows"]]
+    return [
+        (
+            row,
+            *((summary["baselines"][row],) if summary["within"] else ()),
+            *_details(summary["findings"][metric][row], style),
+        )
+        for row in summary["rows"]
+    ]
 
 
 def metric_heading(metric: str) -> str:
-    """Name a figure with its test set.
+    """Return the name of a figure with its test set.
 
     Example:
         >>> metric_heading("unbiased/map_cosine")
@@ -101,7 +109,7 @@ def metric_heading(metric: str) -> str:
 
 
 def exploratory_warning(summary: Summary) -> str:
-    """Say that an ablation is exploratory; nothing if it is not."""
+    """Return the warning that an ablation is exploratory; an empty string if it is not."""
     if not summary["exploratory"]:
         return ""
     return (
@@ -111,7 +119,7 @@ def exploratory_warning(summary: Summary) -> str:
 
 
 def baseline_description(summary: Summary) -> str:
-    """Say what rows are compared with."""
+    """Return a description of what rows are compared with."""
     if not summary["within"]:
         return summary["baseline"]
     same = f"the baseline of the same {' and '.join(short_names(summary['within']).values())}"
@@ -119,7 +127,7 @@ def baseline_description(summary: Summary) -> str:
 
 
 def legend(summary: Summary) -> str:
-    """Say how to read the tables."""
+    """Return the explanation of the tables."""
     return (
         "Mean over seeds ± half of its 95 % interval (t). Better, worse: the difference from "
         f"{baseline_description(summary)}, paired by seed, has p < 0.05 in a paired t-test after Holm's correction "
@@ -127,7 +135,7 @@ def legend(summary: Summary) -> str:
     )
 
 
-#: How to read the last figure of a difference.
+#: Explanation of the column "Pairs for 80 % power".
 POWER = (
     "Pairs for 80 % power: so many find an effect of the size seen four times in five, at the level that Holm's "
     "correction leaves to the row."
@@ -135,50 +143,46 @@ POWER = (
 
 
 def unfinished(summary: Summary) -> list[str]:
-    """Name the trials that say nothing, without their reasons."""
-    found = []
+    """List the rows with failed or missing trials and their seeds, without the reasons."""
+    texts = []
     for row, trials in summary["trials"].items():
         if trials["failed"]:
-            found.append(f"{row}: failed with seed {', '.join(str(one['seed']) for one in trials['failed'])}")
+            texts.append(f"{row}: failed with seed {', '.join(str(one['seed']) for one in trials['failed'])}")
         if trials["missing"]:
-            found.append(f"{row}: not run with seed {', '.join(map(str, trials['missing']))}")
-    return found
+            texts.append(f"{row}: not run with seed {', '.join(map(str, trials['missing']))}")
+    return texts
 
 
 def _cell(summary: Summary, metric: str, row: str) -> Cell | None:
-    found, style = summary["findings"][metric][row], measure_of(metric).style
-    figure = found["figure"]
+    finding, style = summary["findings"][metric][row], measure_of(metric).style
+    figure = finding["figure"]
     if figure["mean"] is None:
         return None
-    half = "" if figure["high"] is None else f"± {format_width(figure['high'] - figure['mean'], style)}"
+    half = "" if figure["high"] is None else f"± {format_width(figure['high'] - figure['mean'], style, digits=DIGITS)}"
     n = figure["n"] if figure["n"] != summary["trials"][row]["done"] else None
-    return Cell(format_value(figure["mean"], style), half, found["verdict"], n)
+    return Cell(format_value(figure["mean"], style, digits=DIGITS), half, finding["verdict"], n)
 
 
-def _names(summary: Summary, row: str) -> tuple[str, ...]:
-    return (row, summary["baselines"][row]) if summary["within"] else (row,)
-
-
-def _details(found: Finding, style: Style) -> tuple[str, ...]:
-    figure, difference = found["figure"], found["difference"]
-    mean = NONE if figure["mean"] is None else format_value(figure["mean"], style)
-    deviation = NONE if figure["deviation"] is None else format_width(figure["deviation"], style)
+def _details(finding: Finding, style: Style) -> tuple[str, ...]:
+    figure, difference = finding["figure"], finding["difference"]
+    mean = NONE if figure["mean"] is None else format_value(figure["mean"], style, digits=DIGITS)
+    deviation = NONE if figure["deviation"] is None else format_width(figure["deviation"], style, digits=DIGITS)
     if difference is None or difference["mean"] is None:
-        return (NONE if difference is None else "0", mean, deviation, *[NONE] * 5, found["verdict"])
+        return (NONE if difference is None else "0", mean, deviation, *[NONE] * 5, finding["verdict"])
     pairs = str(difference["n"]) + (f" ({difference['unpaired']} left out)" if difference["unpaired"] else "")
     low, high = difference["low"], difference["high"]
     interval = NONE
     if low is not None and high is not None:
-        interval = f"{format_difference(low, style)} to {format_difference(high, style)}"
+        interval = format_interval(low, high, style, digits=DIGITS, signed=True)
     effect, needed = difference["effect"], difference["seeds_needed"]
     return (
         pairs,
         mean,
         deviation,
-        format_difference(difference["mean"], style),
+        format_difference(difference["mean"], style, digits=DIGITS),
         interval,
         NONE if difference["p_holm"] is None else format_p(difference["p_holm"]),
         NONE if effect is None else format_effect(effect),
         NONE if needed is None else f"{needed:,}",
-        found["verdict"],
+        finding["verdict"],
     )

@@ -1,4 +1,4 @@
-"""A summary as text: Markdown for a page of its own or a README, CSV for a program."""
+"""The summary of an ablation as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from distill.report.ablation.table import (
     sections,
     unfinished,
 )
+from distill.report.common.markdown import escape_markdown, markdown_grid
 
 
 def markdown_table(summary: Summary) -> str:
-    """Write the summary in Markdown: the means of every test set, then the differences of every figure."""
+    """Return the summary in Markdown: the means of every test set, then the differences of every figure."""
     blocks = [f"**{exploratory_warning(summary)}**"] if summary["exploratory"] else []
     mark = " (exploratory)" if summary["exploratory"] else ""
     for section in sections(summary):
@@ -30,17 +31,17 @@ def markdown_table(summary: Summary) -> str:
             (line.row, str(line.seeds), *(NONE if cell is None else _bold(cell) for cell in line.cells))
             for line in section.lines
         ]
-        blocks.append(_grid((section.name + mark, "Seeds", *section.titles), lines))
-    blocks.append(_escape(f"{legend(summary)} {POWER}"))
+        blocks.append(_table((section.name + mark, "Seeds", *section.titles), lines))
+    blocks.append(escape_markdown(f"{legend(summary)} {POWER}"))
     for metric in summary["metrics"]:
-        blocks.append(_grid((metric_heading(metric) + mark, *columns(summary)[1:]), differences(summary, metric)))
-    if left := unfinished(summary):
-        blocks.append("Without a result: " + _escape("; ".join(left)) + ".")
+        blocks.append(_table((metric_heading(metric) + mark, *columns(summary)[1:]), differences(summary, metric)))
+    if rows := unfinished(summary):
+        blocks.append("Without a result: " + escape_markdown("; ".join(rows)) + ".")
     return "\n\n".join(blocks) + "\n"
 
 
 def csv_table(summary: Summary) -> str:
-    """Write every number of the summary, a line for every figure and row, in the units of the record."""
+    """Return every number of the summary as CSV, one line per figure and row, in the units of the record."""
     spread, difference = list(Spread.__annotations__), list(Difference.__annotations__)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -49,14 +50,12 @@ def csv_table(summary: Summary) -> str:
     for metric, rows in summary["findings"].items():
         where, _, figure = metric.rpartition("/")
         for row in summary["rows"]:
-            found = rows[row]
-            numbers = [found["figure"][key] for key in spread]  # type: ignore[literal-required]
-            compared = [found["difference"][key] if found["difference"] else None for key in difference]  # type: ignore[literal-required]
-            shown = [_raw(value) for value in (*numbers, *compared)]
-            against = summary["baselines"][row]
-            writer.writerow(
-                [where, figure, row, against, *shown, found["verdict"], str(summary["exploratory"]).lower()]
-            )
+            finding = rows[row]
+            numbers = [finding["figure"][key] for key in spread]  # type: ignore[literal-required]
+            numbers += [finding["difference"][key] if finding["difference"] else None for key in difference]  # type: ignore[literal-required]
+            texts = ["" if value is None else f"{value:.9g}" for value in numbers]
+            baseline, exploratory = summary["baselines"][row], str(summary["exploratory"]).lower()
+            writer.writerow([where, figure, row, baseline, *texts, finding["verdict"], exploratory])
     return text.getvalue()
 
 
@@ -66,14 +65,6 @@ def _bold(cell: Cell) -> str:
     return f"{cell.text} {cell.spread}".strip() + claim + count
 
 
-def _grid(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
-    rows = [header, ("---", *["---:"] * (len(header) - 1)), *lines]
-    return "\n".join("| " + " | ".join(_escape(text) for text in row) + " |" for row in rows)
-
-
-def _raw(value: float | int | None) -> str:
-    return "" if value is None else f"{value:.9g}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def _table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+    first, *rest = ([escape_markdown(text) for text in row] for row in (header, *lines))
+    return markdown_grid(first, rest)

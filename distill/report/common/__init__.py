@@ -1,1 +1,1 @@
-"""What all reports share: HTML templates, colours, number formats, line charts, training curves."""
+"""Shared by all reports: HTML templates, colours, formats of numbers, line charts, PNG files and record files."""

@@ -1,21 +1,70 @@
-"""Series -> the geometry of small line charts, which the template draws as SVG."""
+"""Geometry of charts that the templates draw as SVG: scales, ticks, and line charts of several runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from distill.report.common.curves import Curves
 
+#: Width of every chart, and height of a line chart.
 WIDTH, HEIGHT = 520, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 34
-#: Runs take these in turn: a colour, a dash pattern and a marker each, so that no two differ by colour alone.
+#: Number of line styles. A style is a colour, a dash pattern and a marker, so that no two differ by colour alone.
 STYLES = 6
 
 
 @dataclass(frozen=True)
+class Tick:
+    """A position in the drawing and its label."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps the values ``low`` to ``high`` linearly, or by their logarithms, to the positions ``start`` to ``end``.
+
+    Example:
+        >>> Scale(0, 4, 50, 90)(1), Scale(1, 100, 0, 50, logarithmic=True)(10), Scale(2, 2, 0, 50)(2)
+        (60.0, 25.0, 25.0)
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    logarithmic: bool = False
+
+    def __call__(self, value: float) -> float:
+        """Return the position of a value, rounded to 0.1; the middle if ``low`` equals ``high``."""
+        low, high, value = (math.log(x) if self.logarithmic else x for x in (self.low, self.high, value))
+        share = (value - low) / (high - low) if high > low else 0.5
+        return round(self.start + share * (self.end - self.start), 1)
+
+
+def tick_values(values: Sequence[float], *, count: int, integer: bool = False) -> list[float]:
+    """Return at most about ``count`` round numbers that span some values.
+
+    Example:
+        >>> tick_values([0.1, 1.9], count=4)
+        [0.0, 0.5, 1.0, 1.5, 2.0]
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    return [float(value) for value in MaxNLocator(count, integer=integer).tick_values(min(values), max(values))]
+
+
+def make_ticks(values: Sequence[float], scale: Callable[[float], float]) -> tuple[Tick, ...]:
+    """Return ticks that are labelled with their values."""
+    return tuple(Tick(scale(value), f"{value:g}") for value in values)
+
+
+@dataclass(frozen=True)
 class Series:
-    """What one line goes through: whose it is, its style, and whether its points are marked."""
+    """Input of a line chart: one run's points and style, and whether the points have markers."""
 
     run: str
     style: int
@@ -25,7 +74,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Line:
-    """One run: its style, the points of the line, those that carry a marker, and its last value."""
+    """Geometry of one run's line: its style, its points, the points with a marker, and the last value as text."""
 
     run: str
     style: int
@@ -35,16 +84,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Tick:
-    """A position in the drawing, and what stands there."""
-
-    at: float
-    text: str
-
-
-@dataclass(frozen=True)
 class Chart:
-    """One quantity of all runs; ``summary`` is the drawing in words."""
+    """Geometry of a line chart; ``summary`` describes it for screen readers."""
 
     title: str
     x_label: str
@@ -67,53 +108,51 @@ def line_chart(
     x_names: Mapping[float, str] | None = None,
     y_range: tuple[float, float] | None = None,
 ) -> Chart:
-    """Lay lines out in one drawing.
+    """Compute the geometry of a line chart.
 
     Args:
-        title: What is drawn.
-        series: Its lines; at least one point among them.
-        x_label: What x counts.
-        summary: The drawing in words; the last values by default.
-        x_names: What stands at which x; round numbers by default.
-        y_range: What y spans at least.
+        title: Title of the chart.
+        series: The lines; at least one of them has a point.
+        x_label: Label of the x axis.
+        summary: Description for screen readers; default: the last values.
+        x_names: Labels of the x axis by value; default: round numbers.
+        y_range: Range that the y axis covers at least.
     """
-    from matplotlib.ticker import MaxNLocator
-
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points] + list(y_range or ())
-    whole = all(float(x).is_integer() for x in xs)
-    x_values = [x for x in MaxNLocator(6, integer=whole).tick_values(min(xs), max(xs)) if min(xs) <= x <= max(xs)]
-    names = x_names or {x: f"{x:g}" for x in x_values}
-    y_values = [float(y) for y in MaxNLocator(4).tick_values(min(ys), max(ys))]
-    x_scale = _Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT)
-    y_scale = _Scale(y_values[0], y_values[-1], HEIGHT - _BOTTOM, _TOP)
+    x_values = tick_values(xs, count=6, integer=all(float(x).is_integer() for x in xs))
+    y_values = tick_values(ys, count=4)
+    x_scale = Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT)
+    y_scale = Scale(y_values[0], y_values[-1], HEIGHT - _BOTTOM, _TOP)
     lines = tuple(_line(one, [(x_scale(x), y_scale(y)) for x, y in one.points]) for one in series if one.points)
     last = ", ".join(f"{line.run} {line.last}" for line in lines)
     return Chart(
         title,
         x_label,
-        tuple(Tick(x_scale(x), text) for x, text in names.items()),
-        tuple(Tick(y_scale(y), f"{y:.6g}") for y in y_values),
+        tuple(Tick(x_scale(x), text) for x, text in x_names.items())
+        if x_names
+        else make_ticks([x for x in x_values if min(xs) <= x <= max(xs)], x_scale),
+        make_ticks(y_values, y_scale),
         lines,
         summary or f"{title} by {x_label}. Last values: {last}",
     )
 
 
 def make_charts(runs: Sequence[Curves], styles: Mapping[str, int] | None = None) -> list[Chart]:
-    """Draw every metric that any run logged, those of the validation first.
+    """Make a chart of every metric that any run logged; metrics of the validation come first.
 
     Args:
-        runs: Their logs.
-        styles: Which style a run has elsewhere on the page; its position by default.
+        runs: Training curves of the runs.
+        styles: Style of every run on the rest of the page; default: numbered by position.
     """
     names = list(dict.fromkeys(name for run in runs for name in run.series))
     order = {"validation": 0, "train": 1}
     names.sort(key=lambda name: (order.get(name.partition("/")[0], 2), name != "validation/accuracy"))
-    taken = styles or {run.run: i % STYLES for i, run in enumerate(runs)}
+    styles = styles or {run.run: i % STYLES for i, run in enumerate(runs)}
     return [
         line_chart(
             metric_title(name),
-            [Series(run.run, taken[run.run], run.series[name]) for run in runs if run.series.get(name)],
+            [Series(run.run, styles[run.run], run.series[name]) for run in runs if run.series.get(name)],
             x_label="epoch",
         )
         for name in names
@@ -121,15 +160,15 @@ def make_charts(runs: Sequence[Curves], styles: Mapping[str, int] | None = None)
 
 
 def metric_title(metric: str) -> str:
-    """Word the name of a metric.
+    """Return the title of a logged metric.
 
     Example:
         >>> metric_title("validation/accuracy"), metric_title("train/soft_targets")
         ('Validation: accuracy', 'Training: soft targets')
     """
     group, _, name = metric.rpartition("/")
-    words = {"train": "Training", "validation": "Validation", "": ""}.get(group, group)
-    return (f"{words}: {name}" if words else name).replace("_", " ")
+    prefix = {"train": "Training", "validation": "Validation", "": ""}.get(group, group)
+    return (f"{prefix}: {name}" if prefix else name).replace("_", " ")
 
 
 def _line(series: Series, points: list[tuple[float, float]]) -> Line:
@@ -137,19 +176,12 @@ def _line(series: Series, points: list[tuple[float, float]]) -> Line:
     return Line(
         series.run,
         series.style,
-        " ".join(f"{x:.1f},{y:.1f}" for x, y in points),
+        polyline(points),
         tuple(points[::-every]) if series.marked else (),
         f"{series.points[-1][1]:.4g}",
     )
 
 
-@dataclass(frozen=True)
-class _Scale:
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
-        return round(self.start + share * (self.end - self.start), 1)
+def polyline(points: Sequence[tuple[float, float]]) -> str:
+    """Return the attribute ``points`` of an SVG polyline."""
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

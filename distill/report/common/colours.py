@@ -1,4 +1,4 @@
-"""Maps, differences of maps, and pixels -> the pictures that a page carries in itself."""
+"""Encodes maps, differences of maps and images as data URIs, which a page contains."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from jaxtyping import Float, Integer, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 
-#: Perceptually even, the same to colour-blind people, and rising in brightness, so it survives a grey printer.
+#: Perceptually uniform, safe for colour-blind readers, and rising in brightness, so it can be printed in grey.
 COLOUR_MAP: Final = "viridis"
-#: Diverging: blue is less, white the same, red more; told apart with any kind of colour vision.
+#: Diverging: blue is less, white is equal, red is more; safe for colour-blind readers.
 DIVERGING: Final = "RdBu_r"
-#: Longer sides of images are shrunk to this for the page, and kept without loss up to the second.
+#: Largest side of an image on the page, in pixels, and the largest side of an image that is stored without loss.
 LONGEST, LOSSLESS = 160, 64
-#: Shades of a map and of a difference; the odd number has a shade for exactly no difference.
+#: Number of shades of a map and of a difference; it is odd for differences, so that 0 has a shade.
 LEVELS, DIFFERENCE_LEVELS = 64, 63
-#: Bytes that all maps of a page may take, were they noise.
+#: Upper bound of the bytes of all maps of a page, reached if the maps are noise.
 MAP_BYTES = 7e6
 
-Scale = Literal["viridis", "RdBu_r"]
+ColourScale = Literal["viridis", "RdBu_r"]
 
 
-def colour(heat: Float[np.ndarray, "h w"], scale: Scale = COLOUR_MAP) -> UInt8[np.ndarray, "h w 3"]:
-    """Colour a map whose values lie between 0 and 1; all maps share the one scale.
+def colour(heat: Float[np.ndarray, "h w"], scale: ColourScale = COLOUR_MAP) -> UInt8[np.ndarray, "h w 3"]:
+    """Colour a map with values between 0 and 1; all maps share one scale.
 
     Example:
         >>> colour(np.array([[0.0, 1.0]])).tolist()
@@ -39,8 +39,8 @@ def colour(heat: Float[np.ndarray, "h w"], scale: Scale = COLOUR_MAP) -> UInt8[n
     return rgb
 
 
-def scale_stops(count: int = 9, scale: Scale = COLOUR_MAP) -> list[tuple[str, str]]:
-    """Give the colour scale as offsets and colours of a gradient.
+def scale_stops(count: int = 9, scale: ColourScale = COLOUR_MAP) -> list[tuple[str, str]]:
+    """Return the colour scale as offsets and colours of a gradient.
 
     Example:
         >>> scale_stops(2)
@@ -51,7 +51,7 @@ def scale_stops(count: int = 9, scale: Scale = COLOUR_MAP) -> list[tuple[str, st
 
 
 def map_side(count: int) -> int:
-    """Give the longest side of a map on a page that holds so many, so that the page keeps its size.
+    """Return the longest side of a map, in pixels, on a page with ``count`` maps, which bounds the size of the page.
 
     Example:
         >>> map_side(100), map_side(1800)
@@ -61,18 +61,18 @@ def map_side(count: int) -> int:
 
 
 def map_uri(heat: Float[np.ndarray, "h w"], *, side: int) -> str:
-    """Encode a map from 0 to 1 in colour."""
+    """Encode a map with values from 0 to 1 as a PNG in colour."""
     return _encode(np.rint(np.clip(_shrink(heat, side), 0, 1) * (LEVELS - 1)), LEVELS, COLOUR_MAP)
 
 
 def difference_uri(heat: Float[np.ndarray, "h w"], reference: Float[np.ndarray, "h w"], *, side: int) -> str:
-    """Encode what a map has more, or less, than the reference's; from -1 to 1 in colour, 0 exactly in the middle."""
+    """Encode the difference of two maps, from -1 to 1, as a PNG in colour; 0 is exactly the middle colour."""
     share = (np.clip(_shrink(heat - reference, side), -1, 1) + 1) / 2
     return _encode(np.rint(share * (DIFFERENCE_LEVELS - 1)), DIFFERENCE_LEVELS, DIVERGING)
 
 
 def data_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
-    """Encode an image: a small one as it is, a photograph shrunk and with a loss that nobody sees."""
+    """Encode an image: a small image as PNG without loss, a larger one reduced and as WebP."""
     image = Image.fromarray(pixels)
     image.thumbnail((LONGEST, LONGEST))
     if max(image.size) <= LOSSLESS:
@@ -89,7 +89,7 @@ def _shrink(heat: Float[np.ndarray, "h w"], side: int) -> NDArray[np.float32]:
     return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BOX))
 
 
-def _encode(shades: Float[np.ndarray, "h w"] | Integer[np.ndarray, "h w"], levels: int, scale: Scale) -> str:
+def _encode(shades: Float[np.ndarray, "h w"] | Integer[np.ndarray, "h w"], levels: int, scale: ColourScale) -> str:
     height, width = shades.shape
     image = Image.frombytes("P", (width, height), shades.astype(np.uint8).tobytes())
     image.putpalette(colour(np.linspace(0, 1, levels)[None], scale).tobytes())

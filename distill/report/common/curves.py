@@ -1,4 +1,4 @@
-"""`metrics.csv` of a run -> a series for every metric."""
+"""Reads the training curves of a run from `metrics.csv`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _COUNTERS = ("epoch", "step")
 
 @dataclass(frozen=True)
 class Curves:
-    """What one run logged.
+    """Training curves of one run.
 
     Args:
-        run: Name of the run, as the report shows it.
-        series: By metric: epochs in rising order with their values.
+        run: Name of the run in the report.
+        series: Pairs of epoch and value, in the order of the epochs, by metric.
     """
 
     run: str
@@ -27,24 +27,24 @@ class Curves:
 
 
 def read_curves(path: Path | str, *, run: str) -> Curves:
-    """Read the log of a run.
+    """Read the training curves of a run.
 
     Convention:
-        - A column is a metric; an empty cell says that it was not measured in that row.
-        - Where an epoch has several values, as after a resumed run, the last one counts.
+        - A column is a metric; an empty cell means that the metric was not measured in that row.
+        - If an epoch has several values, as in a resumed run, the last one is used.
         - Values that are not finite are left out.
 
     Args:
-        path: The file, or the run directory that holds it.
-        run: The name that the report shall give it.
+        path: The file, or the run directory that contains it.
+        run: Name of the run in the report.
 
     Raises:
-        InputError: if there is no such file, it has no column ``epoch``, or a cell is not a number.
+        InputError: if the file is missing, has no column ``epoch``, or a cell is not a number.
     """
     path = Path(path)
     path = path / NAME if path.is_dir() else path
     if not path.is_file():
-        raise InputError(f"no {NAME} at {path}: not a run directory, or a run that has not logged yet.")
+        raise InputError(f"{path}: no such file; give the directory of a run that has written {NAME}.")
     values: dict[str, dict[int, float]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)

@@ -1,4 +1,4 @@
-"""What all pages share: templates that escape, hashes for the Content-Security-Policy, and files that appear whole."""
+"""Shared by all pages: the template environment and hashes for the Content-Security-Policy."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-#: What stands in the footer, by heading: names with values, or a text such as a configuration.
+#: Content of the footer, by heading: names with values, or a text such as a configuration.
 Facts: TypeAlias = Mapping[str, Mapping[str, object] | str]
 
 
 def template_environment() -> Environment:
-    """Give the templates; every value that they print is escaped, and a missing one is an error.
+    """Return the environment of the templates; every printed value is escaped, and a missing value is an error.
 
     Convention:
-        - ``share`` prints a value between 0 and 1 as the per cent of a length, and cuts off what lies outside.
+        - The filter ``share`` clips a value to [0, 1] and prints it in per cent, for lengths in SVG.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("distill.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["share"] = lambda value: f"{100 * min(max(value, 0.0), 1.0):.1f}"
-    return made
+    environment.filters["share"] = lambda value: f"{100 * min(max(value, 0.0), 1.0):.1f}"
+    return environment
 
 
 def csp_hash(text: str) -> str:
-    """Give the hash by which a policy lets one style or one script of a page in.
+    """Return the hash that allows one inline style or script in a Content-Security-Policy.
 
     Example:
         >>> csp_hash("")

@@ -1,1 +1,1 @@
-"""The report of an evaluation: its record, tables, sentences, gallery and page."""
+"""The report of an evaluation: record, tables, sentences, gallery and page."""

@@ -1,4 +1,4 @@
-"""What lies behind the figures of an evaluation: its curves, histograms, strata and tests, laid out for the page."""
+"""Details of an evaluation for the page: curves, histograms, strata, held-out explainers and comparisons."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from distill.metrics.names import Style
 from distill.report.common.charts import Chart, Series, line_chart
 from distill.report.evaluation.comparisons import ComparisonRow, comparison_rows
 from distill.report.evaluation.record import (
@@ -17,7 +18,7 @@ from distill.report.evaluation.record import (
 )
 from distill.report.evaluation.table import Cell, make_cell
 
-#: How an answer and the reference's stand to the label and to each other, in words.
+#: Descriptions of the strata: which predictions of the network and the reference are right.
 STRATA: Mapping[Stratum, str] = {
     "both_right": "both right",
     "only_reference": "only the reference right",
@@ -29,7 +30,7 @@ STRATA: Mapping[Stratum, str] = {
 
 @dataclass(frozen=True)
 class StratumCell:
-    """One stratum of one network: where its part of the bar lies, from 0 to 100, and what is printed."""
+    """One stratum of one network: start and width of its part of the bar, in per cent, and its texts."""
 
     key: Stratum
     start: float
@@ -41,7 +42,7 @@ class StratumCell:
 
 @dataclass(frozen=True)
 class HeldOutRow:
-    """One network under one explainer that none was trained on."""
+    """Figures of one network under one held-out explainer."""
 
     network: str
     explainer: str
@@ -53,7 +54,7 @@ class HeldOutRow:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything about one test set that the verdict leaves out; what was not measured is empty."""
+    """Details of one test set; parts that were not measured are empty."""
 
     name: str
     n: int
@@ -64,7 +65,7 @@ class Evidence:
 
 
 def collect_evidence(record: EvaluationRecord, styles: Mapping[str, int]) -> list[Evidence]:
-    """Lay the evidence out, a test set each, every network in its style."""
+    """Return the details of every test set; ``styles`` are the line styles of the networks."""
     return [
         Evidence(
             name,
@@ -80,60 +81,55 @@ def collect_evidence(record: EvaluationRecord, styles: Mapping[str, int]) -> lis
 
 def _charts(entry: SetRecord, styles: Mapping[str, int]) -> Iterator[Chart]:
     yield from _histogram(entry, styles)
-    yield from _perturbation(entry, styles, "deletion", "taken away")
-    yield from _perturbation(entry, styles, "insertion", "put in")
+    yield from _perturbation(entry, styles, "deletion", "removed")
+    yield from _perturbation(entry, styles, "insertion", "added")
     yield from _cascade(entry, styles, "spearman", "rank correlation")
     yield from _cascade(entry, styles, "ssim", "SSIM")
 
 
 def _histogram(entry: SetRecord, styles: Mapping[str, int]) -> Iterator[Chart]:
-    series, told = [], []
+    series, texts = [], []
     for name, scores in entry["networks"].items():
-        found = scores["histogram"]
-        if found is None or not sum(found["counts"]):
+        histogram = scores["histogram"]
+        if histogram is None or not sum(histogram["counts"]):
             continue
-        total, edges = sum(found["counts"]), found["edges"]
-        shares = [count / total for count in found["counts"]]
+        total, edges = sum(histogram["counts"]), histogram["edges"]
+        shares = [count / total for count in histogram["counts"]]
         steps = [(x, share) for x0, x1, share in zip(edges, edges[1:], shares, strict=False) for x in (x0, x1)]
         series.append(Series(name, styles[name], steps, marked=False))
         above = sum(share for edge, share in zip(edges, shares, strict=False) if edge >= 0.9 - 1e-9)
-        told.append(f"{name} {100 * above:.0f}%")
+        texts.append(f"{name} {100 * above:.0f}%")
     if series:
         title = "Share of images by cosine of the maps"
-        summary = f"{title}. Images with a cosine of at least 0.9: {', '.join(told)}"
+        summary = f"{title}. Images with a cosine of at least 0.9: {', '.join(texts)}"
         yield line_chart(title, series, x_label="cosine with the reference’s map", summary=summary, y_range=(0, 0))
 
 
 def _perturbation(
-    entry: SetRecord, styles: Mapping[str, int], kind: Literal["deletion", "insertion"], told: str
+    entry: SetRecord, styles: Mapping[str, int], kind: Literal["deletion", "insertion"], verb: str
 ) -> Iterator[Chart]:
     series, counts = [], set()
     for name, scores in entry["networks"].items():
         if scores["curves"] is not None:
-            found = scores["curves"][kind]
-            counts.add(found["n"])
-            points = list(zip(found["fractions"], found["probability"], strict=True))
+            curve = scores["curves"][kind]
+            counts.add(curve["n"])
+            points = list(zip(curve["fractions"], curve["probability"], strict=True))
             series.append(Series(name, styles[name], points))
-    if any(one.points for one in series):
+    half = [(one.run, min(one.points, key=lambda point: abs(point[0] - 0.5))[1]) for one in series if one.points]
+    if half:
+        texts = [f"{run} {probability:.2f}" for run, probability in half]
         title = f"{kind.capitalize()}: mean probability (n = {max(counts):,})"
         yield line_chart(
             title,
             series,
-            x_label=f"share of pixels {told}, the brightest first",
+            x_label=f"share of pixels {verb}, the brightest first",
             y_range=(0, 1),
-            summary=_halfway(title, series),
+            summary=f"{title}. At half of the pixels: {', '.join(texts)}",
         )
 
 
-def _halfway(title: str, series: list[Series]) -> str:
-    told = [
-        f"{one.run} {min(one.points, key=lambda point: abs(point[0] - 0.5))[1]:.2f}" for one in series if one.points
-    ]
-    return f"{title}. At half of the pixels: {', '.join(told)}"
-
-
 def _cascade(
-    entry: SetRecord, styles: Mapping[str, int], score: Literal["spearman", "ssim"], words: str
+    entry: SetRecord, styles: Mapping[str, int], score: Literal["spearman", "ssim"], score_name: str
 ) -> Iterator[Chart]:
     series, parts, counts = [], [], []
     for name, scores in entry["networks"].items():
@@ -153,22 +149,26 @@ def _cascade(
             for i, part in enumerate(longest)
             if i % every == 0
         }
-        title = f"Maps after random weights: {words} (n = {max(counts):,})"
-        x_label = "drawn from the logits down to this part" if same else "number of parts drawn, from the logits down"
-        told = ", ".join(f"{one.run} {one.points[0][1]:.2f} to {one.points[-1][1]:.2f}" for one in series)
-        summary = f"{title}. From the first part to the last: {told}"
+        title = f"Maps after random weights: {score_name} (n = {max(counts):,})"
+        x_label = (
+            "randomised from the logits down to this part"
+            if same
+            else "number of randomised parts, from the logits down"
+        )
+        texts = ", ".join(f"{one.run} {one.points[0][1]:.2f} to {one.points[-1][1]:.2f}" for one in series)
+        summary = f"{title}. From the first part to the last: {texts}"
         yield line_chart(title, series, x_label=x_label, x_names=ticks, y_range=(0, 1), summary=summary)
 
 
 def _strata(scores: NetworkScores) -> tuple[StratumCell, ...]:
     strata = scores["strata"] or {}
-    total = sum(found["n"] for found in strata.values())
+    total = sum(stratum["n"] for stratum in strata.values())
     cells, start = [], 0.0
     for key in STRATA:
-        found = strata.get(key)
-        n = 0 if found is None else found["n"]
+        stratum = strata.get(key)
+        n = 0 if stratum is None else stratum["n"]
         share = n / total if total else 0.0
-        value = None if found is None else found["map_cosine"]["value"]
+        value = None if stratum is None else stratum["map_cosine"]["value"]
         cosine = "–" if value is None else f"{value:.3f}"
         cells.append(StratumCell(key, round(100 * start, 2), round(100 * share, 2), f"{100 * share:.1f}%", n, cosine))
         start += share
@@ -177,16 +177,16 @@ def _strata(scores: NetworkScores) -> tuple[StratumCell, ...]:
 
 def _held_out(entry: SetRecord) -> Iterator[HeldOutRow]:
     for name, scores in entry["networks"].items():
-        for explainer, found in scores["held_out"].items():
+        for explainer, figures in scores["held_out"].items():
             yield HeldOutRow(
                 name,
                 explainer,
-                _cell(found["map_cosine"], "number"),
-                _cell(found["map_cosine_floor"], "number"),
-                _cell(found["map_spearman"], "number"),
-                _cell(found["energy_in_object"], "percent"),
+                _cell(figures["map_cosine"], "number"),
+                _cell(figures["map_cosine_floor"], "number"),
+                _cell(figures["map_spearman"], "number"),
+                _cell(figures["energy_in_object"], "percent"),
             )
 
 
-def _cell(found: Measured | None, style: Literal["percent", "number"]) -> Cell | None:
-    return None if found is None else make_cell(found, style, -1)
+def _cell(measured: Measured | None, style: Style) -> Cell | None:
+    return None if measured is None else make_cell(measured, style, -1)

@@ -1,4 +1,4 @@
-"""A record, curves, galleries and facts -> one self-contained HTML page."""
+"""Writes the report of an evaluation as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from distill.report.evaluation.table import DIRECTIONS, columns, group_figures, 
 
 @dataclass(frozen=True)
 class MapDifference:
-    """A network's map less the reference's: the position of the network, the picture, and the mean distance."""
+    """A network's map minus the reference's: number of the network, image, and mean absolute difference."""
 
     network: int
     uri: str
@@ -40,7 +40,7 @@ class MapDifference:
 
 @dataclass(frozen=True)
 class ShownPicture:
-    """One picture: its number on the page, which its style has too, and its maps as pictures."""
+    """One picture: its number on the page and in the style sheet, and its image and maps as data URIs."""
 
     number: int
     picture: Picture
@@ -61,9 +61,9 @@ class GallerySection:
 
 @dataclass(frozen=True)
 class GalleryView:
-    """All pictures, and the choices that there are."""
+    """All pictures, and the values that they can be filtered and sorted by."""
 
-    rooms: tuple[GallerySection, ...]
+    sections: tuple[GallerySection, ...]
     networks: tuple[str, ...]
     compared: tuple[int, ...]
     reference: str | None
@@ -74,22 +74,22 @@ class GalleryView:
 
     @property
     def count(self) -> int:
-        """How many pictures there are."""
-        return sum(len(room.pictures) for room in self.rooms)
+        """Number of pictures."""
+        return sum(len(section.pictures) for section in self.sections)
 
     @property
-    def drawn(self) -> str:
-        """How the pictures were found, in words; once, if it is the same for all test sets."""
-        said: dict[str, list[str]] = {}
-        for room in self.rooms:
-            said.setdefault(_selection(room.gallery), []).append(room.gallery.set_name)
-        if len(said) == 1:
-            return next(iter(said))
-        return "; ".join(f"on {', '.join(names)}, {words}" for words, names in said.items())
+    def selection(self) -> str:
+        """Description of how the pictures were chosen; by test set if it differs."""
+        sets: dict[str, list[str]] = {}
+        for section in self.sections:
+            sets.setdefault(_selection(section.gallery), []).append(section.gallery.set_name)
+        if len(sets) == 1:
+            return next(iter(sets))
+        return "; ".join(f"on {', '.join(names)}, {text}" for text, names in sets.items())
 
 
 def make_gallery_view(galleries: Sequence[Gallery]) -> GalleryView:
-    """Draw the pictures of all test sets, and collect what they can be filtered and sorted by."""
+    """Encode the pictures of all test sets, and collect the values that they can be filtered and sorted by."""
     pictures = [picture for gallery in galleries for picture in gallery.pictures]
     panels = [panel for picture in pictures for panel in picture.panels]
     networks = tuple(dict.fromkeys(panel.network for panel in panels))
@@ -97,23 +97,23 @@ def make_gallery_view(galleries: Sequence[Gallery]) -> GalleryView:
     measured = {name for panel in panels for name, value in panel.scores.items() if value is not None}
     names = [*(name for name in METRIC_INFO if name in measured), *sorted(measured - METRIC_INFO.keys())]
     side = map_side(len(panels) + (len(panels) - len(pictures) if reference is not None else 0))
-    rooms, number = [], 0
+    gallery_sections, number = [], 0
     for gallery in galleries:
         shown = []
         for picture in gallery.pictures:
             shown.append(_show(picture, number, networks, gallery.reference, names, side))
             number += 1
-        rooms.append(GallerySection(gallery, tuple(shown)))
-    found = {panel.stratum for panel in panels}
-    drawn = {pick for picture in pictures for pick in picture.picks}
+        gallery_sections.append(GallerySection(gallery, tuple(shown)))
+    strata = {panel.stratum for panel in panels}
+    picks = {pick for picture in pictures for pick in picture.picks}
     return GalleryView(
-        tuple(rooms),
+        tuple(gallery_sections),
         networks,
         tuple(i for i, name in enumerate(networks) if reference is not None and name != reference),
         reference,
         tuple(sorted({picture.label for picture in pictures})),
-        tuple(pick for pick in ("best", "median", "worst", "random") if pick in drawn),
-        tuple((key, words) for key, words in STRATA.items() if key in found),
+        tuple(pick for pick in ("best", "median", "worst", "random") if pick in picks),
+        tuple((key, text) for key, text in STRATA.items() if key in strata),
         tuple((name, METRIC_INFO[name].title if name in METRIC_INFO else name) for name in names),
     )
 
@@ -121,32 +121,32 @@ def make_gallery_view(galleries: Sequence[Gallery]) -> GalleryView:
 def _selection(gallery: Gallery) -> str:
     if gallery.ranked_by is None:
         return f"all were drawn at random by seed {gallery.seed}"
-    return f"best, median and worst go by {gallery.ranked_by}, the rest were drawn at random by seed {gallery.seed}"
+    return f"best, median and worst are by {gallery.ranked_by}, the rest were drawn at random by seed {gallery.seed}"
 
 
 def _show(
     picture: Picture, number: int, networks: Sequence[str], reference: str | None, names: Sequence[str], side: int
 ) -> ShownPicture:
     panels = {panel.network: panel for panel in picture.panels}
-    origin = panels.get(reference or "")
+    reference_panel = panels.get(reference or "")
     return ShownPicture(
         number,
         picture,
         data_uri(picture.pixels),
         tuple(map_uri(panel.heat, side=side) for panel in picture.panels),
         tuple(
-            _difference(networks.index(panel.network), panel, origin, side)
+            _difference(networks.index(panel.network), panel, reference_panel, side)
             for panel in picture.panels
-            if origin is not None and panel is not origin
+            if reference_panel is not None and panel is not reference_panel
         ),
         [panels[name].stratum if name in panels else None for name in networks],
         [[_score(panels.get(network), name) for name in names] for network in networks],
     )
 
 
-def _difference(network: int, panel: Panel, origin: Panel, side: int) -> MapDifference:
-    gap = float(np.abs(np.nan_to_num(panel.heat) - np.nan_to_num(origin.heat)).mean())
-    return MapDifference(network, difference_uri(panel.heat, origin.heat, side=side), gap)
+def _difference(network: int, panel: Panel, reference: Panel, side: int) -> MapDifference:
+    gap = float(np.abs(np.nan_to_num(panel.heat) - np.nan_to_num(reference.heat)).mean())
+    return MapDifference(network, difference_uri(panel.heat, reference.heat, side=side), gap)
 
 
 def _score(panel: Panel | None, name: str) -> float | None:
@@ -163,21 +163,22 @@ def write_report(
     galleries: Sequence[Gallery] = (),
     facts: Facts | None = None,
 ) -> Path:
-    """Write the page of a run, or of several runs side by side; the file appears whole or not at all.
+    """Write the page of one run or of several runs, atomically.
 
     Convention:
-        - The page loads nothing: styles, script and pictures are in it, and its Content-Security-Policy forbids the
-          rest. It shows everything without the script, which only filters, sorts and blends the pictures.
-        - All text is escaped, names of classes and runs included.
-        - What is not given has no section.
+        - The page loads no other file: it contains its styles, script and pictures, and its Content-Security-Policy
+          forbids everything else. The script only filters, sorts and blends the pictures; without it the page is
+          complete.
+        - All text is escaped, including names of classes and runs.
+        - Arguments that are not given have no section.
 
     Args:
         path: The file.
-        title: Its heading.
-        record: What was measured; the table on top.
-        curves: Logs of the runs.
-        galleries: Images with maps, one for each test set that is shown.
-        facts: For the footer: configuration, seeds, versions, hashes.
+        title: Heading of the page.
+        record: The record of the evaluation.
+        curves: Training curves of the runs.
+        galleries: Images with maps, one gallery per test set.
+        facts: Content of the footer: configuration, seeds, versions, hashes.
 
     Returns:
         The path.
@@ -193,23 +194,24 @@ def render(
     galleries: Sequence[Gallery],
     facts: Facts,
 ) -> str:
-    """Make the text of the page; see :func:`write_report`."""
+    """Return the HTML of the page; see :func:`write_report`."""
     templates = template_environment()
-    browsing = make_gallery_view(galleries)
-    css = templates.get_template("report.css").render() + templates.get_template("gallery.css").render(
-        browsing=browsing
-    )
+    view = make_gallery_view(galleries)
+    css = templates.get_template("report.css").render() + templates.get_template("gallery.css").render(view=view)
     script = templates.get_template("report.js").render()
     styles = _styles(record, curves)
     return templates.get_template("report.html").render(
+        kind="report",
         title=title,
         css=css,
-        script=script,
+        script=script if view.count else None,
         policy={"style": csp_hash(css), "script": csp_hash(script)},
         record=record,
         facts=facts,
-        **_verdict(record, styles),
-        **_maps(browsing),
+        **_summary(record, styles),
+        view=view,
+        stops=scale_stops(),
+        difference_stops=scale_stops(11, DIVERGING),
         styles=styles,
         curves=[(run.run, styles[run.run]) for run in curves],
         charts=make_charts(curves, styles),
@@ -217,12 +219,12 @@ def render(
 
 
 def _styles(record: EvaluationRecord | None, curves: Sequence[Curves]) -> dict[str, int]:
-    """Give every network one style for the whole page."""
+    """Assign every network one line style for the whole page."""
     names = dict.fromkeys([*([] if record is None else record["networks"]), *(run.run for run in curves)])
     return {name: i % STYLES for i, name in enumerate(names)}
 
 
-def _verdict(record: EvaluationRecord | None, styles: Mapping[str, int]) -> dict[str, Any]:
+def _summary(record: EvaluationRecord | None, styles: Mapping[str, int]) -> dict[str, Any]:
     if record is None:
         return {}
     return {
@@ -234,9 +236,5 @@ def _verdict(record: EvaluationRecord | None, styles: Mapping[str, int]) -> dict
         "groups": group_figures(record),
         "directions": DIRECTIONS,
         "evidence": collect_evidence(record, styles),
-        "stratum_words": STRATA,
+        "stratum_names": STRATA,
     }
-
-
-def _maps(browsing: GalleryView) -> dict[str, Any]:
-    return {"browsing": browsing, "stops": scale_stops(), "difference_stops": scale_stops(11, DIVERGING)}

@@ -1,28 +1,28 @@
-"""The record of an evaluation: plain values that `evaluation.json` holds and everything that is shown is made of."""
+"""Record of an evaluation (`evaluation.json`) as typed dictionaries; tables and pages are made from it."""
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from distill.errors import InputError
-from distill.files import write_text
+from distill.report.common.record_files import load_json, save_json
 
 FORMAT = 2
+#: Digits of a percentage in tables and sentences; see :mod:`distill.report.common.numbers`.
+DIGITS = 1
 
-#: How a network's answer and the reference's stand to each other and to the label.
+#: Predictions of a network and of the reference: which of them are correct, and whether wrong ones are the same.
 Stratum = Literal["both_right", "only_reference", "only_network", "same_wrong", "different_wrong"]
 
 
 class Measured(TypedDict):
-    """A mean over images, its 95 % interval, the number of images behind it, and the number left out.
+    """A mean over images, its 95 % interval, the number of images in the mean, and the number of excluded images.
 
-    Without any image value and interval are null; the interval is null too where none can be given.
+    Without any image, the value and the interval are null. The interval is also null if it was not computed.
     """
 
     value: float | None
@@ -33,14 +33,14 @@ class Measured(TypedDict):
 
 
 class StratumScores(TypedDict):
-    """The images of one stratum, and how alike the maps are on them."""
+    """Number of images of one stratum, and the cosine of their maps with the maps of the reference."""
 
     n: int
     map_cosine: Measured
 
 
 class CurveRecord(TypedDict):
-    """Mean probability of the explained class by the share of pixels that were taken away, or put in."""
+    """Mean probability of the explained class by the share of pixels that were removed, or added."""
 
     fractions: list[float]
     probability: list[float]
@@ -48,21 +48,21 @@ class CurveRecord(TypedDict):
 
 
 class CurvesRecord(TypedDict):
-    """Deletion and insertion."""
+    """Deletion and insertion curves."""
 
     deletion: CurveRecord
     insertion: CurveRecord
 
 
 class HistogramRecord(TypedDict):
-    """How many images have a cosine of the maps between two edges; there is one edge more than counts."""
+    """Histogram of the cosine of the maps: numbers of images between the edges; one more edge than counts."""
 
     edges: list[float]
     counts: list[int]
 
 
 class SanityRecord(TypedDict):
-    """Maps of a network whose weights, from the logits down to one part, were drawn at random, against its own."""
+    """Similarity of the maps before and after all weights from the logits down to one part were randomised."""
 
     part: str
     spearman: Measured
@@ -79,7 +79,7 @@ class HeldOutRecord(TypedDict):
 
 
 class NetworkScores(TypedDict):
-    """What was measured of one network on one test set; null is "not measured" (or the reference with itself).
+    """Figures of one network on one test set; null means "not measured", or the reference compared with itself.
 
     ``figures`` has the names of :data:`distill.metrics.names.MEASURES`.
     """
@@ -93,10 +93,11 @@ class NetworkScores(TypedDict):
 
 
 class ComparisonRecord(TypedDict):
-    """One figure of two networks on the same images, ``first`` minus ``second``.
+    """Difference of one figure between two networks on the same images, ``first`` minus ``second``.
 
-    The interval is a paired bootstrap's over images, ``p`` Wilcoxon's signed-rank test, ``p_holm`` the same after
-    Holm's correction over all comparisons of the set, ``effect`` the matched-pairs rank-biserial correlation (-1 to 1).
+    The interval is from a paired bootstrap over images. ``p`` is the p-value of Wilcoxon's signed-rank test, ``p_holm``
+    the same after Holm's correction over all comparisons of the set, and ``effect`` the matched-pairs rank-biserial
+    correlation (-1 to 1).
     """
 
     figure: str
@@ -114,8 +115,8 @@ class ComparisonRecord(TypedDict):
 class SetRecord(TypedDict):
     """One test set.
 
-    ``localisation`` says what the maps were held against, ``object_share`` how much of the image the object covers on
-    average: what an even map would score. Both are null if the set knows no objects.
+    ``localisation`` is the kind of annotation that the maps are compared with. ``object_share`` is the mean share of
+    the image that the object covers, which is the score of a uniform map. Both are null if the set has no objects.
     """
 
     n: int
@@ -126,7 +127,7 @@ class SetRecord(TypedDict):
 
 
 class NetworkRecord(TypedDict):
-    """One network: what it is, and where it came from, as far as that is known."""
+    """One network: architecture, parameters and explained layer; run, seed and hash of the weights if known."""
 
     architecture: str
     parameters: int
@@ -137,7 +138,7 @@ class NetworkRecord(TypedDict):
 
 
 class MapRecord(TypedDict):
-    """How maps were made, the same for all networks but for the layer, and how images were perturbed by them."""
+    """How maps were computed and images perturbed; the same for all networks except for the layer."""
 
     method: str
     target: str
@@ -147,10 +148,10 @@ class MapRecord(TypedDict):
 
 
 class EvaluationRecord(TypedDict):
-    """Networks side by side on named test sets, in the order in which they were given.
+    """Networks on named test sets, in the order in which they were given.
 
-    ``reference`` is what the others are compared with, usually the teacher; ``ceiling`` a second training of it, whose
-    agreement with the reference is as much as can be asked of a student.
+    ``reference`` is the network that the others are compared with, usually the teacher. ``ceiling`` is a second
+    training of the reference; its agreement with the reference is the most that can be expected of a student.
     """
 
     format: Literal[2]
@@ -169,7 +170,7 @@ def _adapter() -> TypeAdapter[EvaluationRecord]:
 
 
 def schema() -> dict[str, Any]:
-    """Give the JSON schema of a record.
+    """Return the JSON schema of a record.
 
     Example:
         >>> schema()["required"]
@@ -179,32 +180,15 @@ def schema() -> dict[str, Any]:
 
 
 def save_record(record: EvaluationRecord, path: Path | str) -> Path:
-    """Write a record as JSON; the file appears whole or not at all."""
-    return write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write a record as JSON, atomically."""
+    return save_json(record, path)
 
 
 def load_record(path: Path | str) -> EvaluationRecord:
     """Read a record and check it.
 
     Raises:
-        InputError: if there is no such file, or it is not a record of this format.
+        InputError: if the file is missing or is not a record of this format.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no evaluation at {path}; make one with `distill evaluate`.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise InputError(
-            f"{path} is not an evaluation of format {FORMAT} (found {found!r}); run `distill evaluate` anew."
-        )
-    try:
-        _adapter().validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where}: {first['msg']}; run `distill evaluate` anew.") from error
-    return cast(EvaluationRecord, content)
+    record = load_json(path, _adapter(), format=FORMAT, kind="evaluation", command="distill evaluate")
+    return cast(EvaluationRecord, record)

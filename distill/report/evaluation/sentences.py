@@ -1,103 +1,99 @@
-"""The verdict read out in a few sentences that claim no more than the comparisons say."""
+"""The results of an evaluation in sentences, which claim no difference that is inside the noise."""
 
 from __future__ import annotations
 
 from distill.metrics.names import METRIC_INFO
+from distill.report.common.numbers import format_difference, format_interval, format_value, join_words
 from distill.report.evaluation.comparisons import (
     LEVEL,
-    compare,
-    format_difference,
-    format_range,
+    find_comparison,
     is_certain,
     ranking,
     students,
 )
-from distill.report.evaluation.record import EvaluationRecord
-from distill.report.evaluation.table import format_value, value_of
+from distill.report.evaluation.record import DIGITS, EvaluationRecord
+from distill.report.evaluation.table import value_of
 
 _SUBJECTS = {
     "accuracy": "Accuracy",
     "agreement": "Agreement with the reference",
-    "map_cosine": "Cosine of the maps and the reference’s",
+    "map_cosine": "Cosine with the maps of the reference",
     "energy_in_object": "Share of the map on the object",
 }
 
 
 def summary_sentences(record: EvaluationRecord) -> list[str]:
-    """Say for every test set how networks stand, and which differences are more than noise."""
-    said = []
+    """Return one text per test set: the ranking of the networks, and which differences are beyond the noise."""
+    texts = []
     for name, entry in record["sets"].items():
-        sentences = [_standing(record, name, key) for key in _SUBJECTS]
-        said.append(f"On {name} ({entry['n']:,} images). " + " ".join(one for one in sentences if one))
-    return said
+        sentences = [_figure_sentence(record, name, key) for key in _SUBJECTS]
+        texts.append(f"On {name} ({entry['n']:,} images). " + " ".join(one for one in sentences if one))
+    return texts
 
 
 def caveat(record: EvaluationRecord) -> str:
-    """Say what the intervals and the comparisons are about, and what they leave open."""
+    """Return what the intervals and the comparisons cover, and what they do not."""
     compared = any(entry["comparisons"] for entry in record["sets"].values())
     rule = (
-        "A network is marked best only where it is ahead of every other one, the reference aside, with p below "
-        f"{LEVEL:g} after Holm’s correction and an interval of the difference that leaves 0 out. "
+        "A network is marked best only if it is better than every other network except the reference, with p below "
+        f"{LEVEL:g} after Holm’s correction and an interval of the difference that does not contain 0. "
     )
     return (
         f"Intervals are 95 % intervals over images. {rule if compared else 'No two networks were compared. '}"
-        "Every row is one training run with one seed: another seed would move all figures again, by an amount that "
-        "images cannot tell; an ablation over seeds can."
+        "Every row is one training run with one seed. The intervals do not include the variation between seeds; an "
+        "ablation over seeds measures it."
     )
 
 
-def _standing(record: EvaluationRecord, set_name: str, key: str) -> str:
+def _figure_sentence(record: EvaluationRecord, set_name: str, key: str) -> str:
     style = METRIC_INFO[key].style
     ranked = ranking(record["sets"][set_name], key, students(record))
     target = value_of(record, set_name, record["reference"], key)
     parts = []
     if ranked:
         (first, value), *others = ranked
-        said = _leads(record, set_name, key, first, [name for name, _ in others])
-        parts.append(f"{first} has {format_value(value, style)}{said}")
+        lead = _compare_with_others(record, set_name, key, first, [name for name, _ in others])
+        parts.append(f"{first} has {format_value(value, style, digits=DIGITS)}{lead}")
     if key == "map_cosine" and ranked:
         parts += _bounds(record, set_name, [name for name, _ in ranked])
     if target is not None:
-        parts.append(f"{_the(str(record['reference']))} has {format_value(target, style)}")
+        parts.append(f"{_the(str(record['reference']))} has {format_value(target, style, digits=DIGITS)}")
     return f"{_SUBJECTS[key]}: {'; '.join(parts)}." if parts else ""
 
 
-def _leads(record: EvaluationRecord, set_name: str, key: str, first: str, others: list[str]) -> str:
-    """Hold the first against each of the others."""
+def _compare_with_others(record: EvaluationRecord, set_name: str, key: str, first: str, others: list[str]) -> str:
     entry, style = record["sets"][set_name], METRIC_INFO[key].style
     ahead: list[str] = []
     noise: list[str] = []
-    unknown: list[str] = []
+    not_compared: list[str] = []
     for other in others:
-        found = compare(entry, key, first, other)
-        if found is None:
-            unknown.append(other)
+        comparison = find_comparison(entry, key, first, other)
+        if comparison is None:
+            not_compared.append(other)
             continue
-        gap, interval = format_difference(found["difference"], style), format_range(found["low"], found["high"], style)
-        (ahead if is_certain(found) else noise).append(f"{other} ({gap}, {interval})")
-    said = [f", ahead of {_join(ahead)}"] if ahead else []
+        difference = format_difference(comparison["difference"], style, digits=DIGITS, unit=True)
+        interval = format_interval(comparison["low"], comparison["high"], style, digits=DIGITS)
+        (ahead if is_certain(comparison) else noise).append(f"{other} ({difference}, {interval})")
+    parts = [f", ahead of {join_words(ahead)}"] if ahead else []
     if noise:
-        said.append(f"; what sets it off from {_join(noise)} is inside the noise")
-    if unknown:
-        said.append(f"; it was not compared with {_join(unknown)}")
-    return "".join(said)
+        parts.append(f"; its difference from {join_words(noise)} is inside the noise")
+    if not_compared:
+        parts.append(f"; it was not compared with {join_words(not_compared)}")
+    return "".join(parts)
 
 
 def _bounds(record: EvaluationRecord, set_name: str, ranked: list[str]) -> list[str]:
     floors = [value_of(record, set_name, name, "map_cosine_floor") for name in ranked]
-    known = [floor for floor in floors if floor is not None]
-    said = []
-    if known:
-        low, high = (format_value(value, "number") for value in (min(known), max(known)))
-        said.append(f"maps of other images have {low if low == high else f'{low} to {high}'}")
+    measured = [floor for floor in floors if floor is not None]
+    parts = []
+    if measured:
+        low, high = (format_value(value, "number", digits=DIGITS) for value in (min(measured), max(measured)))
+        parts.append(f"maps of different images have {low if low == high else f'{low} to {high}'}")
     ceiling = value_of(record, set_name, record["ceiling"], "map_cosine")
     if ceiling is not None:
-        said.append(f"{record['ceiling']}, the reference trained once more, has {format_value(ceiling, 'number')}")
-    return said
-
-
-def _join(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+        value = format_value(ceiling, "number", digits=DIGITS)
+        parts.append(f"{record['ceiling']}, a second training of the reference, has {value}")
+    return parts
 
 
 def _the(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The tables of an evaluation: a record as rows of cells, for the terminal, Markdown and the page."""
+"""Tables of an evaluation: the record as rows of cells, for the terminal, Markdown and the page."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from distill.metrics.names import GROUPS, METRIC_INFO, Better, Style
+from distill.report.common.numbers import format_interval, format_value
 from distill.report.evaluation.comparisons import best, students
-from distill.report.evaluation.record import EvaluationRecord, Measured
+from distill.report.evaluation.record import DIGITS, EvaluationRecord, Measured
 
-#: The figures that the verdict is made of; all others stand in a table of their own.
+#: The figures of the summary table; all others are in a separate table.
 VERDICT = ("accuracy", "agreement", "map_cosine", "energy_in_object", "adcc", "deletion_auc", "insertion_auc")
 NOT_MEASURED = "not measured"
-#: Figures that compare with the reference, beside those of the group of that name; it has none itself.
+#: Figures outside the group "agreement" that compare with the reference; the reference has no value.
 _RELATIVE = ("agreement", "output_kl", "win_rate")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A figure as it is shown."""
+    """A figure as a column: its name, title, style, description and direction."""
 
     key: str
     title: str
@@ -29,9 +30,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure with its interval; ``n`` is set only where it is fewer than the images of the set.
+    """One figure with its interval; ``n`` is set only if it is fewer than the images of the set.
 
-    ``floor`` and ``ceiling`` are set for the cosine of maps: what unrelated maps and a second reference have.
+    ``floor`` and ``ceiling`` are set for the map cosine: the value of maps of different images, and of a second
+    training of the reference.
     """
 
     text: str
@@ -48,7 +50,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One network on one test set; ``role`` is what it is to the others, if anything."""
+    """One network on one test set; ``role`` is ``reference``, ``ceiling`` or empty."""
 
     network: str
     role: str
@@ -57,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """The rows of one test set; ``object_share`` is what an even map would have in the object."""
+    """The rows of one test set; ``object_share`` is the share of a uniform map in the object."""
 
     name: str
     n: int
@@ -65,48 +67,38 @@ class Section:
     rows: tuple[Row, ...]
 
 
-def format_value(value: float, style: Style) -> str:
-    """Print a figure as the table does.
-
-    Example:
-        >>> format_value(0.8314, "percent"), format_value(0.8314, "number")
-        ('83.1%', '0.831')
-    """
-    return (f"{value * 100:.1f}%" if style == "percent" else f"{value:.3f}").replace("-", "−")
-
-
 def column(key: str) -> Column:
-    """Describe a figure."""
+    """Return the column of a figure."""
     measure = METRIC_INFO[key]
     return Column(key, measure.title, measure.style, measure.about, measure.better)
 
 
 def columns(record: EvaluationRecord) -> tuple[Column, ...]:
-    """Give the figures of the verdict that were measured of any network on any test set."""
+    """Return the columns of the summary table that were measured for any network on any test set."""
     return tuple(column(key) for key in VERDICT if was_measured(record, key))
 
 
 def left_out(record: EvaluationRecord) -> list[str]:
-    """Name the figures of the verdict that were not measured at all."""
+    """Return the titles of the figures of the summary table that were not measured."""
     return [METRIC_INFO[key].title for key in VERDICT if not was_measured(record, key)]
 
 
 def was_measured(record: EvaluationRecord, key: str) -> bool:
-    """Say whether any network has a figure on any test set."""
+    """Return whether any network has a figure on any test set."""
     networks = [scores for entry in record["sets"].values() for scores in entry["networks"].values()]
     return any(scores["figures"].get(key) is not None for scores in networks)
 
 
 def sections(record: EvaluationRecord, shown: Sequence[Column] | None = None) -> tuple[Section, ...]:
-    """Lay a record out as the table, the best of every column marked.
+    """Return the tables of a record, one section per test set, with the best value of every column marked.
 
     Convention:
-        - The best is sought among the networks other than the reference and its second training. It is marked only
-          where the comparisons say that it is ahead of each of them by more than noise.
+        - The best is one of the networks other than the reference and the ceiling. It is marked only if it is better
+          than each of them beyond the noise.
 
     Args:
-        record: What was measured.
-        shown: The columns; those of the verdict by default.
+        record: The record.
+        shown: The columns; default: those of the summary table.
     """
     chosen = columns(record) if shown is None else shown
     return tuple(
@@ -116,26 +108,25 @@ def sections(record: EvaluationRecord, shown: Sequence[Column] | None = None) ->
 
 
 def value_of(record: EvaluationRecord, set_name: str, network: str | None, key: str) -> float | None:
-    """Look a figure up; None where there is no such network or it was not measured."""
+    """Return a figure; None if there is no such network or the figure was not measured."""
     scores = record["sets"][set_name]["networks"].get(network or "")
-    found = None if scores is None else scores["figures"].get(key)
-    return None if found is None else found["value"]
+    measured = None if scores is None else scores["figures"].get(key)
+    return None if measured is None else measured["value"]
 
 
-def make_cell(found: Measured, style: Style, n: int) -> Cell:
-    """Print a figure that was measured on a set of ``n`` images."""
-    if found["value"] is None:
-        return Cell("no image left", None, n=0, excluded=found["excluded"])
-    low, high = found["low"], found["high"]
-    interval = "" if low is None or high is None else f"{_bare(low, style)} to {_bare(high, style)}"
+def make_cell(measured: Measured, style: Style, n: int) -> Cell:
+    """Return the cell of a figure that was measured on a set of ``n`` images."""
+    if measured["value"] is None:
+        return Cell("no image left", None, n=0, excluded=measured["excluded"])
+    low, high = measured["low"], measured["high"]
     return Cell(
-        format_value(found["value"], style),
-        found["value"],
+        format_value(measured["value"], style, digits=DIGITS),
+        measured["value"],
         low,
         high,
-        interval,
-        n=found["n"] if found["n"] != n else None,
-        excluded=found["excluded"],
+        "" if low is None or high is None else format_interval(low, high, style, digits=DIGITS),
+        n=measured["n"] if measured["n"] != n else None,
+        excluded=measured["excluded"],
     )
 
 
@@ -151,11 +142,11 @@ def _rows(record: EvaluationRecord, set_name: str, shown: Sequence[Column]) -> t
 
 def _cell(record: EvaluationRecord, set_name: str, network: str, shown: Column, winner: str | None) -> Cell:
     entry = record["sets"][set_name]
-    found = entry["networks"][network]["figures"].get(shown.key)
-    if found is None:
+    measured = entry["networks"][network]["figures"].get(shown.key)
+    if measured is None:
         relative = shown.key in _RELATIVE or METRIC_INFO[shown.key].group == "agreement"
         return Cell("–" if network == record["reference"] and relative else NOT_MEASURED, None)
-    cell = replace(make_cell(found, shown.style, entry["n"]), best=network == winner)
+    cell = replace(make_cell(measured, shown.style, entry["n"]), best=network == winner)
     if shown.key != "map_cosine":
         return cell
     return replace(
@@ -165,11 +156,7 @@ def _cell(record: EvaluationRecord, set_name: str, network: str, shown: Column, 
     )
 
 
-def _bare(value: float, style: Style) -> str:
-    return format_value(value, style).removesuffix("%")
-
-
-#: What is better, in words.
+#: Descriptions of the directions of figures.
 DIRECTIONS = {"higher": "higher is better", "lower": "lower is better", "neither": "neither end is better"}
 
 
@@ -183,7 +170,7 @@ class FigureRow:
 
 @dataclass(frozen=True)
 class FigureGroup:
-    """The figures that answer one question: what they mean, and their values by test set."""
+    """One group of figures: those that were measured, the titles of the others, and the values by test set."""
 
     question: str
     columns: tuple[Column, ...]
@@ -192,7 +179,7 @@ class FigureGroup:
 
 
 def group_figures(record: EvaluationRecord) -> list[FigureGroup]:
-    """Lay every figure out; what was measured nowhere is only named."""
+    """Return every figure by group; figures that were not measured are only listed."""
     groups = []
     for key, question in GROUPS.items():
         names = [name for name, measure in METRIC_INFO.items() if measure.group == key]

@@ -1,4 +1,4 @@
-"""A record as text: the verdict for a terminal, and every figure in Markdown."""
+"""The record of an evaluation as text: a short table for the terminal, and every figure in Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Literal, TypeAlias
 
 from distill.files import write_text
 from distill.metrics.names import METRIC_INFO, Better
-from distill.report.evaluation.record import EvaluationRecord
+from distill.report.common.markdown import escape_markdown, markdown_grid
+from distill.report.common.numbers import format_value
+from distill.report.evaluation.record import DIGITS, EvaluationRecord
 from distill.report.evaluation.table import (
     VERDICT,
     Cell,
@@ -16,33 +18,29 @@ from distill.report.evaluation.table import (
     Row,
     Section,
     columns,
-    format_value,
     group_figures,
     make_cell,
     sections,
 )
 
-#: As much of the verdict as a terminal has room for.
+#: The figures that fit into a terminal.
 _SHORT = VERDICT[:5]
 _ARROWS: dict[Better, str] = {"higher": "↑", "lower": "↓", "neither": ""}
 _Compared: TypeAlias = Literal["map_cosine", "map_cosine_floor"]
-#: What is told of agreement under explainers that no network was trained on.
+#: The figures of the held-out explainers in the Markdown table.
 _COMPARED: tuple[_Compared, ...] = ("map_cosine", "map_cosine_floor")
 _LEGEND = (
     "↑ higher is better, ↓ lower is better. In parentheses: the 95 % interval over images, and the number of images "
-    "where it is not all of them. Bold: ahead of every other student by more than noise. `distill list metrics` says "
-    "what each figure is.\n"
+    "if it is not all of them. Bold: better than every other student beyond the noise. `distill list metrics` explains "
+    "the figures.\n"
 )
 
 
 def table_rows(record: EvaluationRecord) -> tuple[list[str], list[list[str]]]:
-    """Give header and rows as plain text, for a terminal; the best of a column has a star.
-
-    Convention:
-        - The first five figures of the verdict only: all of them stand on the page, and all figures in Markdown.
+    """Return the first five figures of the summary table for the terminal; the best of a column has a star.
 
     Returns:
-        The header, and a row for every test set and network.
+        The header, and one row per test set and network.
     """
     shown = [column for column in columns(record) if column.key in _SHORT]
     header = ["Test set", "Network", *(column.title for column in shown)]
@@ -55,13 +53,13 @@ def table_rows(record: EvaluationRecord) -> tuple[list[str], list[list[str]]]:
 
 
 def markdown_tables(record: EvaluationRecord) -> str:
-    """Write every figure in Markdown, a table for each test set; see :func:`distill.report.save_table`.
+    """Return every figure in Markdown, one table per test set; see :func:`distill.report.save_table`.
 
     Convention:
-        - A row is a figure, a column a network; figures that were measured nowhere are left out. Agreement under
-          held-out explainers stands below.
-        - Bold is the best of the networks other than the reference and its second training, where it is ahead of each
-          of them by more than noise.
+        - Rows are figures, columns are networks. Figures that were not measured are left out. The last rows are the
+          agreement under held-out explainers.
+        - The best of the networks other than the reference and the ceiling is bold if it is better than each of them
+          beyond the noise.
     """
     groups = group_figures(record)
     blocks = [_markdown_set(record, section, i, groups) for i, section in enumerate(sections(record))]
@@ -69,13 +67,13 @@ def markdown_tables(record: EvaluationRecord) -> str:
 
 
 def save_table(record: EvaluationRecord, path: Path | str) -> Path:
-    """Write every figure as a Markdown file; it appears whole or not at all."""
+    """Write every figure to a Markdown file, atomically."""
     return write_text(Path(path), markdown_tables(record))
 
 
 def _markdown_set(record: EvaluationRecord, section: Section, number: int, groups: Sequence[FigureGroup]) -> str:
-    names = [_escape(_name(row)) for row in section.rows]
-    lines = [["Figure", "", *names], ["---", "---", *["---:"] * len(names)]]
+    names = [escape_markdown(_name(row)) for row in section.rows]
+    lines = []
     for group in groups:
         _, _, figures = group.sets[number]
         lines += [
@@ -89,9 +87,9 @@ def _markdown_set(record: EvaluationRecord, section: Section, number: int, group
         if any(cells := _held_out_cells(record, section, method, key))
     ]
     share = section.object_share
-    even = "" if share is None else f"; an even map has {format_value(share, 'percent')} in the object"
-    heading = f"**{_escape(section.name)}** (n = {section.n:,}{even})\n"
-    return "\n".join([heading, *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
+    text = "" if share is None else f"; a uniform map has {format_value(share, 'percent', digits=DIGITS)} in the object"
+    heading = f"**{escape_markdown(section.name)}** (n = {section.n:,}{text})\n"
+    return "\n".join([heading, markdown_grid(["Figure", "", *names], lines, left=2)]) + "\n"
 
 
 def _held_out(record: EvaluationRecord, set_name: str) -> list[str]:
@@ -101,11 +99,11 @@ def _held_out(record: EvaluationRecord, set_name: str) -> list[str]:
 
 def _held_out_cells(record: EvaluationRecord, section: Section, method: str, key: _Compared) -> list[str]:
     networks = record["sets"][section.name]["networks"]
-    explained = [networks[row.network]["held_out"].get(method) for row in section.rows]
-    found = [None if one is None else one[key] for one in explained]
-    if not any(found):
+    records = [networks[row.network]["held_out"].get(method) for row in section.rows]
+    figures = [None if record is None else record[key] for record in records]
+    if not any(figures):
         return []
-    return ["–" if one is None else _bold(make_cell(one, "number", section.n)) for one in found]
+    return ["–" if one is None else _bold(make_cell(one, "number", section.n)) for one in figures]
 
 
 def _name(row: Row) -> str:
@@ -123,7 +121,3 @@ def _bold(cell: Cell) -> str:
 
 def _count(cell: Cell) -> str:
     return "" if cell.n is None else f" (n = {cell.n:,})"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

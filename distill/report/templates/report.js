@@ -1,14 +1,14 @@
-// Filters, sorts and blends the pictures of a page that is complete without this.
+// Filters, sorts and blends the pictures; the page is complete without this script.
 (() => {
   "use strict";
   const form = document.getElementById("browse");
   const maps = document.getElementById("maps");
   const status = document.getElementById("shown");
-  const rooms = Array.from(maps.querySelectorAll(".room"));
+  const sections = Array.from(maps.querySelectorAll(".room"));
   const pictures = Array.from(maps.querySelectorAll(".picture"), (element, place) => ({
     element,
     place,
-    room: element.parentElement,
+    section: element.parentElement,
     sorted: element.querySelector(".sorted"),
     label: element.dataset.label,
     picks: element.dataset.picks.split(" "),
@@ -16,71 +16,71 @@
     scores: JSON.parse(element.dataset.scores),
   }));
   let sortedBy = ",,1";
-  const chosen = (name) => form.elements.namedItem(name)?.value ?? "";
-  const words = (name) => form.elements.namedItem(name).selectedOptions[0].textContent;
+  const selected = (name) => form.elements.namedItem(name)?.value ?? "";
+  const label = (name) => form.elements.namedItem(name).selectedOptions[0].textContent;
 
-  function fits(picture) {
-    const wanted = { set: chosen("set"), label: chosen("label"), pick: chosen("pick"), stratum: chosen("stratum") };
+  function matches(picture) {
+    const wanted = { set: selected("set"), label: selected("label"), pick: selected("pick"), stratum: selected("stratum") };
     return (
-      (wanted.set === "" || picture.room.dataset.set === wanted.set) &&
+      (wanted.set === "" || picture.section.dataset.set === wanted.set) &&
       (wanted.label === "" || picture.label === wanted.label) &&
       (wanted.pick === "" || picture.picks.includes(wanted.pick)) &&
-      (wanted.stratum === "" || picture.strata[chosen("compare")] === wanted.stratum)
+      (wanted.stratum === "" || picture.strata[selected("compare")] === wanted.stratum)
     );
   }
 
   function sort() {
-    const score = chosen("score");
-    const wanted = [score, score && chosen("of"), score === "" ? 1 : chosen("order")].join();
+    const score = selected("score");
+    const wanted = [score, score && selected("of"), score === "" ? 1 : selected("order")].join();
     if (wanted === sortedBy) return;
     sortedBy = wanted;
-    const order = Number(chosen("order"));
-    const of = (picture) => (score === "" ? picture.place : picture.scores[chosen("of")][score]);
+    const order = Number(selected("order"));
+    const valueOf = (picture) => (score === "" ? picture.place : picture.scores[selected("of")][score]);
     const compare = (first, second) => {
-      const [a, b] = [of(first), of(second)];
+      const [a, b] = [valueOf(first), valueOf(second)];
       if (a === null || b === null) return (a === null) - (b === null) || first.place - second.place;
       return (score === "" ? a - b : order * (a - b)) || first.place - second.place;
     };
     for (const picture of [...pictures].sort(compare)) {
-      picture.room.append(picture.element);
-      const value = of(picture);
+      picture.section.append(picture.element);
+      const value = valueOf(picture);
       picture.sorted.textContent =
-        score === "" ? "" : `${words("score")} of ${words("of")}: ${value === null ? "none" : value.toFixed(3)}`;
+        score === "" ? "" : `${label("score")} of ${label("of")}: ${value === null ? "none" : value.toFixed(3)}`;
     }
   }
 
   function show() {
     let count = 0;
     for (const picture of pictures) {
-      picture.element.hidden = !fits(picture);
+      picture.element.hidden = !matches(picture);
       count += picture.element.hidden ? 0 : 1;
     }
-    for (const room of rooms) room.hidden = !room.querySelector(".picture:not([hidden])");
-    status.textContent = `${count} of ${pictures.length} pictures${count ? "" : ": nothing fits all that is chosen"}`;
+    for (const section of sections) section.hidden = !section.querySelector(".picture:not([hidden])");
+    status.textContent = `${count} of ${pictures.length} pictures${count ? "" : ": no picture matches all filters"}`;
   }
 
-  // The answers are those of the network whose difference is shown; with none shown there are none to ask for.
-  function allow() {
+  // The filter by answers applies to the network whose difference is shown; it is disabled if no difference is shown.
+  function enableControls() {
     const stratum = form.elements.namedItem("stratum");
     if (stratum) {
-      stratum.disabled = chosen("compare") === "";
+      stratum.disabled = selected("compare") === "";
       if (stratum.disabled) stratum.value = "";
     }
     for (const name of ["of", "order"]) {
       const control = form.elements.namedItem(name);
-      if (control) control.disabled = chosen("score") === "";
+      if (control) control.disabled = selected("score") === "";
     }
   }
 
   function blend() {
-    const share = Number(chosen("opacity")) / 100;
+    const share = Number(selected("opacity")) / 100;
     maps.style.setProperty("--opacity", share);
     maps.style.setProperty("--grey", share > 0 ? 1 : 0);
-    form.querySelector("output").textContent = `${chosen("opacity")}%`;
+    form.querySelector("output").textContent = `${selected("opacity")}%`;
   }
 
   function update() {
-    allow();
+    enableControls();
     show();
     sort();
     blend();

@@ -52,8 +52,8 @@ def test_verdicts_stand_on_top(page: str) -> None:
     assert "CE 8 66.02% ± 0.73 worse 0.4660 ± 0.0007 worse not measured" in text
     assert "CE + KD + maps 8 72.02% ± 0.73 better" in text
     assert f"{HOSTILE} 7 70.05% ± 0.87 inside the noise" in text
-    assert text.index("72.02%") < text.index("Row by row, seed by seed") < text.index("All trials")
-    assert "better is CE + KD + maps by +2.02 points" in text
+    assert text.index("72.02%") < text.index("Large markers are means") < text.index("All trials")
+    assert "better: CE + KD + maps by +2.02 points" in text
 
 
 def test_every_trial_and_every_reason_is_there(page: str) -> None:

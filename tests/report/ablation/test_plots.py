@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from distill.ablation.statistics import summarise
-from distill.report.ablation.drawings import Drawing, layout_plot, save_plots, series_style
-from distill.report.ablation.drawings import _draw as draw_picture
 from distill.report.ablation.plots import Plot, make_plots
 from distill.report.ablation.record import AblationRecord
+from distill.report.ablation.rendering import PlotLayout, layout_plot, save_plots, series_style
+from distill.report.ablation.rendering import _draw as draw_picture
 from tests.ablation.records import record, swept, typical
 
 WEIGHT, LAYER = "objective.explanation.weight", "objective.explanation.layer"
@@ -64,7 +64,7 @@ def test_every_seed_is_a_dot_and_every_row_a_mean() -> None:
     assert series.means[1].x == pytest.approx(66.01875)
     assert plot.reference == pytest.approx(70)
     assert plot.x_label == "Accuracy (%)"
-    assert "CE + KD + maps 72.02%" in plot.words
+    assert "CE + KD + maps 72.02%" in plot.summary
 
 
 def test_a_line_joins_rows_that_differ_in_one_key() -> None:
@@ -74,7 +74,7 @@ def test_a_line_joins_rows_that_differ_in_one_key() -> None:
     assert [mean.y for mean in plot.series[1].means] == pytest.approx([75.1, 76.1, 77.1])
     assert plot.logarithmic
     layers = plots(swept())[f"axis-{LAYER}-test-accuracy"]
-    assert layers.places == {0.0: "final", 1.0: "group2"}
+    assert layers.labels == {0.0: "final", 1.0: "group2"}
     assert not layers.logarithmic
 
 
@@ -89,7 +89,7 @@ def test_a_line_joins_rows_that_differ_in_one_key() -> None:
 )
 def test_where_values_stand(values: list[Any], places: list[float], logarithmic: bool) -> None:
     plot = plots(grid("data.key", values))["axis-data.key-test-accuracy"]
-    assert list(plot.places) == places
+    assert list(plot.labels) == places
     assert plot.logarithmic is logarithmic
 
 
@@ -110,11 +110,11 @@ def test_one_factor_at_a_time_is_a_line_through_the_default() -> None:
     made = plots(record(rows, baseline="default", metrics=["test/accuracy"], axes=axes, settings=settings))
     weight, layer = (made[f"axis-{key}-test-accuracy"] for key in (WEIGHT, LAYER))
     assert [mean.x for mean in weight.series[0].means] == [1, 5, 20]
-    assert list(layer.places.values()) == ["final", "group2"]
+    assert list(layer.labels.values()) == ["final", "group2"]
     assert [series.name for series in (*weight.series, *layer.series)] == ["default", "default"]
 
 
-def drawing(made: AblationRecord, name: str) -> Drawing:
+def drawing(made: AblationRecord, name: str) -> PlotLayout:
     return layout_plot(plots(made)[name])
 
 
@@ -124,7 +124,7 @@ def test_geometry_of_a_scatter() -> None:
         "maps": {0: {"test/accuracy": 1.0, "test/map_cosine": 0.5}},
     }
     made = record(rows, baseline="KD", metrics=["test/accuracy", "test/map_cosine"])
-    first, second = drawing(made, "pairs-test-accuracy-test-map_cosine").groups
+    first, second = drawing(made, "pairs-test-accuracy-test-map_cosine").series
     # the drawing is 520 x 300 with 50 left, 16 right, 14 above and 40 below
     assert first.dots == ((50.0, 260.0),)
     assert second.dots == ((504.0, 14.0),)
@@ -135,7 +135,7 @@ def test_geometry_of_a_scatter() -> None:
 def test_everything_lies_inside(make: Any) -> None:
     for name in plots(make()):
         made = drawing(make(), name)
-        for group in made.groups:
+        for group in made.series:
             points = [
                 *group.dots,
                 *group.marks,
@@ -147,7 +147,7 @@ def test_everything_lies_inside(make: Any) -> None:
 
 def test_series_stand_side_by_side_about_the_value_that_they_share() -> None:
     made = drawing(swept(), f"axis-{WEIGHT}-test-accuracy")
-    first, second = made.groups
+    first, second = made.series
     for tick, one, other in zip(made.x_ticks, first.marks, second.marks, strict=True):
         assert (one[0], other[0]) == pytest.approx((tick.at - 3, tick.at + 3))
     assert {x for x, _ in first.dots} == {x for x, _ in first.marks}

@@ -119,8 +119,8 @@ def test_a_grid_names_the_baseline_of_every_row() -> None:
 
 def test_it_is_read_out() -> None:
     assert summary_sentences(summarise(small())) == [
-        "3 rows under 8 seeds: 24 trials are done.",
-        "Accuracy (test), against KD: better is maps by +2.00 points (95 % interval +1.55 to +2.45, p < 0.001, "
+        "3 rows with 8 seeds: 24 trials are done.",
+        "Accuracy (test), compared with KD: better: maps by +2.00 points (95 % interval +1.55 to +2.45, p < 0.001, "
         "8 seeds); inside the noise: noise.",
     ]
 
@@ -129,10 +129,10 @@ def test_what_is_missing_is_read_out() -> None:
     made = typical()
     made["trials"] = [trial for trial in made["trials"] if (trial["row"], trial["seed"]) != ("CE", 7)]
     sentences = summary_sentences(summarise(made))
-    assert sentences[0] == "4 rows under 8 seeds: 30 trials are done, 1 failed, 1 not run."
+    assert sentences[0] == "4 rows with 8 seeds: 30 trials are done, 1 failed, 1 not run."
     assert sentences[1].startswith("Exploratory: ")
     assert sentences[-1] == (
-        f"Output KL (unbiased), against CE + KD: not measured for CE, CE + KD + maps and {HOSTILE}."
+        f"Output KL (unbiased), compared with CE + KD: not measured: CE, CE + KD + maps and {HOSTILE}."
     )
 
 
@@ -152,13 +152,13 @@ def test_inside_the_noise_nothing_is_claimed(value: float) -> None:
     sentence = summary_sentences(no_difference(value))[1]
     # d_z = 0.004 / (0.0104 sqrt(8/7)) = 0.36: 63 pairs (noncentral t)
     assert sentence == (
-        "Accuracy (test), against KD: no row stands out; inside the noise: maps, a difference of the size seen would "
-        "need about 63 seeds."
+        "Accuracy (test), compared with KD: no significant difference; inside the noise: maps (about 63 seeds would be "
+        "needed to detect a difference of this size)."
     )
     assert not re.search("better|worse|points", sentence)
 
 
 def test_one_row_alone_says_how_much_was_run() -> None:
     made = record({"KD": {0: {"test/accuracy": 0.7}}}, baseline="KD", metrics=["test/accuracy"])
-    assert summary_sentences(summarise(made))[0] == "1 row under 1 seed: 1 trial is done."
+    assert summary_sentences(summarise(made))[0] == "1 row with 1 seed: 1 trial is done."
     assert len(summary_sentences(summarise(made))) == 2

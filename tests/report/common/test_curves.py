@@ -44,7 +44,7 @@ def test_what_is_no_log_is_refused(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_a_run_without_a_log_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no metrics.csv at .*not logged yet"):
+    with pytest.raises(InputError, match=r": no such file; give the directory of a run that has written metrics.csv"):
         read_curves(tmp_path, run="KD")
 
 

@@ -134,7 +134,7 @@ def test_filters_go_together_and_say_when_nothing_is_left(visit: Open) -> None:
     assert shown(page) == wanted == [("0", 34)]
     page.select_option("select[name=pick]", label="worst")
     assert shown(page) == []
-    assert count(page) == "0 of 17 pictures: nothing fits all that is chosen"
+    assert count(page) == "0 of 17 pictures: no picture matches all filters"
     assert not page.is_visible(".room h3")
 
 
@@ -170,7 +170,7 @@ def test_sorting(visit: Open, network: int, score: str, title: str, highest: boo
     first = min(v for v in (p.panels[network].scores[score] for p in galleries()[0].pictures) if v is not None)
     if not highest:
         assert page.inner_text(".picture >> nth=0 >> .sorted") == f"{title} of {NAMES[network]}: {first:.3f}"
-    page.select_option("select[name=score]", label="order drawn")
+    page.select_option("select[name=score]", label="default order")
     assert shown(page) == expected(lambda *_: True)
 
 

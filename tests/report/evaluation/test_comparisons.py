@@ -7,8 +7,8 @@ import pytest
 from distill.report.evaluation.comparisons import (
     INSIDE,
     best,
-    compare,
     comparison_rows,
+    find_comparison,
     is_certain,
     ranking,
     students,
@@ -40,13 +40,13 @@ def test_noise_is_either_a_large_p_or_an_interval_with_zero(
 
 
 def test_a_comparison_is_found_from_both_ends(entry: SetRecord) -> None:
-    forth, back = compare(entry, "accuracy", "KD", "CE"), compare(entry, "accuracy", "CE", "KD")
+    forth, back = find_comparison(entry, "accuracy", "KD", "CE"), find_comparison(entry, "accuracy", "CE", "KD")
     assert forth is not None
     assert back is not None
     assert (forth["difference"], forth["low"], forth["high"], forth["effect"]) == pytest.approx((0.12, 0.08, 0.16, 0.5))
     assert (back["difference"], back["low"], back["high"], back["effect"]) == pytest.approx((-0.12, -0.16, -0.08, -0.5))
     assert (back["first"], back["second"], back["p_holm"]) == ("CE", "KD", 0.0001)
-    assert compare(entry, "gini", "KD", "CE") is None
+    assert find_comparison(entry, "gini", "KD", "CE") is None
 
 
 def test_the_best_is_ahead_of_each_other_by_more_than_noise(entry: SetRecord) -> None:

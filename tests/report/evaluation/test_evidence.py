@@ -1,4 +1,4 @@
-"""What lies behind the figures, as geometry."""
+"""Details of an evaluation: geometry of charts, strata, held-out explainers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_networks_of_other_parts_are_counted() -> None:
         row["part"] = "layer of " + row["part"]
     (found,) = [one for one in collect_evidence(record, STYLES)[0].charts if "rank correlation" in one.title]
     assert [tick.text for tick in found.x_ticks] == ["1", "2", "3", "4"]
-    assert found.x_label.startswith("number of parts drawn")
+    assert found.x_label.startswith("number of randomised parts")
 
 
 def test_strata_fill_the_bar() -> None:

@@ -88,34 +88,35 @@ def test_all_maps_together_keep_to_the_budget(count: int) -> None:
 
 def test_a_difference_knows_its_network_and_its_size() -> None:
     gallery = make_gallery(2, names=("teacher", "CE", "KD"))
-    browsing = make_gallery_view([gallery])
-    assert (browsing.reference, browsing.compared) == ("teacher", (1, 2))
-    shown = browsing.rooms[0].pictures[0]
+    view = make_gallery_view([gallery])
+    assert (view.reference, view.compared) == ("teacher", (1, 2))
+    shown = view.sections[0].pictures[0]
     origin, *others = gallery.pictures[0].panels
     for difference, panel in zip(shown.differences, others, strict=True):
-        assert browsing.networks[difference.network] == panel.network
+        assert view.networks[difference.network] == panel.network
         assert difference.gap == pytest.approx(np.mean(np.abs(panel.heat - origin.heat)), abs=1e-6)
         assert difference.uri == difference_uri(panel.heat, origin.heat, side=160)
 
 
 def test_pictures_of_several_sets_are_numbered_through() -> None:
-    browsing = make_gallery_view([make_gallery(3), make_gallery(2, set_name="plain")])
-    assert [shown.number for room in browsing.rooms for shown in room.pictures] == [0, 1, 2, 3, 4]
-    assert browsing.count == 5
-    assert browsing.picks == ("best", "median", "worst")
-    assert [name for name, _ in browsing.scores] == ["map_cosine", "energy_in_object"]  # entropy has no value
-    assert [key for key, _ in browsing.strata] == ["only_reference", "only_network", "same_wrong"]
+    view = make_gallery_view([make_gallery(3), make_gallery(2, set_name="plain")])
+    assert [shown.number for section in view.sections for shown in section.pictures] == [0, 1, 2, 3, 4]
+    assert view.count == 5
+    assert view.picks == ("best", "median", "worst")
+    assert [name for name, _ in view.scores] == ["map_cosine", "energy_in_object"]  # entropy has no value
+    assert [key for key, _ in view.strata] == ["only_reference", "only_network", "same_wrong"]
 
 
 def test_how_pictures_were_found_is_said_once_where_it_is_the_same() -> None:
     ranked, other = make_gallery(1), make_gallery(1, set_name="plain")
     words = (
-        "best, median and worst go by the cosine of KD’s map and the teacher’s, the rest were drawn at random by seed 7"
+        "best, median and worst are by the cosine of KD’s map and the teacher’s, "
+        "the rest were drawn at random by seed 7"
     )
-    assert make_gallery_view([ranked, other]).drawn == words
+    assert make_gallery_view([ranked, other]).selection == words
     random = replace(other, ranked_by=None)
     assert (
-        make_gallery_view([ranked, random]).drawn
+        make_gallery_view([ranked, random]).selection
         == f"on unbiased, {words}; on plain, all were drawn at random by seed 7"
     )
 

@@ -107,7 +107,7 @@ def test_all_figures_stand_by_group_with_what_was_left_out(page: str) -> None:
 
 def test_comparisons_stand_with_their_noise(page: str) -> None:
     text = words(page)
-    assert "unbiased: 4 of 5 differences are more than noise" in text
+    assert "unbiased: 4 of 5 differences are beyond the noise" in text
     assert "Accuracy KD − CE +12.0 points 8.0 to 16.0 < 0.001 +0.50 400 KD better" in text
     assert "In object CE − KD +2.5 points −1.0 to 6.0 0.400 +0.50 400 inside the noise" in text
 
@@ -125,7 +125,7 @@ def test_the_evidence_is_told_in_words(page: str) -> None:
 def test_maps_are_told_in_words(page: str) -> None:
     text, reader = words(page), read(page)
     assert "2 of 400 images, seed 7" in text
-    assert "best, median and worst go by the cosine of KD’s map and the teacher’s" in text
+    assert "best, median and worst are by the cosine of KD’s map and the teacher’s" in text
     assert "✓ right" in text
     assert "✗ wrong" in text
     assert "empty map" in text
@@ -210,7 +210,7 @@ def test_curves_are_described(page: str) -> None:
 
 
 def test_a_network_has_one_style_on_the_whole_page(page: str) -> None:
-    (learnt,) = re.findall(r'How they learnt</h2>.*?<ul class="legend">(.*?)</ul>', page, re.DOTALL)
+    (learnt,) = re.findall(r'Training curves</h2>.*?<ul class="legend">(.*?)</ul>', page, re.DOTALL)
     assert re.findall(r'class="s(\d)"', learnt) == ["1", "2"]  # the teacher, without a log, has 0
 
 

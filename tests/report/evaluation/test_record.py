@@ -31,15 +31,15 @@ def test_the_documented_schema_is_that_of_the_records() -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no evaluation at .*evaluation\.json; make one with `distill evaluate`"):
+    with pytest.raises(InputError, match=r"evaluation\.json: no such evaluation; create it with `distill evaluate`"):
         load_record(tmp_path / "evaluation.json")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 1}, r"is not an evaluation of format 2 \(found 1\); run `distill evaluate` anew"),
-        ({"classes": "bag"}, "classes: Input should be a valid list"),
+        ({"format": 1}, "expected an evaluation of format 2, got format 1; run `distill evaluate` again"),
+        ({"classes": "bag"}, "classes: Input should be a valid list; run `distill evaluate` again"),
         ({"sets": {"unbiased": {"n": "many"}}}, r"sets\.unbiased\.n: Input should be a valid integer"),
     ],
 )

@@ -75,7 +75,7 @@ def test_markdown() -> None:
     record["sets"]["a|b"]["networks"][HOSTILE] = record["sets"]["a|b"]["networks"].pop("CE")
     lines = markdown_tables(record).splitlines()
     assert lines[:4] == [
-        "**unbiased** (n = 400; an even map has 20.0% in the object)",
+        "**unbiased** (n = 400; a uniform map has 20.0% in the object)",
         "",
         "| Figure |  | teacher (reference) | CE | KD |",
         "| --- | --- | ---: | ---: | ---: |",
@@ -121,9 +121,9 @@ def test_the_verdict_is_read_out() -> None:
         "On unbiased (400 images). "
         "Accuracy: KD has 82.2%, ahead of CE (+12.0 points, 8.0 to 16.0); the teacher has 87.8%. "
         "Agreement with the reference: KD has 84.8%, ahead of CE (+15.0 points, 11.0 to 19.0). "
-        "Cosine of the maps and the reference’s: KD has 0.931, ahead of CE (+0.188, 0.178 to 0.198); "
-        "maps of other images have 0.438. "
-        "Share of the map on the object: CE has 41.2%; what sets it off from KD (+2.5 points, −1.0 to 6.0) "
+        "Cosine with the maps of the reference: KD has 0.931, ahead of CE (+0.188, 0.178 to 0.198); "
+        "maps of different images have 0.438. "
+        "Share of the map on the object: CE has 41.2%; its difference from KD (+2.5 points, −1.0 to 6.0) "
         "is inside the noise; the teacher has 61.3%."
     )
     assert second.startswith(
@@ -135,7 +135,7 @@ def test_the_verdict_is_read_out() -> None:
 def test_a_small_lead_is_called_noise() -> None:
     record = make_record()
     record["sets"]["unbiased"]["comparisons"][0] = comparison("accuracy", "KD", "CE", 0.12, 0.04, 0.051)
-    assert "what sets it off from CE (+12.0 points, 8.0 to 16.0) is inside the noise" in summary_sentences(record)[0]
+    assert "its difference from CE (+12.0 points, 8.0 to 16.0) is inside the noise" in summary_sentences(record)[0]
 
 
 def test_one_of_several_may_be_too_near() -> None:
@@ -146,7 +146,7 @@ def test_one_of_several_may_be_too_near() -> None:
     entry["comparisons"].append(comparison("accuracy", "AT", "KD", -0.02, 0.03, 0.3))
     assert (
         "Accuracy: KD has 82.2%, ahead of CE (+12.0 points, 8.0 to 16.0); "
-        "what sets it off from AT (+2.0 points, −1.0 to 5.0) is inside the noise; the teacher has 87.8%."
+        "its difference from AT (+2.0 points, −1.0 to 5.0) is inside the noise; the teacher has 87.8%."
     ) in summary_sentences(record)[0]
 
 
@@ -154,7 +154,7 @@ def test_the_ceiling_is_read_out() -> None:
     record = make_record()
     record["ceiling"] = "CE"
     assert (
-        "KD has 0.931; maps of other images have 0.438; CE, the reference trained once more, has 0.743."
+        "KD has 0.931; maps of different images have 0.438; CE, a second training of the reference, has 0.743."
         in summary_sentences(record)[0]
     )
 
@@ -163,7 +163,7 @@ def test_one_student_and_a_network_alone_are_read_out() -> None:
     assert summary_sentences(without("CE"))[1] == (
         "On plain (400 images). Accuracy: KD has 70.0%; the teacher has 90.0%. "
         "Agreement with the reference: KD has 75.0%. "
-        "Cosine of the maps and the reference’s: KD has 0.800; maps of other images have 0.438."
+        "Cosine with the maps of the reference: KD has 0.800; maps of different images have 0.438."
     )
     assert summary_sentences(without("CE", "KD"))[1] == "On plain (400 images). Accuracy: the teacher has 90.0%."
 
