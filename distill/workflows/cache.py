@@ -54,8 +54,8 @@ def fill_cache(config: Config, *, progress: Callable[[int, int], None] | None = 
                 done += count
                 if progress is not None:
                     progress(done, total)
-    known = cache.hits + module.validation_cache.hits
-    return FilledCache(folder, total, known)
+    cached = cache.hits + module.validation_cache.hits
+    return FilledCache(folder, total, cached)
 
 
 def _views(

@@ -19,8 +19,8 @@ def test_filled_ahead_and_used(distill: Command, tmp_path: Path) -> None:
     given = (*PAIRS, f"output_dir={tmp_path}", f"teacher.checkpoint={save_teacher(tmp_path / 'teacher')}")
     filled = distill("cache", *given)
     assert filled.code == 0
-    assert f"96 views met, 0 of them known already; the cache is in {tmp_path / 'teacher_cache'}" in filled.err
-    assert "96 of them known already" in distill("cache", *given).err
+    assert f"96 views met, 0 of them cached already; the cache is in {tmp_path / 'teacher_cache'}" in filled.err
+    assert "96 of them cached already" in distill("cache", *given).err
     trained = distill("train", *given, "teacher.cache=disk")
     assert trained.code == 0
     assert f"teacher cache: 64 views, 7.2 kB in {tmp_path / 'teacher_cache'}; 64 views already cached" in trained.err

@@ -189,7 +189,7 @@ def test_a_cache_can_be_filled_ahead(tmp_path: Path, teacher: Path) -> None:
     seen: list[tuple[int, int]] = []
     filled = fill_cache(config, progress=lambda done, total: seen.append((done, total)))
     assert (filled.views, seen[-1]) == (3 * 64 + 37, (3 * 64 + 37, 3 * 64 + 37))
-    assert fill_cache(config).known == filled.views
+    assert fill_cache(config).cached == filled.views
     train(config)
     assert all(float(row[HITS]) == 1 for row in rows(config) if row[HITS])
     with pytest.raises(InputError, match="only a cache on disk can be filled ahead"):
