@@ -1,4 +1,4 @@
-"""Sizes and scales of maps."""
+"""Resizing and normalising maps."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def _jensen_shannon(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _relative_entropy(p: Tensor, q: Tensor) -> Tensor:
-    is_zero = p == 0  # p log p is 0 there, with zero gradient, as maps end with a ReLU
+    is_zero = p == 0  # p log p is 0 there; its gradient is set to 0, like that of ReLU at 0
     ratio = torch.where(is_zero, 1.0, p) / torch.where(is_zero, 1.0, q)
     return torch.where(is_zero, 0.0, p * ratio.log()).sum(1)
 

@@ -1,4 +1,4 @@
-"""What a map must satisfy, as functions: tests apply them to the package, and to planted faults that must fail."""
+"""Checks of map functions. Tests apply them to the package, and to planted faults that must fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RANKS = [(3, 4, 6), (3, 5, 3, 4), (2, 3, 2, 3, 2)]
 
 
 def inner_layer(*shape: int, scale: float = 1.0, seed: int = 4) -> tuple[Tensor, Tensor]:
-    """Activations and gradients as an inner post-ReLU layer has them: both differ from site to site.
+    """Random activations and gradients like those of an inner post-ReLU layer: both vary over the sites.
 
     About half of the activations and a fifth of the gradients are 0; a third of the gradients is negative.
     """
@@ -35,7 +35,7 @@ def inner_layer(*shape: int, scale: float = 1.0, seed: int = 4) -> tuple[Tensor,
 
 
 def smooth_point(*shape: int) -> tuple[Tensor, Tensor]:
-    """Inputs at which no map has a kink: no activation, gradient or map is near 0."""
+    """Inputs at which all maps are differentiable: no activation, gradient or map is near 0."""
     generator = torch.Generator().manual_seed(5)
     activations = torch.rand(*shape, dtype=torch.float64, generator=generator) + 0.2
     gradients = torch.rand(*shape, dtype=torch.float64, generator=generator) + 0.2
@@ -46,7 +46,7 @@ def smooth_point(*shape: int) -> tuple[Tensor, Tensor]:
 
 
 def check_matches_oracle(function: MapFunction, reference: OracleFunction, *, scale: float = 1.0) -> None:
-    """Equal to the numpy loops to 1e-10 of the largest value, at an inner layer of one, two and three axes."""
+    """Compare with the NumPy loops, to 1e-10 of the largest value, for inner layers with one, two and three axes."""
     for shape in RANKS:
         activations, gradients = inner_layer(*shape, scale=scale)
         expected = torch.from_numpy(reference(activations.numpy(), gradients.numpy()))
@@ -57,7 +57,7 @@ def check_matches_oracle(function: MapFunction, reference: OracleFunction, *, sc
 
 
 def check_map_is_clipped(function: MapFunction, reference: OracleFunction) -> None:
-    """Equal to the numpy loops where most of the weighted sum is negative."""
+    """Compare with the NumPy loops where most of the weighted sum is negative."""
     activations, gradients = inner_layer(3, 5, 3, 4)
     gradients = gradients - 0.3
     expected = torch.from_numpy(reference(activations.numpy(), gradients.numpy()))
@@ -66,7 +66,7 @@ def check_map_is_clipped(function: MapFunction, reference: OracleFunction) -> No
 
 
 def check_gradients(function: MapFunction) -> None:
-    """First and second derivatives with respect to activations and gradients equal finite differences."""
+    """Compare first and second derivatives with finite differences."""
     for shape in [(2, 3, 4), (2, 3, 2, 2), (1, 2, 2, 1, 2)]:
         activations, gradients = (x.requires_grad_() for x in smooth_point(*shape))
         for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
@@ -74,7 +74,7 @@ def check_gradients(function: MapFunction) -> None:
 
 
 def check_neighbours_do_not_matter(function: MapFunction) -> None:
-    """The map of a sample is the same alone, in a batch, and in another order; neighbours of any scale."""
+    """Check that a map is the same alone, in a batch and in another order, for neighbours of any scale."""
     activations, gradients = inner_layer(4, 5, 3, 4)
     factors = torch.tensor([1.0, 10.0, 0.1, 3.0], dtype=torch.float64).view(4, 1, 1, 1)
     activations = activations * factors

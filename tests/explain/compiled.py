@@ -1,4 +1,4 @@
-"""Compile steps and compare them with eager ones; run by itself, as the shape checks of the tests cannot be compiled.
+"""Compare compiled with eager steps; a separate program, because the shape checks of the tests cannot be compiled.
 
 python -m tests.explain.compiled BACKEND train|eval|WAY...
 """
@@ -20,7 +20,7 @@ LAYERS = {"closed form": "final", "linear backward": "relu1"}
 
 
 def two_steps(layer: str, backend: str | None, *, training: bool) -> list[Tensor]:
-    """Losses, gradients and buffers after two steps; the second must not be stuck with what the first one saw."""
+    """Return losses, gradients and buffers after two steps; the second must not reuse constants of the first."""
     images, labels = batch()
     network = tiny_network()
     maps = teacher_maps(network.eval(), layer, images)
@@ -39,7 +39,7 @@ def two_steps(layer: str, backend: str | None, *, training: bool) -> list[Tensor
 
 
 def compare(layer: str, backend: str, *, training: bool) -> dict[str, float]:
-    """The largest difference to eager, and the size of what is compared."""
+    """Return the largest difference to eager, and the sizes of the compared values."""
     eager = two_steps(layer, None, training=training)
     found = two_steps(layer, backend, training=training)
     return {
@@ -51,7 +51,7 @@ def compare(layer: str, backend: str, *, training: bool) -> dict[str, float]:
 
 
 def graphs(name: str, layer: str) -> list[int]:
-    """How many graphs a step of a network is, and how many breaks are between them."""
+    """Return the number of graphs and of graph breaks of a compiled step."""
     network = tiny_network(name).train()
     images, labels = batch()
     step, maps = make_step(network, layer), teacher_maps(network, layer, images)

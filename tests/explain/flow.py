@@ -1,7 +1,7 @@
-"""Does the explanation term train the student? Its gradient against finite differences, parameter by parameter.
+"""Compare the gradient of the explanation term with finite differences, for each parameter.
 
-The gradient at an inner layer jumps where a ReLU changes sides, so the loss is smooth only as long as none does:
-every ReLU of every evaluation is recorded, and a comparison across a jump is refused.
+The gradient at an inner layer is discontinuous where a ReLU changes between active and inactive. So every ReLU mask is
+recorded, and a comparison in which a mask changes fails.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEP = 1e-7
 
 
 class Masks(TorchDispatchMode):
-    """Record on which side every ReLU stands, whoever calls it."""
+    """Record the mask of every ReLU call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,12 +40,12 @@ class Masks(TorchDispatchMode):
 
 
 def grad_cam_pp(output: StagedOutput, layer: str, target: Tensor) -> Tensor:
-    """The map as training makes it."""
+    """Compute the map as in training."""
     return Explainer("grad_cam_pp", layer).from_output(output, target, create_graph=True)
 
 
 class Term:
-    """The explanation term of two images as a function of the network's parameters, its head's statistics fixed."""
+    """The explanation term of two images as a function of the network's parameters, with fixed batch statistics."""
 
     def __init__(self, explain: Explain, network: StagedNetwork, layer: str, images: Tensor, target: Tensor) -> None:
         self.explain, self.network, self.layer = explain, network, layer
@@ -58,7 +58,7 @@ class Term:
         self.teacher = torch.rand(shape[0], *shape[2:], dtype=images.dtype, generator=generator)
 
     def __call__(self) -> Tensor:
-        """Compute the term with the parameters as they are."""
+        """Compute the term with the current parameters."""
         output = self.network.run(self.images, [self.layer])
         fixed = StagedOutput(output.logits, output.activations, {self.layer: self.head})
         maps = self.explain(fixed, self.layer, self.target)
@@ -66,7 +66,7 @@ class Term:
         return explanation_loss(maps, self.teacher, normalize="l2", distance="squared_error")
 
     def with_masks(self) -> tuple[float, list[Tensor]]:
-        """Compute the term and the side of every ReLU on the way."""
+        """Compute the term and the mask of every ReLU call."""
         masks = Masks()
         with masks:
             value = float(self().detach())
@@ -75,7 +75,7 @@ class Term:
 
 @contextmanager
 def moved(parameters: list[Tensor], directions: list[Tensor], step: float) -> Iterator[None]:
-    """Move parameters along directions for a while."""
+    """Move parameters along directions inside the context."""
     before = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
         for parameter, direction in zip(parameters, directions, strict=True):
@@ -87,7 +87,7 @@ def moved(parameters: list[Tensor], directions: list[Tensor], step: float) -> It
 
 
 def slope(term: Term, parameters: list[Tensor], directions: list[Tensor]) -> float:
-    """The central difference of the term along a direction, on one smooth piece."""
+    """Return the central difference of the term along a direction; all ReLU masks must stay the same."""
     values = []
     sides = term.with_masks()[1]
     assert len(sides) >= 6
@@ -101,7 +101,7 @@ def slope(term: Term, parameters: list[Tensor], directions: list[Tensor]) -> flo
 
 
 def check_gradients_reach(term: Term, *, zero: set[str]) -> None:
-    """Each parameter's gradient is the finite difference, exactly zero for those named and for no other."""
+    """Check that each gradient equals the finite difference, and is exactly zero only for the named parameters."""
     names, parameters = zip(*term.network.named_parameters(), strict=True)
     loss = term()
     assert loss.requires_grad

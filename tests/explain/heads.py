@@ -1,4 +1,4 @@
-"""Networks with every operation that the linear backward knows, and some that it does not."""
+"""Networks with every operation that the linear backward supports, and some that it does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill.models.staged import ModelSpec
 
 
 class Case(NamedTuple):
-    """A network, the shape of its images, and the layers to cut it at."""
+    """A network, the shape of its images, and the layers to cut."""
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
@@ -23,7 +23,7 @@ class Case(NamedTuple):
 
 
 class Residual(nn.Module):
-    """A block that writes over whatever it may: in-place ReLUs, `out += identity`, one ReLU used twice."""
+    """A block with many in-place operations: in-place ReLUs, `out += identity`, one ReLU used twice."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Residual(nn.Module):
 
 
 class Tail(nn.Module):
-    """Functions and methods in the place of modules: sums in three spellings, F.relu, a constant, a mean."""
+    """A network of functions and methods instead of modules: three forms of sums, F.relu, a constant, a mean."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Tail(nn.Module):
 
 
 def vgg() -> nn.Module:
-    """Max pooling with and without overlap, strides that leave over, groups, dilation, two linear layers."""
+    """Max pooling with and without overlap, strides that skip inputs, groups, dilation, two linear layers."""
     return nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1),
         nn.ReLU(inplace=True),  # 1: 15 x 17
@@ -136,7 +136,7 @@ CASES = {
 
 
 def staged(network: nn.Module, *, training: bool) -> StagedNetwork:
-    """Make a network of three classes that can be cut at any of its modules, in float64 with lively statistics."""
+    """Create a network with three classes, in float64 with random batch statistics."""
     result = StagedNetwork(network, ModelSpec("mine", 3), cuts={})
     for module in network.modules():
         if isinstance(module, _BatchNorm):

@@ -1,4 +1,4 @@
-"""What tests of explanations ask of a network."""
+"""Helpers for tests that explain networks."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ WRN_CUTS = ("group1", "group2", "final")
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of every parameter and buffer."""
+    """Return a copy of every parameter and buffer."""
     return copy.deepcopy(network.state_dict())
 
 
 def same(found: Tensor, expected: Tensor) -> None:
-    """Equal but for the last bits, in which two runs of one convolution may differ."""
+    """Check equality up to the last bits, in which two runs of a convolution can differ."""
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-14)
 
 
 def hooks(network: nn.Module) -> int:
-    """How many hooks hang on a network."""
+    """Return the number of hooks of a network."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return sum(len(getattr(module, kind)) for module in network.modules() for kind in kinds)
 
 
 def cut_module(network: StagedNetwork, layer: str) -> nn.Module:
-    """The module whose output a cut is."""
+    """Return the module whose output is the cut."""
     return network.network.get_submodule(network.cuts[layer])
 
 
 class Stacked(NamedTuple):
-    """A head that runs a function; it is no pooling and linear layer."""
+    """A head that calls a function, without a closed form."""
 
     function: nn.Module
 
@@ -64,7 +64,7 @@ class Stacked(NamedTuple):
 
 
 class LiveTail(nn.Module):
-    """What follows `group2` of a wrn_10_1, run as its modules are, so that training couples the samples."""
+    """The modules after `group2` of a wrn_10_1; in training mode, batch normalisation makes the samples dependent."""
 
     def __init__(self, network: StagedNetwork) -> None:
         super().__init__()
@@ -82,12 +82,12 @@ class LiveTail(nn.Module):
 
 
 def live_head(network: StagedNetwork) -> Head:
-    """The head of `group2`, with batch normalisation as it runs by itself."""
+    """Return the head of `group2` with ordinary batch normalisation."""
     return Stacked(LiveTail(network))
 
 
 def sample(output: StagedOutput, layer: str, n: int) -> StagedOutput:
-    """One sample of a pass, with the head that belongs to the whole batch."""
+    """Return one sample of a forward pass, with the head of the whole batch."""
     return StagedOutput(
         logits=output.logits[n : n + 1],
         activations={layer: output.activations[layer][n : n + 1]},
@@ -96,7 +96,7 @@ def sample(output: StagedOutput, layer: str, n: int) -> StagedOutput:
 
 
 def own_gradients(output: StagedOutput, layer: str, target: Tensor) -> Tensor:
-    """The gradient of each sample's own score, one sample and one backward pass at a time."""
+    """Return the gradient of each sample's score, with one backward pass per sample."""
     rows = []
     for n in range(len(target)):
         leaf = output.activations[layer][n : n + 1].detach().clone().requires_grad_()

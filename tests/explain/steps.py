@@ -17,7 +17,7 @@ Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def tiny_network(name: str = "tests.models.own_networks:Tiny") -> StagedNetwork:
-    """Three classes in float64, with lively batch normalisation; each call gives the same."""
+    """Return a network with three classes in float64 and random batch statistics; every call returns the same."""
     torch.manual_seed(5)
     network = create_model(name, num_classes=3)
     randomize_statistics(network)
@@ -31,7 +31,7 @@ def batch(n: int = 4) -> tuple[Tensor, Tensor]:
 
 
 def make_step(network: StagedNetwork | AnyModel, layer: str) -> Step:
-    """Cross-entropy and the distance of the layer's Grad-CAM++ maps to given ones."""
+    """Return a step: cross-entropy plus the distance between the layer's Grad-CAM++ maps and given maps."""
     explainer = Explainer("grad_cam_pp", layer)
 
     def step(images: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def make_step(network: StagedNetwork | AnyModel, layer: str) -> Step:
 
 
 def teacher_maps(network: StagedNetwork | AnyModel, layer: str, images: Tensor) -> Tensor:
-    """Maps of the size of the layer that are nobody's."""
+    """Return random maps of the size of the layer."""
     with torch.no_grad():
         shape = network.run(images, [layer]).activations[layer].shape
     return torch.rand(shape[0], *shape[2:], dtype=images.dtype, generator=torch.Generator().manual_seed(8))

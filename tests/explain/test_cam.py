@@ -1,4 +1,4 @@
-"""The family of class activation maps against its oracles."""
+"""Compare class activation maps with the oracles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for class activation maps whatever the values: zeros, scales, signs and precisions."""
+"""Properties of class activation maps: zeros, scales, signs and precisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which class, which scale, which layer; and what is refused."""
+"""Choice of the class, the normalisation and the layer, and error messages for invalid choices."""
 
 from __future__ import annotations
 

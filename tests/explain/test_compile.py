@@ -1,4 +1,4 @@
-"""A compiled step is the step: one graph, the same loss and the same gradients."""
+"""A compiled step is one graph, with the same loss and gradients as the eager step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WAYS = ("closed form", "linear backward")
 
 @cache
 def compared(*arguments: str) -> dict[str, Any]:
-    """Run the comparison by itself."""
+    """Run the comparison in a separate process."""
     command = [sys.executable, "-m", "tests.explain.compiled", *arguments]
     done = subprocess.run(
         command,
@@ -42,7 +42,7 @@ def compared(*arguments: str) -> dict[str, Any]:
 
 
 def check_equal(found: dict[str, float]) -> None:
-    """The same to rounding, and not because nothing happened."""
+    """Check equality up to rounding, and that the compared values are not trivial."""
     assert found["difference"] < 1e-11
     assert abs(found["first"] - found["second"]) > 1e-3
     assert found["gradient"] > 1e-3

@@ -1,4 +1,4 @@
-"""The explainer against Captum, nested derivatives and its own closed form."""
+"""Compare the explainer with Captum, with nested derivatives and with its closed form."""
 
 from __future__ import annotations
 

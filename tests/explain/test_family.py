@@ -1,4 +1,4 @@
-"""XGrad-CAM, HiResCAM, Layer-CAM, activation attention and signed Grad-CAM++ against their oracles."""
+"""Compare XGrad-CAM, HiResCAM, Layer-CAM, activation attention and signed Grad-CAM++ with the oracles."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ double = torch.float64
 
 
 def attention(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Activation attention in the shape of the others; it looks at no gradient."""
+    """Activation attention with the signature of the other methods; the gradients are not used."""
     return activation_attention(activations)
 
 
@@ -43,7 +43,7 @@ FUNCTIONS = [function for function, _ in PAIRS]
 
 
 def check_constant_gradients(function: MapFunction, reference: OracleFunction) -> None:
-    """A gradient of one site, as the closed form gives it, counts at each: equal to the oracle of the full one."""
+    """Check that gradients with spatial axes of size 1 give the map of the expanded gradients."""
     for shape in checks.RANKS:
         activations, gradients = inner_layer(*shape)
         short = gradients[(slice(None), slice(None), *[slice(0, 1)] * (len(shape) - 2))]
@@ -149,7 +149,7 @@ def test_pinned_maps(function: MapFunction, expected: list[float]) -> None:
 
 
 def check_the_pole_is_held(function: MapFunction) -> None:
-    """Where the denominator of a negative gradient falls below 0, it counts as 1e-3."""
+    """Check that the denominator is clamped at 1e-3 where a negative gradient brings it below 0."""
     activations = torch.tensor([[[3.0, 1e-4], [5000.0, 8000.0]]], dtype=double)
     gradients = torch.tensor([[[-1.0, 0.0], [1.0, 0.0]]], dtype=double)
     expected = [0.0, -1000 * 1e-4 + 8000 / 13002]

@@ -1,4 +1,4 @@
-"""Planted faults in the rest of the family: each of them must fail a check that the package passes."""
+"""Planted faults in the other methods: each must fail a check that the package passes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def einsum_map(weights: Tensor, activations: Tensor) -> Tensor:
 
 
 def mean_of_products(activations: Tensor, gradients: Tensor) -> Tensor:
-    """XGrad-CAM divided by the number of sites in the place of the activation."""
+    """XGrad-CAM divided by the number of sites instead of the sum of the activation."""
     return einsum_map((activations * gradients.expand_as(activations)).flatten(2).mean(2), activations)
 
 
@@ -56,13 +56,13 @@ def mean_over_channels(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def not_held(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Signed Grad-CAM++ through its pole."""
+    """Signed Grad-CAM++ without the clamp of the denominator."""
     total = activations.flatten(2).sum(2).view(*activations.shape[:2], *[1] * (activations.ndim - 2))
     return einsum_map((gradients / (2 + gradients * total)).flatten(2).sum(2), activations)
 
 
 def counted_once(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Signed Grad-CAM++ that forgets how many sites a constant gradient stands for."""
+    """Signed Grad-CAM++ that counts a constant gradient once instead of once per site."""
     sites = activations[0, 0].numel() // gradients[0, 0].numel()
     return grad_cam_pp_signed(activations, gradients) / sites
 

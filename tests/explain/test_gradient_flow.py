@@ -1,4 +1,4 @@
-"""The explanation term alone trains every parameter that it can reach."""
+"""The explanation term alone has a gradient for every parameter that it depends on."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_detached_weights_point_elsewhere(wrn: StagedNetwork, images: Tensor, la
 
 
 def test_through_a_head_that_is_not_piecewise_linear() -> None:
-    """Under a curved head the gradient of the score moves with the activations, and so do the weights."""
+    """For a nonlinear head, the gradient of the score and so the channel weights depend on the activations."""
     convolution = torch.nn.Conv2d(3, 4, 2, dtype=torch.float64)
     head = torch.nn.Sequential(convolution, torch.nn.Softplus(), torch.nn.Flatten(), torch.nn.LazyLinear(3))
     head = head.double()

@@ -1,4 +1,4 @@
-"""The linear backward against automatic differentiation: gradients, and what they do to every parameter."""
+"""Compare the linear backward with autograd: the gradients, and their derivatives for every parameter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def scores(samples: int) -> dict[str, Score]:
-    """Every kind of score."""
+    """Return one score of each kind."""
     return {
         "classes": torch.arange(samples) % 3,
         "weights": torch.rand(samples, 3, dtype=torch.float64) - 0.5,
@@ -34,7 +34,7 @@ def scores(samples: int) -> dict[str, Score]:
 
 
 def effect(gradients: Tensor, network: StagedNetwork) -> list[Tensor]:
-    """What a random, curved functional of the gradients does to every parameter."""
+    """Return the derivatives of a random, nonlinear function of the gradients for every parameter."""
     generator = torch.Generator().manual_seed(8)
     size = float(gradients.detach().abs().mean())
     weights = torch.rand(gradients.shape, dtype=gradients.dtype, generator=generator)
@@ -45,7 +45,7 @@ def effect(gradients: Tensor, network: StagedNetwork) -> list[Tensor]:
 
 
 def check_equals_autograd(output: StagedOutput, layer: str, network: StagedNetwork, score: Score, *, how: str) -> None:
-    """Gradients and their effect on every parameter are those of autograd, to 1e-9 of the largest value."""
+    """Check gradients and their derivatives for every parameter against autograd, to 1e-9 of the largest value."""
     head, activations = output.heads[layer], output.activations[layer]
     expected = score_gradients(head, activations, score, create_graph=True, how="autograd")
     found = score_gradients(head, activations, score, create_graph=True, how=how)  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_the_closed_form_is_autograd(name: str, training: bool) -> None:
 
 
 def test_the_cases_are_not_trivial() -> None:
-    """ReLUs of both states, and pooling windows whose largest value is not the first."""
+    """ReLUs are active and inactive, and the largest value of a pooling window is not always the first."""
     network, images = make("vgg", training=False)
     output = network.run(images, ["4", "6", "10", "16"])
     for layer in ("4", "6", "10", "16"):

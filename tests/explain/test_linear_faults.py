@@ -1,4 +1,4 @@
-"""What the linear backward must not hide: wrong rules, and heads that it does not know."""
+"""The linear backward: wrong rules are detected, and unsupported heads fall back to autograd."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.explain.test_linear_backward import check_equals_autograd
 
 
 def rule(name: str, change: Callable[[Any, Tensor], Tensor]) -> Callable[[StagedHead], None]:
-    """Replace the rules of one name in a head by a fault."""
+    """Return a function that replaces the rules of one name in a head with a fault."""
 
     def plant(head: StagedHead) -> None:
         rules = head.cut.pull_back.rules
@@ -42,7 +42,7 @@ def without_epsilon(step: Any, cotangent: Tensor) -> Tensor:
 
 
 def to_every_largest(step: Any, cotangent: Tensor) -> Tensor:
-    """Spread evenly over the window, as average pooling would."""
+    """Spread the gradient evenly over the window, as in average pooling."""
     p = step.module
     grown = step.input.detach().requires_grad_()
     pooled = nn.functional.avg_pool2d(grown, p.kernel_size, p.stride, p.padding)
@@ -83,7 +83,7 @@ def test_a_wrong_rule_is_found(plant: Callable[[StagedHead], None]) -> None:
 
 
 class Curved(nn.Module):
-    """A curved head, of which there is no linear backward."""
+    """A network with a nonlinear head, which has no linear backward."""
 
     def __init__(self, curve: nn.Module) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from distill.models import as_staged
 
 
 class Gate(nn.Module):
-    """Add to every site what all sites have in common."""
+    """Add a function of the channel means to every site."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Two thousand maps leave nothing behind."""
+"""Computing two thousand maps does not leak memory."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ PAGE = 4096
 
 
 def alive() -> int:
-    """How many tensors there are."""
+    """Return the number of tensors in memory."""
     gc.collect()
     return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
 
 
 def resident() -> int:
-    """Bytes of memory in use."""
+    """Return the resident memory in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
 def explaining(kind: str) -> tuple[nn.Module, Callable[[], object]]:
-    """A network and a call that makes four maps of it."""
+    """Return a network and a function that computes four maps of it."""
     images = pictures()
     if kind == "staged":
         staged = tiny_network().eval()

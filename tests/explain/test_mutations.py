@@ -1,4 +1,4 @@
-"""Planted faults: each of them must fail a check that the package passes."""
+"""Planted faults: each must fail a check that the package passes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.oracles import cam as oracle
 
 
 def alpha_map(activations: Tensor, alpha: Tensor, gradients: Tensor) -> Tensor:
-    """relu(sum_k A_k sum(alpha g)), what all faults share."""
+    """relu(sum_k A_k sum(alpha g)), the map of all faults."""
     weights = (alpha * gradients).flatten(2).sum(2)
     return torch.einsum("nk,nk...->n...", weights, activations).relu()
 

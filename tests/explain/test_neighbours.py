@@ -1,4 +1,4 @@
-"""The map of a sample depends on that sample alone, in evaluation and in training."""
+"""The map of a sample does not depend on the other samples, in evaluation and in training mode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.explain.networks import WRN_CUTS, live_head, own_gradients, sample
 
 
 def check_alone_equals_batch(output: StagedOutput, layer: str, target: Tensor) -> None:
-    """The map of every sample is the one made of its own activations and of its own score."""
+    """Check that each map is computed from the activations and the score of its sample alone."""
     explainer = Explainer("grad_cam_pp", layer)
     together = explainer.from_output(output, target)
     assert float(together.flatten(1).amax(1).amin()) > 0

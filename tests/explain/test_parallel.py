@@ -1,4 +1,4 @@
-"""Two processes, checkpointed segments, another memory layout: the same maps and the same gradients."""
+"""Two processes, checkpointed segments and the channels-last layout give the same maps and gradients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def student() -> StagedNetwork:
 
 
 class Stepping(torch.nn.Module):
-    """The step as a module's forward, so that data parallelism sees all of it."""
+    """The step as the forward of a module, so that data parallelism wraps all of it."""
 
     def __init__(self, network: StagedNetwork, layer: str) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Stepping(torch.nn.Module):
 
 
 def one_rank(rank: int, folder: str) -> None:
-    """Make the step on a half of the batch, and leave the gradients."""
+    """Run the step on half of the batch, and save the gradients."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     for layer in LAYERS:
@@ -58,7 +58,7 @@ def one_rank(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes left."""
+    """The folder with the gradients that two processes saved."""
     folder = tmp_path_factory.mktemp("ranks")
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -70,7 +70,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def alone(layer: str, *, training: bool, parts: int) -> list[Tensor]:
-    """The same in one process: the mean of the gradients of the parts of the batch."""
+    """Return the mean of the gradients of the parts of the batch, computed in one process."""
     total: list[Tensor] = []
     size = 4 // parts
     for i in range(parts):
@@ -108,7 +108,7 @@ def test_two_processes_in_training_are_the_mean_of_the_halves(left: Path, layer:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("layer", ["stem", "inner", "mark"])
 def test_checkpointed_segments_give_the_same_maps(layer: str, training: bool) -> None:
-    """In training by the traced graph; a hooked second pass cannot be computed again in the mode it had."""
+    """In training mode with the traced graph only: a hooked second pass cannot be recomputed in its mode."""
     network = made(Checkpointed).train(training)
     plain = made(SameAsCheckpointed).train(training)
     expected = Explainer("grad_cam_pp", layer)(plain, pictures(), LABELS).maps
@@ -120,7 +120,7 @@ def test_checkpointed_segments_give_the_same_maps(layer: str, training: bool) ->
 
 
 class SameAsCheckpointed(Plain):
-    """Without the checkpoint."""
+    """The same network without the checkpoint."""
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.relu(self.stem(images))

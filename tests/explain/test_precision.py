@@ -1,11 +1,13 @@
-"""Narrow types agree with wide ones as far as their digits go, and nothing is ever NaN.
+"""Maps in low precision agree with those in high precision up to rounding, and are never NaN.
 
-How far: float32 has 24 bits and loses a few in the sums of a head; sites where a ReLU changes sides differ by more, so
-whole maps are compared by their cosine, 0.9999 at least. bfloat16 has 8 bits: a relative error of 2^-9 = 0.002 in each
-rounding, some ten roundings one after the other between image and map, independent from site to site. A relative error
-e of a map is a cosine of about 1 - e^2 / 2, so roundings alone are 1e-4 at most; ReLUs that change sides, one in a few
-hundred, add the rest. 0.99 is asked for, and 0.999 of Grad-CAM++, whose positive weights do not cancel. float16 has 11
-bits, and is asked for what bfloat16 is.
+Maps are compared by their cosine, because sites where a ReLU changes between active and inactive differ by more than
+rounding. The tolerances follow from the precision of the types:
+    - float32 has 24 bits and loses a few of them in the sums of a head. The cosine must be at least 0.9999.
+    - bfloat16 has 8 bits. Each rounding has a relative error of 2^-9 = 0.002, and there are about ten successive
+      roundings between image and map, independent for each site. A relative error e of a map gives a cosine of about
+      1 - e^2 / 2, so rounding contributes at most 1e-4. The rest comes from ReLUs that change, about one in a few
+      hundred. The cosine must be at least 0.99, and 0.999 for Grad-CAM++, whose positive weights do not cancel.
+    - float16 has 11 bits; the tolerances of bfloat16 are used.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ def maps_in(name: str, layer: str, method: str, dtype: torch.dtype) -> Tensor:
 
 
 def check_agree(found: Tensor, expected: Tensor, *, cosine: float) -> None:
-    """Finite, and of the same direction; a map that is empty in the wide type is next to nothing in the narrow one."""
+    """Check that maps are finite and have a high cosine, and that maps empty in high precision are near 0."""
     assert bool(found.isfinite().all())
     found, expected = found.double().flatten(1), expected.double().flatten(1)
     empty = expected.amax(1) == 0
@@ -74,7 +76,7 @@ def test_a_network_in_a_narrow_type(name: str, layer: str, method: str, dtype: t
 @pytest.mark.parametrize("gradients", ["auto", "autograd"])
 @pytest.mark.parametrize(("name", "layer"), LAYERS)
 def test_a_pass_under_autocast(name: str, layer: str, gradients: Any, inside: bool) -> None:
-    """Also where the explanation is asked for after autocast has ended: the head runs as the pass ran."""
+    """The head runs in the precision of its forward pass, also if the map is computed after autocast ended."""
     network = small_network(name, torch.float32)
     explainer = Explainer("grad_cam_pp", layer, gradients=gradients)
     with torch.autocast("cpu", torch.bfloat16):
@@ -106,7 +108,7 @@ def test_a_network_of_ones_own_under_autocast(trace: bool) -> None:
 
 
 class Seen:
-    """The types of what the arithmetic of a map is given and gives."""
+    """Record the dtypes of the inputs and outputs of torch.bmm."""
 
     def __init__(self) -> None:
         self.types: set[torch.dtype] = set()
@@ -153,7 +155,7 @@ def test_a_step_under_autocast_keeps_the_arithmetic_of_maps_wide(layer: str, mon
 @pytest.mark.parametrize(("activation", "gradient"), [(1.0, 1e-6), (1e4, 1.0), (1e4, 1e-6), (1e-4, 1e-6), (1e4, 1e4)])
 @pytest.mark.parametrize("method", BY_GRADIENTS)
 def test_map_functions_at_the_edges(method: str, activation: float, gradient: float, dtype: torch.dtype) -> None:
-    """Tiny gradients and huge activations; the type of the input is the only loss."""
+    """Very small gradients and very large activations lose only the precision of the input type."""
     function = METHODS[method].function
     activations, gradients = inner_layer(3, 5, 3, 4)
     activations = (activations / activations.amax() * activation).to(dtype).requires_grad_()
@@ -175,7 +177,7 @@ def test_map_functions_at_the_edges(method: str, activation: float, gradient: fl
 @pytest.mark.parametrize("layer", ["group1", "group2", "final"])
 @pytest.mark.parametrize("scale", [1e-6, 1e4])
 def test_networks_at_the_edges_are_never_nan(layer: str, scale: float, dtype: torch.dtype) -> None:
-    """A last layer that is tiny or huge makes gradients so."""
+    """A last layer with very small or large weights gives very small or large gradients."""
     network = small_network("wrn_10_1", dtype)
     with torch.no_grad():
         network.get_parameter("network.fc.weight").mul_(scale)

@@ -1,4 +1,4 @@
-"""Every kind of score: which number is explained, and that its gradient is that number's."""
+"""Every kind of score: its value and its gradient."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def by_hand(target: str, row: Tensor, label: int) -> Tensor:
-    """The score of one sample, written out, from its logits (classes)."""
+    """Return the score of one sample from its logits (classes), written out."""
     exp = (row - row.amax()).exp()
     probabilities = exp / exp.sum()
     return {
@@ -64,7 +64,7 @@ TARGETS: dict[str, Target] = {
 
 
 def own_gradients(output: StagedOutput, layer: str, target: str, labels: Tensor) -> Tensor:
-    """One sample, one pass of the head and one backward pass at a time."""
+    """Return the gradients with one pass of the head and one backward pass per sample."""
     rows = []
     for n, label in enumerate(labels.tolist()):
         leaf = output.activations[layer][n : n + 1].detach().clone().requires_grad_()
@@ -133,7 +133,7 @@ def test_weights_of_the_logits_are_pinned() -> None:
 def test_weights_that_are_the_same_number_give_the_same_maps(
     wrn: StagedNetwork, images: Tensor, labels: Tensor, score: str
 ) -> None:
-    """One-hot weights are the class; a callable that picks a logit is the class."""
+    """One-hot weights, or a function that selects a logit, give the map of the class."""
     output = wrn.run(images, ["group1"])
     explainer = Explainer("grad_cam", "group1")
     expected = explainer.from_output(output, labels)
@@ -252,7 +252,7 @@ def test_without_create_graph_nothing_holds_a_graph(wrn: StagedNetwork, images: 
 
 
 def test_the_softmax_score_belongs_to_the_statistics_of_the_head(wrn: StagedNetwork, images: Tensor) -> None:
-    """In training with running statistics, the probabilities are those of the head with running statistics too."""
+    """In training mode with running statistics, the probabilities also come from the head with running statistics."""
     wrn.train()
     output = wrn.run(images, ["group2"])
     head = output.heads["group2"].with_running_statistics()

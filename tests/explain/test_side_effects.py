@@ -1,4 +1,4 @@
-"""Looking at a network changes nothing, and works in every gradient mode."""
+"""Explaining a network does not change it, and works in every gradient mode."""
 
 from __future__ import annotations
 

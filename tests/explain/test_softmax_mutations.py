@@ -12,7 +12,7 @@ from tests.explain.test_softmax_score import SoftmaxMap, check_derivatives, chec
 def variant(
     *, skew: float = 1.0, variance: float = 1.0, detach: bool = False, relu: bool = True, uniform: bool = False
 ) -> SoftmaxMap:
-    """The map as equations 21 to 24 give it, with a part of it changed."""
+    """Return the map of equations 21 to 24 with one part changed."""
 
     def function(activations: Tensor, gradients: Tensor, logits: Tensor, target: Tensor) -> Tensor:
         p = torch.full_like(logits, 1 / 3) if uniform else logits.softmax(1)

@@ -1,4 +1,4 @@
-"""Grad-CAM++ of the softmax probability against its true derivatives, one site at a time."""
+"""Compare Grad-CAM++ of the softmax probability with its true derivatives, for each site."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHAPES = [(3, 2, 2, 2), (3, 2, 5), (3, 2, 2, 1, 3)]
 
 
 def linear_head(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Activations, the gradients of 3 logits and a bias; the logits are the product of the first two and the bias."""
+    """Return activations, the gradients of 3 logits, and a bias of a head that is linear in the activations."""
     generator = torch.Generator().manual_seed(6)
     activations = torch.randn(*shape, dtype=double, generator=generator).relu()
     gradients = torch.randn(shape[0], 3, *shape[1:], dtype=double, generator=generator)
@@ -34,7 +34,7 @@ def logits_of(activations: Tensor, gradients: Tensor, bias: Tensor) -> Tensor:
 
 
 def check_is_the_true_derivative(function: SoftmaxMap) -> None:
-    """At linear heads of any rank, with gradients of every site and with constant ones."""
+    """Check linear heads of any rank, with gradients that vary over the sites and with constant ones."""
     seen = 0
     for shape in SHAPES:
         for constant in (False, True):
@@ -146,7 +146,7 @@ def test_a_shift_of_all_logits_changes_nothing() -> None:
 
 
 def test_where_the_class_is_unlikely_it_is_the_exponential_score() -> None:
-    """Far from its class, softmax is exp of the logit over a constant: only the rival's slope is subtracted."""
+    """For an unlikely class, softmax is exp(logit) over a constant: the other class's gradient is subtracted."""
     activations, gradients, _ = linear_head(3, 2, 2, 2)
     logits = torch.tensor([[-40.0, 0.0, -40.0], [-40.0, 0.0, -40.0], [-40.0, 0.0, -40.0]], dtype=double)
     target = torch.tensor([0, 2, 0])

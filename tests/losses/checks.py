@@ -1,4 +1,4 @@
-"""What a loss must satisfy, as functions: tests apply them to the package, and to planted faults that must fail."""
+"""Checks of losses. Tests apply them to the package, and to planted faults that must fail."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def logits(samples: int, classes: int, *, seed: int, scale: float = 3.0) -> Tens
 
 
 def check_soft_targets(loss: SoftTargetLoss) -> None:
-    """Equal to the sum written out, at several temperatures and sizes."""
+    """Compare with the sum written out, at several temperatures and sizes."""
     for temperature in (1.0, 2.0, 4.0, 20.0):
         for samples, classes in ((1, 2), (5, 3), (4, 10)):
             student, teacher = logits(samples, classes, seed=8), logits(samples, classes, seed=9)
@@ -42,7 +42,7 @@ def check_soft_targets(loss: SoftTargetLoss) -> None:
 
 
 def check_explanation(loss: ExplanationLoss, how: Normalization, distance: str) -> None:
-    """Equal to the sum written out, for maps of equal and of different size, whose scales differ in the batch."""
+    """Compare with the sum written out, for maps of equal and different size and of different scale in the batch."""
     for mine, theirs in SHAPES:
         student, teacher = random_maps(*mine, seed=8), random_maps(*theirs, seed=9)
         student[0], teacher[1] = 5 * student[0], 3 * teacher[1]

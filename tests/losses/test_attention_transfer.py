@@ -1,4 +1,4 @@
-"""Attention transfer: against the sum written out, the authors' line of code, and planted faults."""
+"""Compare attention transfer with the sum written out and with the authors' code, and test planted faults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def activations(*shape: int, seed: int = 3) -> Tensor:
 
 
 def check(loss: Loss, form: str) -> None:
-    """Equal to the sum written out, whatever the channels and axes, for samples of different scale."""
+    """Compare with the sum written out, for several numbers of channels and axes, and samples of different scale."""
     for samples, mine, theirs, size in ((3, 4, 2, (5,)), (2, 3, 6, (4, 3)), (2, 2, 2, (2, 3, 2))):
         student, teacher = activations(samples, mine, *size, seed=8), activations(samples, theirs, *size, seed=9)
         student[0] *= 7

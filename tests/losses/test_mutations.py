@@ -1,4 +1,4 @@
-"""Planted faults: each of them must fail a check that the package passes."""
+"""Planted faults: each must fail a check that the package passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objective and the terms as it calls them."""
+"""The objective and its terms."""
 
 from __future__ import annotations
 

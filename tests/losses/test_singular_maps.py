@@ -1,4 +1,4 @@
-"""Explanation matching where a map is empty, zero in places, tiny or broken."""
+"""Explanation matching for maps that are empty, partly zero, very small or not finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks for the tests, some of them in a user's own words."""
+"""Networks for the tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conftest import randomize_statistics
 
 
 class OwnNetwork(nn.Module):
-    """A user's own: in-place ReLUs, `out += identity` and `x *= 2`, which overwrite what was computed before them."""
+    """A custom network with in-place operations that overwrite earlier values: ReLUs, `out += identity`, `x *= 2`."""
 
     def __init__(self, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class OwnNetwork(nn.Module):
 
 
 class FunctionalNetwork(nn.Module):
-    """Convolution, then functions only; two layers above the pooling, so that nothing here has a closed form."""
+    """A convolution and functions, with two linear layers after the pooling, so that no layer has a closed form."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class FunctionalNetwork(nn.Module):
 
 
 class InPlaceNetwork(nn.Module):
-    """Three ways of working in place that no module announces."""
+    """Three in-place operations that are not modules."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class InPlaceNetwork(nn.Module):
 
 
 class Undecided(nn.Module):
-    """Its way depends on the values it meets."""
+    """A network that branches on values."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def no_network(num_classes: int) -> list[int]:
 
 
 def lively(name: str, *, num_classes: int = 3, dtype: torch.dtype = torch.float64, **options: object) -> StagedNetwork:
-    """A network with batch normalisation that does something and weights that are large enough to be seen."""
+    """Return a network with random batch statistics."""
     torch.manual_seed(1)
     network = create_model(name, num_classes=num_classes, **options)  # type: ignore[arg-type]
     randomize_statistics(network)

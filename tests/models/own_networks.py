@@ -1,4 +1,4 @@
-"""Networks that torch.fx cannot trace, or that hooks easily get wrong."""
+"""Networks that torch.fx cannot trace, or that are difficult for hooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _norm(width: int) -> nn.BatchNorm2d:
 
 
 class Plain(nn.Module):
-    """Convolution, batch normalisation, one ReLU in place that is shared, an inner layer; no branch."""
+    """Convolution, batch normalisation, a shared in-place ReLU and an inner layer, without branches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Plain(nn.Module):
 
 
 class Branching(Plain):
-    """Its way depends on the values it meets."""
+    """A network that branches on values."""
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.relu(self.stem(images))
@@ -43,7 +43,7 @@ class Branching(Plain):
 
 
 class Around(Plain):
-    """A path leads around `inner`, and what that returns is overwritten."""
+    """A path bypasses `inner`, and the output of `inner` is overwritten."""
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.relu(self.stem(images))
@@ -53,7 +53,7 @@ class Around(Plain):
 
 
 class TwoInputs(Plain):
-    """Images, and a weight for every channel that may be missing."""
+    """Two inputs: images, and an optional weight for every channel."""
 
     def forward(self, images: Tensor, gate: Tensor | None = None) -> Tensor:
         x = self.mark(self.relu(self.inner(self.relu(self.stem(images)))))
@@ -67,7 +67,7 @@ class Answer:
 
 
 class Recorded(Branching):
-    """Returns a record."""
+    """A network that returns a record."""
 
     def forward(self, images: Tensor) -> Answer:  # type: ignore[override]
         logits = super().forward(images)
@@ -75,7 +75,7 @@ class Recorded(Branching):
 
 
 class Checkpointed(Plain):
-    """Computes its inner layer again when it is differentiated."""
+    """A network with a checkpointed segment."""
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.relu(self.stem(images))
@@ -87,7 +87,7 @@ class Checkpointed(Plain):
 
 
 class Noisy(Branching):
-    """Draws random numbers while it trains."""
+    """A network that draws random numbers in training mode."""
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.mark(self.relu(self.inner(self.relu(self.stem(images)))))
@@ -95,7 +95,7 @@ class Noisy(Branching):
 
 
 class Pair(nn.Module):
-    """Two outputs; the last one computed is not the one that is returned first."""
+    """A module with two outputs; the first output is not the one computed last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Pair(nn.Module):
 
 
 class Returns(nn.Module):
-    """A block that returns what it computed first, one that returns a pair, one that is never called."""
+    """Blocks that return their first value, return a pair, are unused, or are never called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class FirstOfTwo(nn.Module):
 
 
 def made(kind: type[nn.Module], dtype: torch.dtype = torch.float64) -> nn.Module:
-    """A network in evaluation mode, with lively batch normalisation."""
+    """Return a network in evaluation mode with random batch statistics."""
     torch.manual_seed(3)
     network = kind()
     randomize_statistics(network)
@@ -149,7 +149,7 @@ def pictures(n: int = 4, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 class Tiny(nn.Module):
-    """The least that has an inner layer, batch normalisation in its head, and a closed form at its last one."""
+    """A minimal network: an inner layer with batch normalisation in its head, and a last layer with a closed form."""
 
     def __init__(self, num_classes: int = 3) -> None:
         super().__init__()

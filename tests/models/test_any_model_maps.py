@@ -1,4 +1,4 @@
-"""Maps of networks as users write them, against Captum and against the traced graph."""
+"""Compare maps of custom networks with Captum and with the traced graph."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_in_training_a_second_pass_has_the_batch_statistics_as_constants(layer: 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_who_holds_what_is_overwritten_sees_it_change(training: bool) -> None:
-    """A ReLU in place, whose input is added again later: the layer is what is added."""
+    """The input of an in-place ReLU is added later: the sum uses the overwritten value."""
     network = OwnNetwork(3).double().train(training)
     maps = [
         Explainer("grad_cam_pp", "act")(net, pictures(), LABELS).maps

@@ -1,4 +1,4 @@
-"""Looking at a network of one's own changes nothing, and works in every gradient mode."""
+"""Explaining a custom network does not change it, and works in every gradient mode."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_pass_under_no_grad_can_be_explained_afterwards() -> None:
 
 
 class Looking(pl.LightningModule):
-    """Explains what it validates and tests."""
+    """A module that explains the batches of validation and test steps."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Reading and cutting: what a head makes of the activations is what the network says."""
+"""Reading and cutting layers: a head computes the logits of the network from the activations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own network behind the same interface."""
+"""Custom networks with the interface of `StagedNetwork`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def own() -> StagedNetwork:
 
 
 def by_hand(net: StagedNetwork, images: Tensor) -> dict[str, Tensor]:
-    """The same network without a single operation in place."""
+    """Return the values of the same network computed without in-place operations."""
     network = net.network
     assert isinstance(network, OwnNetwork)
     stem = network.stem((images - net.normalise.mean) / net.normalise.std)

@@ -1,4 +1,4 @@
-"""Randomised from the logits down: which part, in which order, to what, and what stays."""
+"""Cascading randomisation: the parts, their order, their new values, and what does not change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ORDER = {
 
 
 class Wrapped(nn.Module):
-    """All in one part."""
+    """A network with one top-level part."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Wrapped(nn.Module):
 
 
 class Backwards(nn.Module):
-    """Made in another order than it is used, with a parameter of its own."""
+    """A network whose parts are used in another order than they are created, with a top-level parameter."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Saving and loading: what was written comes back, and what others wrote loads as it is."""
+"""Saving and loading weights, and loading checkpoints of other projects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that say the same in other words, for rules that hang on modules; and what the maps are made of."""
+"""Equivalent networks with different ReLU calls, and reference implementations of ReLU rules."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ QUICK: dict[str, dict[str, Any]] = {
 
 
 def as_map(method: str, attributions: Tensor) -> Tensor:
-    """The two ways in which attributions become a map."""
+    """Reduce attributions to maps, for sensitivities and contributions."""
     if method in SENSITIVITIES:
         return attributions.detach().abs().max(1).values
     return attributions.detach().sum(1).clamp(min=0)
 
 
 class OwnReLUs(BasicBlock):
-    """torchvision's block, with a module for every ReLU, none in place."""
+    """torchvision's block with a separate module for every ReLU, not in place."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,7 +43,7 @@ class OwnReLUs(BasicBlock):
 
 
 def resnet_with_own_relus(state: dict[str, Tensor]) -> nn.Module:
-    """The same function as torchvision's ResNet-18 with these weights."""
+    """Return a network that computes the same function as torchvision's ResNet-18 with these weights."""
     network = ResNet(OwnReLUs, [2, 2, 2, 2], num_classes=3).double()
     network.relu = nn.ReLU()
     network.load_state_dict(state)
@@ -51,7 +51,7 @@ def resnet_with_own_relus(state: dict[str, Tensor]) -> nn.Module:
 
 
 class Functional(nn.Module):
-    """Functions in the place of ReLU modules, one whose input is overwritten, one whose input goes on beside it."""
+    """ReLU functions instead of modules: one overwrites its input, and the input of another is used twice."""
 
     def __init__(self, *, branching: bool = False) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Functional(nn.Module):
 
 
 class RuledRelu(torch.autograd.Function):
-    """A ReLU whose backward is guided backpropagation's, or deconvolution's."""
+    """A ReLU with the backward of guided backpropagation or deconvolution."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, guided: bool) -> Tensor:
@@ -85,7 +85,7 @@ class RuledRelu(torch.autograd.Function):
 
 
 def ruled_gradient(network: Functional, images: Tensor, labels: Tensor, *, guided: bool) -> Tensor:
-    """The gradient of the logits in the images, by the rule."""
+    """Return the gradient of the logits with respect to the images under the rule."""
     leaf = images.clone().requires_grad_()
 
     def relu(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Held-out explainers against Captum called by hand, autograd by hand, and what their attributions must add up to."""
+"""Compare held-out methods with direct calls of Captum and autograd, and with the sums of their attributions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ByHand = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def occluded(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """The fall of the logit under every window, averaged over those that cover a site."""
+    """Return the decrease of the logit for each window, averaged over the windows that cover a site."""
     falls, covered = torch.zeros(len(images), 1, 8, 8).double(), torch.zeros(8, 8)
     rows = torch.arange(len(images))
     for i in range(0, 5, 2):
@@ -96,7 +96,7 @@ def test_the_rule_is_applied_to_functions_and_to_the_way_through_them_alone(
 
 
 class Lstsq:
-    """Weighted ridge regression as least squares with rows for the penalty, by numpy."""
+    """Weighted ridge regression by NumPy: least squares with extra rows for the penalty."""
 
     def fit(self, train_data: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
         ((inputs, outputs, weights),) = (tuple(p.double().numpy() for p in parts) for parts in train_data)

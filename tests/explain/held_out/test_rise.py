@@ -1,4 +1,4 @@
-"""RISE against a loop over sites, with the very same masks; and whether it finds what decides."""
+"""Compare RISE with a loop over sites with the same masks, and check that it finds the decisive region."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_maps_are_those_of_a_loop(wrn: StagedNetwork, images: Tensor, labels: Te
 
 
 class Decided(nn.Module):
-    """Class 1 if there is red anywhere, whatever the rest."""
+    """A network that predicts class 1 if any pixel is red."""
 
     def forward(self, images: Tensor) -> Tensor:
         red = (images[:, 0] - images[:, 1]).relu().flatten(1).mean(1)

@@ -1,4 +1,4 @@
-"""A look from outside leaves nothing behind, depends on nothing beside the image, and works where gradients are off."""
+"""Held-out methods do not change the network, depend on the image alone, and work with gradients disabled."""
 
 from __future__ import annotations
 
