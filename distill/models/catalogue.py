@@ -108,19 +108,23 @@ def stage_network(
     std: Sequence[float] | None = None,
     classes: Sequence[str] = (),
 ) -> StagedNetwork:
-    """Wrap a network that already exists, with its weights, as :func:`create_model` wraps a new one.
+    """Wrap an existing network and its weights in a :class:`StagedNetwork`.
 
     Args:
-        network: Normalised images to logits; a ``StagedNetwork`` is returned as it is, with its own normalisation.
-        name: How the network is recorded.
-        num_classes: Length of the logits.
-        in_channels: Channels of the images.
-        mean: Channel means of the images in [0, 1]; 0 if left out.
-        std: Channel standard deviations; 1 if left out.
-        classes: Names of the classes.
+        network: A module from normalised images to logits. A ``StagedNetwork`` is returned unchanged, with its own
+            normalisation.
+        name: Name of the network in its record.
+        num_classes: Number of classes: the length of the logits.
+        in_channels: Number of image channels.
+        mean: Mean of each channel, for images in [0, 1]; 0 by default.
+        std: Standard deviation of each channel, for images in [0, 1]; 1 by default.
+        classes: Names of the classes, in the order of the logits; optional.
+
+    Returns:
+        The wrapped network; it shares the parameters of ``network``.
 
     Raises:
-        InputError: if torch.fx cannot trace the network.
+        InputError: If torch.fx cannot trace the network.
 
     Example:
         >>> layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)]
@@ -134,10 +138,10 @@ def stage_network(
 
 
 def import_network(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
-    """Call ``package.module:callable`` with the number of classes and channels.
+    """Import ``package.module:callable`` and call it with the number of classes and channels.
 
     Raises:
-        InputError: if it cannot be imported, or does not return a network.
+        InputError: If the callable cannot be imported, does not accept the arguments, or does not return a network.
     """
     if ":" not in name:
         raise InputError(f"expected package.module:callable, got {name!r}.")
@@ -151,7 +155,7 @@ def import_network(name: str, *, num_classes: int, in_channels: int) -> nn.Modul
 
 
 def rebuild_message(name: str) -> str:
-    """Say how to pass a network again that was passed as an object."""
+    """Return the message that a network passed as a Python object must be passed again."""
     return (
         f"the network was passed as a Python object ({object_type(name)}), which its files cannot rebuild. Pass a "
         "network of the same architecture: `--network package.module:callable` on the command line, or in Python "

@@ -85,7 +85,7 @@ def load_model(path: Path | str, *, network: nn.Module | None = None) -> StagedN
             are loaded into a copy of it.
 
     Raises:
-        InputError: if there is no such file, it was not written by :func:`save_model`, or the weights do not fit.
+        InputError: If the file does not exist or was not written by :func:`save_model`, or the weights do not fit.
     """
     return load_network(path, network=network).eval()
 
@@ -110,10 +110,10 @@ def load_network(
         normalisation: ``{"mean": ..., "std": ...}`` for images in [0, 1]; required for a plain state dict, otherwise
             ignored.
         options: Further keyword arguments of the architecture of a plain state dict, otherwise ignored.
-        network: A network of the same architecture, used if the weights are of one that was passed as an object.
+        network: A network of the same architecture; used if the saved network was passed as a Python object.
 
     Returns:
-        The network, in training mode.
+        The network with the loaded weights. Its mode is not set; call ``.eval()`` before inference.
 
     Raises:
         InputError: If the file is missing, truncated or unsafe, or does not fit the architecture.
@@ -230,10 +230,10 @@ def _split(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any] 
 
 
 def read_spec(path: Path) -> dict[str, Any]:
-    """Read the record of how a network is built, ``student.json``.
+    """Read ``student.json``, the record that describes how to rebuild a network.
 
     Raises:
-        InputError: if it is not such a record.
+        InputError: If the file is not such a record.
     """
     try:
         record = json.loads(path.read_text())
