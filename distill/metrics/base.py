@@ -64,11 +64,6 @@ class MeanScore(Metric):
         self.excluded += missing.sum()
 
 
-def wide(tensor: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """Return the tensor in float64 if it is float64, else in float32."""
-    return tensor if tensor.dtype.itemsize == 8 else tensor.float()
-
-
 def check_same_size(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *t"]) -> None:
     """Raise a ValueError if the maps have different sizes."""
     if maps.shape != reference_maps.shape:

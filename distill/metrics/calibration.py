@@ -9,7 +9,8 @@ from jaxtyping import Float, Int, Num, Shaped
 from torch import Tensor
 from torchmetrics import Metric
 
-from distill.metrics.base import Measurement, wide
+from distill.maps import at_least_float32
+from distill.metrics.base import Measurement
 
 
 class CalibrationBins(NamedTuple):
@@ -49,7 +50,7 @@ def calibration_bins(
             f"`confidence` and `correct` must have the same shape, got {tuple(confidence.shape)} "
             f"and {tuple(correct.shape)}."
         )
-    confidence = wide(confidence)
+    confidence = at_least_float32(confidence)
     confidence64, correct64 = confidence.double(), correct.double()
     valid = ~(confidence64.isnan() | correct64.isnan())
     edges = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=confidence.device)[1:-1]

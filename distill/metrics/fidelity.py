@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.metrics.base import MeanScore, wide
+from distill.maps import at_least_float32
+from distill.metrics.base import MeanScore
 
 
 def top_one_agreement(
@@ -70,8 +71,8 @@ def output_kl(
     _check_same_shape(logits, reference_logits)
     if not temperature > 0:
         raise ValueError(f"`temperature` must be above 0, got {temperature}.")
-    log_q = F.log_softmax(wide(logits) / temperature, dim=1)
-    log_p = F.log_softmax(wide(reference_logits) / temperature, dim=1)
+    log_q = F.log_softmax(at_least_float32(logits) / temperature, dim=1)
+    log_p = F.log_softmax(at_least_float32(reference_logits) / temperature, dim=1)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1).clamp(min=0.0)
 
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from distill.maps import normalize_maps
-from distill.metrics.base import MeanScore, check_same_size, gaussian_blur, is_empty, wide
+from distill.maps import at_least_float32, normalize_maps
+from distill.metrics.base import MeanScore, check_same_size, gaussian_blur, is_empty
 
 
 def map_pearson(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
@@ -222,7 +222,7 @@ def map_ssim(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"])
     luminance = (2 * mean_a * mean_b + _LUMINANCE) / (mean_a**2 + mean_b**2 + _LUMINANCE)
     structure = (2 * (product - mean_a * mean_b) + _CONTRAST) / (variance + _CONTRAST)
     similarity = (luminance * structure).flatten(1).mean(1)
-    return torch.where(empty, torch.nan, similarity).to(wide(maps).dtype)
+    return torch.where(empty, torch.nan, similarity).to(at_least_float32(maps).dtype)
 
 
 def map_cosine(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:

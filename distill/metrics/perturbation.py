@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill.metrics.base import MeanScore, gaussian_blur, is_empty, resize_and_normalize, wide
+from distill.maps import at_least_float32
+from distill.metrics.base import MeanScore, gaussian_blur, is_empty, resize_and_normalize
 
 Baseline = Literal["zero", "blur"]
 
@@ -156,7 +157,7 @@ def perturbation_curves(
         rows, step = batch // (steps + 1), batch % (steps + 1)
         is_changed = (rank[rows] < changed[step][:, None]).view(-1, 1, *size)
         batches.append(score(torch.where(is_changed, after[rows], before[rows]), rows))
-    scores = wide(torch.cat(batches)).view(len(images), steps + 1)
+    scores = at_least_float32(torch.cat(batches)).view(len(images), steps + 1)
     heat = resize_and_normalize(maps, size, "min_max")
     unordered = is_empty(heat) | heat.isnan().flatten(1).any(1)
     return Curves((changed / size.numel()).to(scores.dtype), torch.where(unordered[:, None], torch.nan, scores))
@@ -176,7 +177,7 @@ def area_under(curves: Curves) -> Float[Tensor, " n"]:
         >>> area_under(Curves(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([[1.0, 0.2, 0.0]])))
         tensor([0.3500])
     """
-    return torch.trapezoid(wide(curves.scores), wide(curves.fractions), dim=1)
+    return torch.trapezoid(at_least_float32(curves.scores)(curves.fractions), dim=1)
 
 
 class InsertionAUC(MeanScore):
