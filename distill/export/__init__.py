@@ -1,4 +1,4 @@
-"""A student alone in a file that needs neither this project nor its training: ONNX, or a program of torch.export."""
+"""Export a student to a file that runs without this project: ONNX, or a program of torch.export."""
 
 from distill.export.formats import FORMATS, Format
 from distill.export.parity import Parity, compare

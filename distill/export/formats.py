@@ -1,4 +1,4 @@
-"""Export formats: how a program is written as ONNX or pt2, and how such a file is run."""
+"""Export formats: functions that write a program as ONNX or pt2, and functions that run such a file."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from torch.export import ExportedProgram
 from distill.errors import InputError, RunError
 from distill.export.program import BATCH, INPUT
 
-#: Name of the file inside of the archive that says what it is.
+#: Name of the file inside the archive that holds the metadata, as JSON.
 PT2_METADATA = "distill_explain.json"
 
 
 def write_pt2(program: ExportedProgram, path: Path, *, outputs: Sequence[str], facts: str, opset: int | None) -> None:
-    """Save a program.
+    """Save a program as a torch.export archive; the arguments are those of :class:`Write`.
 
     Raises:
-        InputError: if a version of operators is asked for, which only ONNX has.
+        InputError: if ``opset`` is given, which only ONNX has.
     """
     if opset is not None:
-        raise InputError("--opset belongs to --format onnx; leave it out.")
+        raise InputError("--opset applies to --format onnx only; leave it out.")
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={PT2_METADATA: facts})
     path.write_bytes(buffer.getvalue())
 
 
 def open_pt2(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Load a file.
+    """Load a torch.export archive.
 
     Raises:
-        RunError: if torch does not take it.
+        RunError: if torch cannot load it.
     """
     try:
         return torch.export.load(io.BytesIO(path.read_bytes())).module()
-    except Exception as error:  # there is no common parent
-        raise RunError(f"torch {torch.__version__} does not take the file: {error}") from error
+    except Exception as error:  # the possible errors have no common base class
+        raise RunError(f"torch {torch.__version__} cannot load the file: {error}") from error
 
 
-#: Key of the metadata under which a file says what it is.
+#: Key of the model metadata, whose value is JSON.
 ONNX_METADATA = "distill_explain"
-#: The first version of the operators that torch writes.
+#: The oldest opset that torch can write.
 OLDEST_OPSET = 18
 
 
 def write_onnx(program: ExportedProgram, path: Path, *, outputs: Sequence[str], facts: str, opset: int | None) -> None:
-    """Translate a program; input and outputs keep their names.
+    """Convert a program to ONNX; the arguments are those of :class:`Write`.
 
     Raises:
-        InputError: if the version of the operators is not to be had.
-        RunError: if an operation has no translation.
+        InputError: if ``opset`` is not supported.
+        RunError: if an operation cannot be converted.
     """
     import onnx
 
@@ -68,18 +68,18 @@ def write_onnx(program: ExportedProgram, path: Path, *, outputs: Sequence[str], 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            translated = torch.onnx.export(
+            converted = torch.onnx.export(
                 program,
                 input_names=[INPUT],
                 output_names=list(outputs),
                 opset_version=opset,
-                dynamic_shapes={INPUT: {0: BATCH}},  # what the axis is called
+                dynamic_shapes={INPUT: {0: BATCH}},  # name of the batch axis
                 verbose=False,
             )
-    except Exception as error:  # whatever the translation of some operation raises
-        raise RunError(f"the student cannot be written as ONNX: {str(error).strip().splitlines()[0]}") from error
-    assert translated is not None
-    model = translated.model_proto
+    except Exception as error:  # the conversion of an operation can raise anything
+        raise RunError(f"the student cannot be converted to ONNX: {str(error).strip().splitlines()[0]}") from error
+    assert converted is not None
+    model = converted.model_proto
     onnx.helper.set_model_props(model, {ONNX_METADATA: facts})
     _drop_source_locations(model)
     onnx.checker.check_model(model, full_check=True)
@@ -87,10 +87,10 @@ def write_onnx(program: ExportedProgram, path: Path, *, outputs: Sequence[str], 
 
 
 def open_onnx(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Open a file on the CPU.
+    """Load an ONNX file on the CPU.
 
     Raises:
-        RunError: if onnxruntime does not take it.
+        RunError: if onnxruntime cannot load it.
     """
     import onnxruntime
 
@@ -98,8 +98,8 @@ def open_onnx(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own errors have no common parent
-        raise RunError(f"onnxruntime {onnxruntime.__version__} does not take the file: {error}") from error
+    except Exception as error:  # the possible errors have no common base class
+        raise RunError(f"onnxruntime {onnxruntime.__version__} cannot load the file: {error}") from error
     names = [output.name for output in session.get_outputs()]
 
     def run(images: Tensor) -> dict[str, Tensor]:
@@ -110,34 +110,42 @@ def open_onnx(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
 
 
 def _drop_source_locations(model: Any) -> None:
-    """Drop what every node says of the source files, which are nobody's business and half of a small file."""
+    """Remove the Python source locations of the nodes: they reveal local paths and are half of a small file."""
     for nodes in (model.graph.node, *(function.node for function in model.functions)):
         for node in nodes:
             node.ClearField("metadata_props")
             node.ClearField("doc_string")
 
 
-#: A file that was opened: images in [0, 1] to what comes out, by name.
+#: A loaded file: a function from images in [0, 1] to the outputs by name.
 Session: TypeAlias = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 class Write(Protocol):
-    """How a program becomes a file."""
+    """A function that writes a program to a file."""
 
     def __call__(
         self, program: ExportedProgram, path: Path, *, outputs: Sequence[str], facts: str, opset: int | None
     ) -> None:
-        """Write a program with the names of what comes out and JSON of what it is, for a version of the operators."""
+        """Write a program.
+
+        Args:
+            program: The exported program.
+            path: The file to write.
+            outputs: Names of the outputs.
+            facts: Metadata, as JSON.
+            opset: Version of the ONNX operators; None for torch's default.
+        """
 
 
 class Format(NamedTuple):
-    """One kind of file.
+    """An export format.
 
     Args:
-        suffix: Of its name.
-        packages: What must be installed for it.
-        write: How a program is written.
-        open: How a file is run.
+        suffix: File name suffix.
+        packages: Packages that must be installed.
+        write: Function that writes a program.
+        open: Function that loads a file.
     """
 
     suffix: str
@@ -146,10 +154,14 @@ class Format(NamedTuple):
     open: Callable[[Path], Session]
 
     def check_installed(self) -> None:
-        """Raise an InputError that says what to install, unless all is there."""
+        """Check that the required packages are installed.
+
+        Raises:
+            InputError: with the packages that are missing and how to install them.
+        """
         missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if missing:
-            raise InputError(f'{", ".join(missing)} not installed; pip install "distill-explain[export]"')
+            raise InputError(f'{", ".join(missing)} not installed; run pip install "distill-explain[export]".')
 
 
 FORMATS: Mapping[str, Format] = {

@@ -1,4 +1,4 @@
-"""Whether a file gives what the network gives, on images that neither was made with."""
+"""Parity check: compare the outputs of an exported file with those of the network on test images."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from torch import Tensor
 from distill.data import to_unit
 from distill.errors import RunError
 
-#: Images at a time: one, and other numbers than the program was traced with.
+#: Batch sizes: one, and sizes that differ from that of the traced program. The last size repeats.
 BATCH_SIZES = (1, 3, 64)
-#: How far logits may be apart, as a share of the largest one; rounding to float32 in another order moves them by 1e-6.
+#: Largest allowed difference of logits, relative to the largest logit (or to 1, if that is smaller). Float32 rounding
+#: in another order of operations changes them by about 1e-6.
 TOLERANCE = 1e-4
-#: At an inner layer a ReLU may open in one library and not in the other, which moves single sites of a map.
+#: Smallest allowed cosine similarity of maps. At an inner layer, rounding can switch a ReLU on in one library and off
+#: in the other, which changes single positions of a map.
 LEAST_COSINE = 0.9999
 
 
 class Parity(NamedTuple):
-    """How near a file is to the network.
+    """Result of a parity check.
 
     Args:
-        images: How many were compared.
-        batch_sizes: So many at a time.
-        logits: The largest difference of two logits.
-        ties: Images whose first choice is another: their two likeliest classes are equal but for rounding.
-        maps: The largest difference of two values of maps, whose largest value is 1; None without maps.
+        images: Number of images that were compared.
+        batch_sizes: Batch sizes that were used.
+        logits: Largest absolute difference of logits.
+        ties: Number of images whose predicted class differs, because their two highest logits are equal up to rounding.
+        maps: Largest absolute difference of maps, which are scaled to a maximum of 1; None without maps.
     """
 
     images: int
@@ -47,59 +49,65 @@ def compare(
     *,
     limit: int | None = None,
 ) -> Parity:
-    """Compare logits, first choices and maps on images, in batches of several sizes.
+    """Compare logits, predicted classes and maps on images, in batches of several sizes.
 
     Args:
-        exported: The file, opened.
+        exported: The loaded file.
         original: The network.
-        images: At least one.
-        limit: Compare on the first of them only.
+        images: At least one image.
+        limit: Number of images to compare, from the first; all if None.
+
+    Returns:
+        The largest differences.
 
     Raises:
-        RunError: if something differs by more than rounding.
+        RunError: if an output differs by more than rounding.
     """
     sizes: list[int] = []
-    ties, furthest = 0, {"logits": 0.0}
+    ties, largest = 0, {"logits": 0.0}
     total = min(len(images), limit or len(images))
     for start, stop in _batches(total):
         batch = to_unit(images[start:stop])
         with torch.no_grad():
-            expected, got = original(batch), exported(batch)
+            expected, outputs = original(batch), exported(batch)
         where = f"on test images {start} to {stop - 1}"
         for name, values in expected.items():
-            if name not in got or got[name].shape != values.shape:
-                came = tuple(got[name].shape) if name in got else "none"
-                raise RunError(f"the file gives {name} {came} {where}, the student {tuple(values.shape)}.")
-            furthest[name] = max(furthest.get(name, 0.0), float((got[name] - values).abs().max()))
-        tied = _check_logits(expected["logits"], got["logits"], where)
+            if name not in outputs or outputs[name].shape != values.shape:
+                shape = tuple(outputs[name].shape) if name in outputs else "none"
+                raise RunError(
+                    f"the file returns {name} of shape {shape} {where}, but the student returns {tuple(values.shape)}."
+                )
+            largest[name] = max(largest.get(name, 0.0), float((outputs[name] - values).abs().max()))
+        tied = _check_logits(expected["logits"], outputs["logits"], where)
         if "maps" in expected:
-            _check_maps(expected["maps"], got["maps"], tied, where)
+            _check_maps(expected["maps"], outputs["maps"], tied, where)
         ties += int(tied.sum())
         sizes.append(stop - start)
-    return Parity(total, tuple(dict.fromkeys(sizes)), furthest["logits"], ties, furthest.get("maps"))
+    return Parity(total, tuple(dict.fromkeys(sizes)), largest["logits"], ties, largest.get("maps"))
 
 
-def _check_logits(expected: Tensor, got: Tensor, where: str) -> Tensor:
-    """Refuse other logits; tell where nevertheless the first choice is another: two classes are equal there."""
+def _check_logits(expected: Tensor, exported: Tensor, where: str) -> Tensor:
+    """Check the logits, and return for each image whether its predicted class differs because of a tie."""
     allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
-    apart = float((got - expected).abs().max())
-    if not apart <= allowed:  # nor is NaN
+    difference = float((exported - expected).abs().max())
+    if not difference <= allowed:  # written so that NaN fails
         raise RunError(
-            f"the file's logits differ from the student's by {apart:.3g} {where}; {allowed:.3g} is rounding."
+            f"the file's logits differ from the student's by {difference:.3g} {where}; rounding explains at most "
+            f"{allowed:.3g}."
         )
-    return expected.argmax(1) != got.argmax(1)
+    return expected.argmax(1) != exported.argmax(1)
 
 
-def _check_maps(expected: Tensor, got: Tensor, tied: Tensor, where: str) -> None:
-    one, other = expected.flatten(1), got.flatten(1)
+def _check_maps(expected: Tensor, exported: Tensor, tied: Tensor, where: str) -> None:
+    one, other = expected.flatten(1), exported.flatten(1)
     both_empty = ~(one.any(1) | other.any(1))
     equal = both_empty | tied | (F.cosine_similarity(one, other) >= LEAST_COSINE)
     if not bool(equal.all()):
-        raise RunError(f"{int((~equal).sum())} of the file's maps are not the student's {where}.")
+        raise RunError(f"{int((~equal).sum())} of the file's maps differ from the student's {where}.")
 
 
 def _batches(total: int) -> Iterator[tuple[int, int]]:
-    """Divide images into batches of each size, the last size until none is left."""
+    """Split images into batches of each size in turn; the last size repeats until all images are used."""
     start = 0
     for size in itertools.chain(BATCH_SIZES, itertools.repeat(BATCH_SIZES[-1])):
         if start >= total:

@@ -1,4 +1,4 @@
-"""A student as it is sent out: images in, logits and perhaps maps out, as one program of plain tensor operations."""
+"""`Deployed`: a student with its maps as one module, and its export as a program of plain tensor operations."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ METHOD = "grad_cam_pp"
 
 
 class Deployed(nn.Module):
-    """Give a student's logits, and its Grad-CAM++ map of the class that it chooses.
+    """Return a student's logits and, with ``layer``, its Grad-CAM++ maps of the predicted class.
 
     Convention:
-        - Images are float32 in [0, 1], (N, C, H, W); mean and standard deviation are inside.
-        - ``maps`` have the size of the layer, each divided by its own largest value; a map that is zero everywhere
-          stays zero.
-        - Nothing is differentiated: maps are made by the closed form, or by the linear backward below the last layer.
+        - Images are float32 in [0, 1], (N, C, H, W). Normalisation by mean and standard deviation is included.
+        - ``maps`` have the size of the layer. Each map is divided by its maximum; a map that is zero everywhere stays
+          zero.
+        - No autograd is used: the gradients come from the closed form, or from the linear backward below the last
+          layer.
 
     Args:
-        student: A copy of it, in evaluation mode, goes out.
+        student: The network; a copy of it in evaluation mode is exported.
         size: Height and width of the images.
-        layer: The layer explained; no maps if None.
+        layer: The layer to explain; None for no maps.
 
     Raises:
-        InputError: if the layer does not exist, is no cut, or what follows it is only known to autograd.
+        InputError: if the layer does not exist, is no cut, or can only be differentiated by autograd.
     """
 
     def __init__(self, student: StagedNetwork, *, size: tuple[int, int], layer: str | None = None) -> None:
@@ -45,11 +46,11 @@ class Deployed(nn.Module):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what comes out."""
+        """Names of the outputs."""
         return ("logits",) if self.explainer is None else ("logits", "maps")
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> dict[str, Tensor]:
-        """Compute what ``outputs`` names."""
+        """Return the outputs by name."""
         if self.explainer is None:
             return {"logits": self.student(images)}
         output = self.student.run(images, [self.explainer.layer])
@@ -57,45 +58,45 @@ class Deployed(nn.Module):
         return {"logits": output.logits, "maps": normalize_maps(maps, "max")}
 
     def example(self) -> Float[Tensor, "2 c h w"]:
-        """Make a batch of what it takes."""
+        """Return an example batch of images."""
         return torch.full((2, self.student.spec.in_channels, *self.size), 0.5)
 
     def facts(self) -> dict[str, Any]:
-        """Put into plain values what a user of the file must know."""
+        """Return the metadata of the file, as values that JSON can store."""
         maps = None
         if self.explainer is not None:
             maps = {"method": METHOD, "layer": self.explainer.layer, "class": "predicted", "normalized": "max"}
-        described = describe(self.student)
+        spec = describe(self.student)
         return {
             "format": 1,
-            "architecture": described["name"],
-            **{key: described[key] for key in ("options", "classes", "normalisation")},
+            "architecture": spec["name"],
+            **{key: spec[key] for key in ("options", "classes", "normalisation")},
             "input": "float32 in [0, 1], N x C x H x W; normalisation is inside",
-            "channels": described["in_channels"],
+            "channels": spec["in_channels"],
             "size": list(self.size),
             "maps": maps,
         }
 
 
 def export_program(deployed: Deployed) -> ExportedProgram:
-    """Write a student down as a program that takes any number of images.
+    """Export a student as a program for any batch size.
 
     Raises:
-        RunError: if torch cannot.
+        RunError: if torch.export fails.
     """
     shapes = {INPUT: {0: Dim(BATCH)}}
     try:
         with torch.no_grad():
             program = torch.export.export(deployed, (deployed.example(),), dynamic_shapes=shapes, strict=False)
-            return program.run_decompositions({})  # nothing but operations on tensors: no modes, no nested graphs
-    except Exception as error:  # there are many ways not to be traceable
-        what = f"{deployed.student.spec.name} with its maps" if deployed.explainer else deployed.student.spec.name
-        raise RunError(f"torch.export cannot write down {what}: {str(error).strip().splitlines()[0]}") from error
+            return program.run_decompositions({})  # plain tensor operations: no autograd modes, no nested graphs
+    except Exception as error:  # torch.export has no common error class
+        name = f"{deployed.student.spec.name} with its maps" if deployed.explainer else deployed.student.spec.name
+        raise RunError(f"torch.export cannot export {name}: {str(error).strip().splitlines()[0]}") from error
 
 
 def _explainer(student: StagedNetwork, layer: str, images: Tensor) -> Explainer:
-    """Make an explainer of a layer whose gradient is an ordinary forward operation, and try it."""
-    refused = f"no maps of layer {layer!r} can be exported"
+    """Return an explainer whose gradients need no autograd, after trying it on example images."""
+    problem = f"maps of layer {layer!r} cannot be exported"
     try:
         with torch.no_grad():
             output = student.run(images, [layer])
@@ -104,12 +105,13 @@ def _explainer(student: StagedNetwork, layer: str, images: Tensor) -> Explainer:
             obstacle = None if head is None or closed else head.obstacle(output.activations[layer])
             if obstacle is not None:
                 raise InputError(
-                    f"{refused}: {obstacle}, and a file cannot differentiate; choose a later layer, or leave out maps."
+                    f"{problem}: {obstacle}, and an exported file has no autograd. Choose a later layer, or export "
+                    "without maps."
                 )
             explainer = Explainer(METHOD, layer, "predicted", gradients="closed_form" if closed else "linear")
             explainer.from_output(output, output.logits.argmax(1))
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(f"{refused}: {error}") from error
+        raise InputError(f"{problem}: {error}") from error
     return explainer

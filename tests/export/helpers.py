@@ -1,4 +1,4 @@
-"""Runs that are done without having been trained, and what their networks compute by other means."""
+"""Finished runs without training, and reference outputs of their networks computed by other means."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ SCALING = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
 
 
 def finished_run(folder: Path, *pairs: str, name: str = "wrn_10_1", **options: Any) -> Path:
-    """Write what a run leaves that others need: its configuration and its student."""
-    given = ["data={name: fashion_scenes, size: 16, count: 72}", f"student.name={name}", "trainer.max_epochs=1"]
-    config = load_config([], [*given, f"output_dir={folder.parent}", f"name={folder.name}", *pairs])
+    """Write a run directory with the files that other commands read: the configuration and the student."""
+    defaults = ["data={name: fashion_scenes, size: 16, count: 72}", f"student.name={name}", "trainer.max_epochs=1"]
+    config = load_config([], [*defaults, f"output_dir={folder.parent}", f"name={folder.name}", *pairs])
     save_model(network(name, **options), folder)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.model_dump(mode="json")))
     return folder
 
 
 def network(name: str = "wrn_10_1", **options: Any) -> StagedNetwork:
-    """A network that chooses many classes, in evaluation mode."""
-    given = {**SCALING, "classes": CLASSES, "dtype": torch.float32, **options}
-    net = lively(name, num_classes=len(given["classes"]), **given).eval()
+    """Return a network in evaluation mode whose predictions cover many classes."""
+    settings = {**SCALING, "classes": CLASSES, "dtype": torch.float32, **options}
+    net = lively(name, num_classes=len(settings["classes"]), **settings).eval()
     if isinstance(head := getattr(net.network, "fc", None), torch.nn.Linear):
         torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(5))
     return net
 
 
 def expected_logits(net: StagedNetwork, images: Tensor) -> Tensor:
-    """The bare network of images that were scaled by hand."""
+    """Return the logits of the inner network for images that are normalised here."""
     mean, std = (torch.tensor(SCALING[key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():
         return net.network((images - mean) / std)
 
 
 def expected_maps(net: StagedNetwork, layer: str, images: Tensor) -> NDArray[np.float64]:
-    """Grad-CAM++ of the first choice in float64, by autograd at a hook and numpy loops; the largest value is 1."""
+    """Return Grad-CAM++ maps of the predicted class in float64, by autograd at a hook and numpy loops; maximum 1."""
     double = network(net.spec.name).double()
-    kept: list[Tensor] = []
+    activations: list[Tensor] = []
 
-    def keep(module: torch.nn.Module, given: Any, output: Tensor) -> Tensor:
-        kept.append(output)
+    def keep(module: torch.nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        activations.append(output)
         return output
 
     handle = double.network.get_submodule(double.cuts[layer]).register_forward_hook(keep)
     logits = double(images.double())
     handle.remove()
-    (gradients,) = torch.autograd.grad(logits.amax(1).sum(), kept[-1])
-    maps = oracle.grad_cam_pp(kept[-1].detach().numpy(), gradients.numpy())
+    (gradients,) = torch.autograd.grad(logits.amax(1).sum(), activations[-1])
+    maps = oracle.grad_cam_pp(activations[-1].detach().numpy(), gradients.numpy())
     return np.stack([one / one.max() if one.max() > 0 else one for one in maps])

@@ -1,4 +1,4 @@
-"""What an exported file computes, against the network computed by other means."""
+"""Exported files return the logits and maps of the network, computed here by other means."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pictures(n: int) -> Tensor:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """Files of one student, each written when it is first asked for."""
+    """Return a function that exports one student to a format and layer, once for each."""
     folder = tmp_path_factory.mktemp("files")
 
     def file(format: str, layer: str | None) -> Path:
@@ -55,7 +55,7 @@ def format(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_logits_in_batches_of_any_size(files: Files, format: str) -> None:
+def test_logits_match_at_any_batch_size(files: Files, format: str) -> None:
     run = FORMATS[format].open(files(format, None))
     for n in (1, 2, 5, 33):
         out = run(pictures(n))
@@ -65,7 +65,7 @@ def test_logits_in_batches_of_any_size(files: Files, format: str) -> None:
 
 
 @pytest.mark.parametrize("layer", ["final", "group2", pytest.param("group1", marks=pytest.mark.slow)])
-def test_maps_of_the_first_choice(files: Files, format: str, layer: str) -> None:
+def test_maps_of_the_predicted_class_match(files: Files, format: str, layer: str) -> None:
     run = FORMATS[format].open(files(format, layer))
     images = pictures(5)
     out = run(images)
@@ -88,7 +88,7 @@ def test_a_map_that_is_zero_everywhere_stays_zero(tmp_path: Path, format: str) -
     assert FORMATS[format].open(path)(pictures(3))["maps"].tolist() == torch.zeros(3, 4, 4).tolist()
 
 
-def test_an_onnx_file_says_what_it_is_and_not_where_it_was_made(files: Files) -> None:
+def test_an_onnx_file_has_metadata_and_no_local_paths(files: Files) -> None:
     onnx = pytest.importorskip("onnx")
     path = files("onnx", "group2")
     model = onnx.load(path)
@@ -109,7 +109,7 @@ def test_an_onnx_file_says_what_it_is_and_not_where_it_was_made(files: Files) ->
 
 
 @pytest.mark.parametrize("opset", [18, pytest.param(21, marks=pytest.mark.slow)])
-def test_the_version_of_the_operators_is_the_one_asked_for(tmp_path: Path, opset: int) -> None:
+def test_the_opset_is_the_requested_one(tmp_path: Path, opset: int) -> None:
     onnx = pytest.importorskip("onnx")
     run = exported(tmp_path / "student.onnx", format="onnx", layer="final", opset=opset)
     versions = {entry.domain: entry.version for entry in onnx.load(tmp_path / "student.onnx").opset_import}
@@ -119,17 +119,17 @@ def test_the_version_of_the_operators_is_the_one_asked_for(tmp_path: Path, opset
     )
 
 
-def test_a_version_of_the_operators_that_is_not_to_be_had(tmp_path: Path) -> None:
+def test_an_unsupported_opset_is_rejected(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     with pytest.raises(InputError, match="--opset must be from 18 to "):
         exported(tmp_path / "student.onnx", format="onnx", opset=9)
-    with pytest.raises(InputError, match="--opset belongs to --format onnx; leave it out"):
+    with pytest.raises(InputError, match="--opset applies to --format onnx only; leave it out"):
         exported(tmp_path / "student.pt2", format="pt2", opset=18)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_program_runs_where_this_project_is_not(files: Files) -> None:
+def test_a_program_runs_without_this_project(files: Files) -> None:
     path = files("pt2", "group2")
     script = """
 import sys, json, torch
@@ -140,10 +140,10 @@ assert not any(name.startswith("distill") for name in sys.modules)
 print(json.dumps([out["logits"].tolist(), json.loads(extra["distill_explain.json"])["size"]]))
 """
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], cwd=path.parent, env=environment, capture_output=True, text=True, check=True
     )
-    logits, size = json.loads(said.stdout)
+    logits, size = json.loads(process.stdout)
     expected = expected_logits(network(), torch.full((3, 3, 16, 16), 0.25))
     torch.testing.assert_close(torch.tensor(logits), expected, rtol=1e-4, atol=1e-4)
     assert size == [16, 16]
@@ -152,27 +152,28 @@ print(json.dumps([out["logits"].tolist(), json.loads(extra["distill_explain.json
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ("group9", "no maps of layer 'group9' can be exported: `layer` must be one of group1, group2, final"),
+        ("group9", "maps of layer 'group9' cannot be exported: `layer` must be one of group1, group2, final"),
         ("group2_sum", "was not read as a cut"),
         ("block3.layer.0.conv1", "was not read as a cut"),
     ],
 )
-def test_a_layer_that_has_no_maps(layer: str, message: str) -> None:
+def test_a_layer_without_maps_is_rejected(layer: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Deployed(network(), size=(16, 16), layer=layer)
 
 
-def test_a_head_that_only_autograd_can_differentiate() -> None:
+def test_a_head_that_needs_autograd_is_rejected() -> None:
     net = network("tests.models.helpers:OwnNetwork", classes=("a", "b", "c"))
     assert Deployed(net, size=(16, 16), layer="final").outputs == ("logits", "maps")
     message = (
-        r"layer 'stem' can be exported: no linear backward for .*, and a file cannot differentiate; choose a later"
+        r"^maps of layer 'stem' cannot be exported: no linear backward for .*, and an exported file has no autograd\. "
+        r"Choose a later"
     )
     with pytest.raises(InputError, match=message):
         Deployed(net, size=(16, 16), layer="stem")
 
 
-def test_the_student_that_is_exported_stays_as_it_is() -> None:
+def test_exporting_does_not_change_the_student() -> None:
     net = network().train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     Deployed(net, size=(16, 16), layer="group2")(pictures(3))
@@ -181,7 +182,7 @@ def test_the_student_that_is_exported_stays_as_it_is() -> None:
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
-def test_a_program_is_nothing_but_operations_on_tensors() -> None:
+def test_a_program_contains_tensor_operations_only() -> None:
     program = export_program(Deployed(network(), size=(16, 16), layer="final"))
     called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert {name for name in called if not name.startswith("aten.")} <= {"<built-in function getitem>"}
