@@ -32,7 +32,7 @@ from distill.explain import warn_if_signed
 from distill.objects import is_object, object_type
 from distill.teachers import CacheSize
 from distill.training import DistillationModule, check_trainer
-from distill.training.module import make_maps
+from distill.training.module import explained_layers, make_maps
 from distill.types import Batch
 
 #: What the Trainer takes and a run decides by itself.
@@ -52,12 +52,14 @@ def check_step(module: DistillationModule, train: ImageSet) -> None:
     module.student.eval()
     try:
         with torch.no_grad():
-            student, teacher = module.run(images, module.explainers, with_teacher=True)
+            student = module.run_student(images, module.explainers)
             if student.logits.shape != (len(images), len(train.classes)):
                 raise ValueError(
                     f"the student must return logits (samples, classes) = {(len(images), len(train.classes))}, "
                     f"got {tuple(student.logits.shape)}"
                 )
+            layers = explained_layers(module.explainers, "teacher")
+            teacher = None if module.teacher is None else module.teacher(images, layers)
             batch = Batch(images, train.labels[:2], torch.arange(2), torch.zeros(2, dtype=torch.int64))
             live = {} if module.teacher is None else module.explainers
             maps = make_maps(live, student, teacher, batch)

@@ -1,4 +1,4 @@
-"""Training: one module, one run, one directory."""
+"""Training: the Lightning module, the training loop and the run directory."""
 
 from distill.teachers.frozen import FrozenTeacher
 from distill.training.callbacks import InterruptError

@@ -1,4 +1,4 @@
-"""Lightning callbacks of a run: finite-loss guard, graceful stop, checkpoints, exact resume, progress display."""
+"""Lightning callbacks: finite-loss guard, graceful stop, checkpoints, exact resume and progress display."""
 
 from __future__ import annotations
 
@@ -20,165 +20,177 @@ from distill.training.module import DistillationModule
 
 
 class InterruptError(RunError):
-    """The user stopped the run; its state is saved."""
+    """The user stopped the run; its state was saved."""
 
     exit_code = 130
 
 
 class FiniteLossGuard(Callback):
-    """Stop a run whose loss is not a number, with the name of the term and the step.
+    """Stop the run if a loss is not finite, and report the term and the step.
 
-    The step itself never waits for the device: it notes the first bad step of each term there. That is read when
-    metrics are logged, and before every checkpoint, so that no bad weights replace good ones.
+    The training step does not wait for the device: it records the first non-finite step of each term in a buffer on
+    the device. This callback reads the buffer at log points and before each checkpoint, so that non-finite weights
+    never replace finite ones.
     """
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Look at log points."""
+        """Check the losses at log points."""
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self._check(trainer, pl_module)
+            self._check_losses(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Any) -> None:
-        """Look before anything is written, at the weights as well: a finite loss can have a gradient that is not."""
-        self._check(trainer, pl_module)
-        state = [t.isfinite().all() for t in checkpoint["state_dict"].values()]
-        if not torch.stack(state).all():
+        """Check the losses and the weights before a checkpoint: a finite loss can have a non-finite gradient."""
+        self._check_losses(trainer, pl_module)
+        finite = [t.isfinite().all() for t in checkpoint["state_dict"].values()]
+        if not torch.stack(finite).all():
             self._stop(trainer, f"weights after step {trainer.global_step - 1} are not finite numbers")
 
-    def _check(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def _check_losses(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, DistillationModule)
-        bad = module.bad_terms()
-        if bad:  # what followed from the first bad step is not worth telling
-            step = min(bad.values())
-            told = " and ".join(repr(name) for name in bad if bad[name] == step)
-            self._stop(trainer, f"term {told} at step {step} is not a finite number")
+        steps = module.non_finite_terms()
+        if steps:  # later non-finite terms are a consequence of the first one
+            first = min(steps.values())
+            names = " and ".join(repr(name) for name in steps if steps[name] == first)
+            self._stop(trainer, f"term {names} at step {first} is not a finite number")
 
-    def _stop(self, trainer: pl.Trainer, what: str) -> NoReturn:
-        kept = [c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
-        last = Path(kept[0]) / "last.ckpt" if kept else None
-        where = f"the last good checkpoint is {last}" if last and last.exists() else "no checkpoint was made before"
+    def _stop(self, trainer: pl.Trainer, problem: str) -> NoReturn:
+        folders = [c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
+        last = Path(folders[0]) / "last.ckpt" if folders else None
+        saved = f"the last good checkpoint is {last}" if last and last.exists() else "no checkpoint was saved before it"
         raise RunError(
-            f"{what}; {where}. Lower optimizer.lr or the weight of the term, or set trainer.gradient_clip_val."
+            f"{problem}; {saved}. Lower optimizer.lr or the weight of the term, or set trainer.gradient_clip_val."
         )
 
 
 class GracefulStop(Callback):
-    """Finish the step, save and leave on the first Ctrl-C or SIGTERM; leave at once on the second."""
+    """On the first Ctrl-C or SIGTERM, finish the step, save a checkpoint and stop; on the second, stop at once.
+
+    Args:
+        last: Checkpoint file to write.
+    """
 
     def __init__(self, last: Path) -> None:
         self.last = last
-        self.asked = False
-        self._before: dict[int, Any] = {}
+        self.stop_requested = False
+        self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen."""
+        """Install the signal handlers."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
+            self._previous_handlers[number] = signal.signal(number, self._request_stop)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Save and leave, if asked to; after the last step of an epoch its validation comes first."""
-        if self.asked and not trainer.is_last_batch:
+        """Save and stop if requested; after the last step of an epoch, validate first."""
+        if self.stop_requested and not trainer.is_last_batch:
             trainer.save_checkpoint(self.last)
-            self._leave(trainer)
+            self._raise_interrupt(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave, if asked to at the end of the last epoch, which was saved as every epoch is."""
-        if self.asked:
-            self._leave(trainer)
+        """Stop if requested in the last step of the previous epoch, whose checkpoint is already saved."""
+        if self.stop_requested:
+            self._raise_interrupt(trainer)
 
-    def _leave(self, trainer: pl.Trainer) -> None:
-        raise InterruptError(f"stopped at step {trainer.global_step}; the same command goes on from there.")
+    def _raise_interrupt(self, trainer: pl.Trainer) -> None:
+        raise InterruptError(f"stopped at step {trainer.global_step}; run the same command again to resume.")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Listen no more."""
-        for number, handler in self._before.items():
+        """Restore the previous signal handlers."""
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
-        self._before.clear()
+        self._previous_handlers.clear()
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stop_requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.stop_requested = True
 
 
 class StepCheckpoint(ModelCheckpoint):
-    """Save within an epoch. Its last step is left to the epoch's own checkpoint, which knows of the validation."""
+    """Save within an epoch, except after its last step: that checkpoint is saved after the validation."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save, unless the epoch is at its end."""
+        """Save, unless this was the last step of the epoch."""
         if not trainer.is_last_batch:
             super().on_train_batch_end(trainer, *args, **kwargs)
 
 
 def checkpoints(folder: Path, monitor: MonitorSection, section: CheckpointSection) -> list[ModelCheckpoint]:
-    """Keep the last state of a run, and the best one by what is monitored; each is one file, replaced as a whole."""
+    """Return the callbacks that save the last checkpoint, and the best one by the monitored metric.
+
+    Args:
+        folder: Folder of ``last.ckpt`` and ``best.ckpt``; each save replaces the whole file.
+        monitor: The monitored metric and its direction.
+        section: Whether to save within an epoch as well.
+    """
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_top_k": 1}
-    kept = [
+    callbacks = [
         ModelCheckpoint(
             filename="best", monitor=monitor.metric, mode=monitor.mode, save_on_train_epoch_end=True, **common
         ),
         ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common),
     ]
     if section.every_n_steps is not None:
-        kept.append(
+        callbacks.append(
             StepCheckpoint(
                 filename="last", every_n_train_steps=section.every_n_steps, save_on_train_epoch_end=False, **common
             )
         )
-    return kept
+    return callbacks
 
 
 class ExactResume(Callback):
-    """Save the random state with every checkpoint; go on with it, and with the batch that was next.
+    """Save the random state in every checkpoint; on resuming, restore it and the position of the data loader.
 
-    Lightning made the loader to count its batches for the schedule, before it knew of the checkpoint.
+    Lightning creates the data loader before it restores the checkpoint, to count the batches for the schedule, so the
+    position is restored here.
     """
 
     def __init__(self) -> None:
-        self._resumed: dict[str, Any] | None = None
+        self._state: dict[str, Any] | None = None
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the random state."""
+        """Add the random state to the checkpoint."""
         checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep it until training goes on."""
+        """Keep the random state and the loader state until training starts."""
         loop = checkpoint["loops"]["fit_loop"]["state_dict"]
-        self._resumed = {"random": checkpoint["random_state"], "loaders": loop.get("combined_loader", [])}
+        self._state = {"random": checkpoint["random_state"], "loaders": loop.get("combined_loader", [])}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on."""
-        if self._resumed is None:
+        """Restore the loader state and the random state."""
+        if self._state is None:
             return
         loader: Any = trainer.train_dataloader
-        for state in self._resumed["loaders"]:
+        for state in self._state["loaders"]:
             loader.load_state_dict(state)
-        torch.set_rng_state(self._resumed["random"]["cpu"])
-        for device, state in enumerate(self._resumed["random"]["cuda"][: torch.cuda.device_count()]):
+        torch.set_rng_state(self._state["random"]["cpu"])
+        for device, state in enumerate(self._state["random"]["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state, device)
-        self._resumed = None
+        self._state = None
 
 
 class RunProgress(Callback):
-    """Show epoch, steps, images a second, time left and the last validation.
+    """Show epoch, steps, images per second, time left and the last validation metrics.
 
     Args:
         name: Name of the run.
-        console: Where to; standard error by default.
+        console: Where to print; standard error by default.
     """
 
     def __init__(self, name: str, console: Console | None = None) -> None:
         self.name = name
         self.console = console or Console(stderr=True)
         self._bar: Progress | None = None
-        self._since = (0.0, 0)
+        self._start = (0.0, 0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the display."""
-        self._since = (time.monotonic(), trainer.global_step)
+        """Start the progress bar on a terminal."""
+        self._start = (time.monotonic(), trainer.global_step)
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         self._bar = Progress(
@@ -201,7 +213,7 @@ class RunProgress(Callback):
         self._bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Move the bar."""
+        """Advance the progress bar."""
         if self._bar is not None:
             description = f"{self.name}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             self._bar.update(
@@ -212,7 +224,7 @@ class RunProgress(Callback):
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the validation."""
+        """Show the validation metrics: in the bar on a terminal, else as one line per epoch."""
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
         text = "  ".join(f"{k.removeprefix('validation/')} {v:.3f}" for k, v in sorted(metrics.items()))
         if self._bar is not None:
@@ -222,12 +234,12 @@ class RunProgress(Callback):
             self.console.print(f"{self.name}  {epoch}  {self._speed(trainer):.0f} img/s  {text}", highlight=False)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Close the display, however the run ended."""
+        """Stop the progress bar, also after an error."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def _speed(self, trainer: pl.Trainer) -> float:
-        start, first = self._since
+        start, first_step = self._start
         batch = getattr(trainer.train_dataloader, "batch_size", 0) or 0
-        return (trainer.global_step - first) * batch * trainer.world_size / max(time.monotonic() - start, 1e-9)
+        return (trainer.global_step - first_step) * batch * trainer.world_size / max(time.monotonic() - start, 1e-9)

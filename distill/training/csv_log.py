@@ -1,4 +1,4 @@
-"""metrics.csv: one row a log point, kept across interruptions."""
+"""`MetricsFile`: a Lightning logger that writes metrics.csv, one row per log point, and resumes with the run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ class MetricsFile(Logger):
     """Append metrics to a CSV file.
 
     Convention:
-        - Columns are ``epoch``, ``step``, then metrics as they appear; a cell is empty where nothing was measured.
-        - A resumed run goes on in the same file: rows from the checkpoint's step onward, which will be computed
-          again, are dropped first.
+        - The columns are ``epoch``, ``step``, then the metrics in order of first appearance. A cell is empty if the
+          metric was not logged in that row.
+        - A resumed run appends to the same file. Rows from the checkpoint's step onward are dropped first, because
+          the run computes them again.
 
     Args:
-        path: The file.
-        first_step: Number of steps that the run has already made.
+        path: The CSV file.
+        first_step: Number of steps that the run has already completed.
     """
 
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
@@ -44,12 +45,12 @@ class MetricsFile(Logger):
 
     @property
     def version(self) -> str:
-        """There is one file a run."""
+        """Version of the logger; empty, since a run has one file."""
         return ""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Add a row, and columns if there are new ones."""
+        """Append a row, and add columns for new metrics."""
         values = {name: value for name, value in metrics.items() if name != "epoch"}
         epoch = metrics.get("epoch")
         row = {"epoch": "" if epoch is None else str(int(epoch)), "step": str(step or 0)}
@@ -64,7 +65,7 @@ class MetricsFile(Logger):
                 csv.DictWriter(file, self._columns).writerow(row)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.yaml holds them."""
+        """Do nothing: the hyperparameters are in config.yaml."""
 
     def _rewrite(self) -> None:
         with replacing(self.path) as part, part.open("w", newline="") as file:
@@ -74,10 +75,10 @@ class MetricsFile(Logger):
 
 
 def _step(row: dict[str, str]) -> float:
-    cut_off = None in row.values()  # the last line of a run that was killed
-    return math.inf if cut_off else int(row["step"])
+    truncated = None in row.values()  # the last line of a run that was killed while writing
+    return math.inf if truncated else int(row["step"])
 
 
-def _columns(rows: list[dict[str, str]], known: list[str] | None = None) -> list[str]:
-    names = list(known or ["epoch", "step"])
+def _columns(rows: list[dict[str, str]], existing: list[str] | None = None) -> list[str]:
+    names = list(existing or ["epoch", "step"])
     return list(dict.fromkeys([*names, *(name for row in rows for name in row)]))

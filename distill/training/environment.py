@@ -1,4 +1,4 @@
-"""What a figure must be quoted with: versions, commit, processor."""
+"""The environment that a result was computed in: package versions, commit, processor, device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("distill-explain", "torch", "torchvision", "pytorch-lightning", "to
 
 
 def describe_machine() -> dict[str, Any]:
-    """Collect versions, the commit of the code that runs, and what it runs on."""
+    """Return the package versions, the commit of the running code, and the hardware."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -45,7 +45,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
-    """Name the commit of the code that runs, if it runs from a checkout."""
+    """Return the commit of the running code, or None outside of a Git checkout."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
         return commit + (" with changes" if _git("status", "--porcelain", "--", ".") else "")
@@ -54,7 +54,7 @@ def _commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ["git", *arguments], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True, timeout=10
     )
-    return done.stdout.strip()
+    return process.stdout.strip()

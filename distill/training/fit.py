@@ -1,4 +1,4 @@
-"""Train one run: build the Trainer, resume from the last checkpoint, save the selected student."""
+"""Train one run: build the Trainer, resume from the last checkpoint and save the selected student."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from distill.training.run_directory import RunDirectory
 
 
 def resolve_precision(precision: str | int, accelerator: str = "auto") -> str | int:
-    """Replace ``auto`` by bfloat16 autocast where the hardware computes in it, else by float32.
+    """Replace ``auto`` by bfloat16 autocast if the hardware supports bfloat16, else by float32.
 
     Example:
         >>> resolve_precision("32-true")
@@ -40,7 +40,8 @@ def resolve_precision(precision: str | int, accelerator: str = "auto") -> str | 
     return "bf16-mixed" if capable and accelerator in ("auto", "cpu") else "32-true"
 
 
-_QUIET = (
+#: Lightning's warnings that do not apply here.
+_IGNORED_WARNINGS = (
     "does not have many workers",
     "You defined a `validation_step` but",
     "The number of training batches",
@@ -57,42 +58,42 @@ def fit(
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> None:
-    """Train until the run is done, from its last state if it has one, and keep its student.
+    """Train from the last checkpoint, or from the start if there is none, and save the student.
 
     Args:
-        module: The student with all that trains it.
-        data: Batches.
-        config: The run; its directory must be open.
-        callbacks: Added to those of every run.
-        loggers: Added to metrics.csv and those of the configuration.
+        module: The module to train.
+        data: The training and validation batches.
+        config: The configuration of the run; its directory must have been opened.
+        callbacks: Added to the callbacks of every run.
+        loggers: Added to metrics.csv and the loggers of the configuration.
 
     Raises:
-        RunError: if a loss is no finite number, or the user stops the run.
-        InputError: if Lightning does not take the ``trainer`` section.
+        RunError: if a loss is not finite, or the user stops the run.
+        InputError: if Lightning rejects the ``trainer`` section, or the last checkpoint cannot be read.
     """
     directory = RunDirectory(config.directory)
-    state = directory.last if directory.last.exists() else None
-    first_step = _steps_made(state)
+    checkpoint = directory.last if directory.last.exists() else None
+    first_step = _completed_steps(checkpoint)
     trainer = make_trainer(config, directory, first_step=first_step, callbacks=callbacks, loggers=loggers)
     with warnings.catch_warnings():
-        for message in _QUIET:
+        for message in _IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message=f".*{message}.*")
-        trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
-        keep_student(module, directory, select=config.monitor.select)
+        save_student(module, directory, select=config.monitor.select)
 
 
 def check_trainer(config: Config) -> None:
-    """See that Lightning takes the ``trainer`` section, before anything is written.
+    """Check the ``trainer`` section before any file is written.
 
     Raises:
-        InputError: if it does not.
+        InputError: if Lightning rejects it.
     """
     make_trainer_for_inference(config)
 
 
 def make_trainer_for_inference(config: Config) -> pl.Trainer:
-    """Build a Trainer for its device and precision alone; it writes nothing."""
+    """Return a Trainer with the device and precision of a run that writes no files."""
     return _trainer(config, logger=False, enable_checkpointing=False)
 
 
@@ -104,7 +105,15 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> pl.Trainer:
-    """Build Lightning's Trainer: ours in what a run needs, the user's in the rest."""
+    """Return the Trainer of a run, with the callbacks and loggers that every run has.
+
+    Args:
+        config: The configuration; keys of its ``trainer`` section override the defaults.
+        directory: Where checkpoints and metrics are written.
+        first_step: Number of steps that the run has already completed.
+        callbacks: Added to the callbacks of every run.
+        loggers: Added to the loggers of every run.
+    """
     all_callbacks: list[Callback] = [
         FiniteLossGuard(),
         ExactResume(),
@@ -124,7 +133,7 @@ def make_trainer(
     )
 
 
-def _trainer(config: Config, **ours: Any) -> pl.Trainer:
+def _trainer(config: Config, **arguments: Any) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     section = dict(config.trainer)
     section["precision"] = resolve_precision(section.get("precision", "auto"), str(section.get("accelerator", "auto")))
@@ -132,7 +141,7 @@ def _trainer(config: Config, **ours: Any) -> pl.Trainer:
         "max_epochs": config.max_epochs,
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
-        **ours,
+        **arguments,
         **section,
         "enable_progress_bar": False,
         "use_distributed_sampler": False,
@@ -143,8 +152,17 @@ def _trainer(config: Config, **ours: Any) -> pl.Trainer:
         raise InputError(f"trainer: {error}") from error
 
 
-def keep_student(module: DistillationModule, directory: RunDirectory, *, select: str) -> Path:
-    """Write the weights that were selected on the validation split, without anything that only training needs."""
+def save_student(module: DistillationModule, directory: RunDirectory, *, select: str) -> Path:
+    """Save the student's weights without optimiser state: those of the best checkpoint, or the current ones.
+
+    Args:
+        module: The trained module.
+        directory: Where the checkpoints are and the weights are saved.
+        select: ``best``, by the monitored metric, or ``last``.
+
+    Returns:
+        Path of the weights.
+    """
     if select == "best" and directory.best.exists():
         state = torch.load(directory.best, map_location="cpu", weights_only=True)["state_dict"]
         prefix = "student."
@@ -152,12 +170,13 @@ def keep_student(module: DistillationModule, directory: RunDirectory, *, select:
     return save_model(module.student, directory.path)
 
 
-def _steps_made(state: Path | None) -> int:
-    if state is None:
+def _completed_steps(checkpoint: Path | None) -> int:
+    if checkpoint is None:
         return 0
     try:
-        return int(torch.load(state, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise InputError(
-            f"{state} cannot be read, so the run cannot go on from it; delete it, or start again with --overwrite."
+            f"{checkpoint} cannot be read, so the run cannot resume from it. Delete it, or train from the start with "
+            "--overwrite."
         ) from error

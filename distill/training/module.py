@@ -1,10 +1,10 @@
-"""The Lightning module: the training step, the maps of a step, and the epoch means it logs."""
+"""The Lightning module: the training step, the maps of a step, and the epoch means that are logged."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -28,12 +28,15 @@ from distill.types import Batch, MapPair, StagedOutput
 
 
 class EpochMeans(nn.Module):
-    """Mean over samples of named values, some of which may be missing in a step.
+    """Means of named values over the samples of an epoch; a step may leave out some of the values.
 
-    Part of the state, so that a run stopped within an epoch goes on to the mean of it all. Reads nothing on the host.
+    Convention:
+        - The sums are part of the state dict, so a run that stops within an epoch resumes to the mean of the whole
+          epoch.
+        - ``update`` does not read any value on the host.
 
     Args:
-        names: Of all values there can be.
+        names: Names of all values that can occur.
 
     Example:
         >>> means = EpochMeans(["a", "b"])
@@ -53,22 +56,34 @@ class EpochMeans(nn.Module):
         self.register_buffer("samples", torch.zeros(len(self.names)))
 
     def update(self, values: Mapping[str, Tensor], *, samples: int) -> None:
-        """Add the mean of so many samples."""
-        nothing = self.sums.new_zeros(())
-        given = [values[name].detach().float() * samples if name in values else nothing for name in self.names]
+        """Add the batch means of one step.
+
+        Args:
+            values: Mean over the batch, by name.
+            samples: Number of samples in the batch.
+        """
+        zero = self.sums.new_zeros(())
+        sums = [values[name].detach().float() * samples if name in values else zero for name in self.names]
         counts = torch.tensor([samples if name in values else 0 for name in self.names], dtype=torch.float32)
-        self.sums = self.sums + torch.stack(given)
+        self.sums = self.sums + torch.stack(sums)
         self.samples = self.samples + counts.to(self.samples.device, non_blocking=True)
 
     def pop(self) -> dict[str, Tensor]:
-        """Give the mean of what was there at all, and begin anew; reads the device."""
-        found = self.samples.tolist()
-        means = {name: self.sums[i] / self.samples[i] for i, name in enumerate(self.names) if found[i]}
+        """Return the means of the values that occurred, and reset; reads the device."""
+        counts = self.samples.tolist()
+        means = {name: self.sums[i] / self.samples[i] for i, name in enumerate(self.names) if counts[i]}
         self.sums, self.samples = torch.zeros_like(self.sums), torch.zeros_like(self.samples)
         return means
 
 
+#: Explainers of student and teacher, by name of the term and then by layer of the student.
 Explainers = Mapping[str, Mapping[str, PairExplainer]]
+
+
+def explained_layers(explainers: Explainers, role: Literal["student", "teacher"]) -> tuple[str, ...]:
+    """Return the layers of the student or of the teacher that the explainers read, each once."""
+    pairs = [pair for by_layer in explainers.values() for pair in by_layer.values()]
+    return tuple(dict.fromkeys(getattr(pair, role).layer for pair in pairs))
 
 
 def make_maps(
@@ -76,52 +91,51 @@ def make_maps(
     student: StagedOutput,
     teacher: StagedOutput | None,
     batch: Batch,
+    *,
     frozen: Mapping[str, FrozenMaps] | None = None,
-    stored: Mapping[MapKey, Tensor] | None = None,
+    cached: Mapping[MapKey, Tensor] | None = None,
 ) -> dict[str, dict[str, MapPair]]:
-    """Give the raw maps that each term asked for, by its name and the student's layer.
+    """Return the raw maps of each term, by name of the term and then by layer of the student.
+
+    Convention:
+        - The student's maps are differentiable if gradients are enabled; the teacher's never are.
 
     Args:
-        explainers: By name of the term, then by layer of the student.
-        student: Its forward pass; the maps are differentiable where gradients are on.
-        teacher: Its forward pass; None where only frozen maps are asked for.
-        batch: What both saw.
-        frozen: Terms whose teacher's maps were made before.
-        stored: The teacher's maps of this batch, where they are known.
-    """
-    frozen, stored = frozen or {}, stored or {}
+        explainers: Explainers by name of the term, then by layer of the student.
+        student: Forward pass of the student.
+        teacher: Forward pass of the teacher; may be None if all terms have frozen maps.
+        batch: The images and labels of both passes.
+        frozen: Precomputed maps of the teacher, by name of the term.
+        cached: Maps of the teacher for this batch from the teacher cache.
 
-    def pair_of(name: str, layer: str, pair: PairExplainer) -> MapPair:
-        if name in frozen:
-            return _frozen_pair(pair, frozen[name], layer, student, batch)
-        output = _require_teacher(teacher, name)
-        if MapKey.of(pair) not in stored:
-            return pair.from_outputs(student, output, batch.labels, create_graph=torch.is_grad_enabled())
-        target = pair.choose(student, output, batch.labels)
-        maps = pair.student.from_output(student, target, create_graph=torch.is_grad_enabled())
-        return MapPair(maps, stored[MapKey.of(pair)])
+    Raises:
+        ValueError: if a term needs the teacher's output and ``teacher`` is None.
+    """
+    frozen, cached = frozen or {}, cached or {}
+    create_graph = torch.is_grad_enabled()
+
+    def map_pair(term: str, layer: str, pair: PairExplainer) -> MapPair:
+        if term in frozen:
+            target = frozen[term].target(layer, batch.labels, batch.index)
+            teacher_maps = frozen[term].of(layer, batch.index, batch.view)
+        elif teacher is None:
+            raise ValueError(f"term {term!r} compares maps with those of a teacher, but `teacher` is None.")
+        elif MapKey.of(pair) in cached:
+            target = pair.choose(student, teacher, batch.labels)
+            teacher_maps = cached[MapKey.of(pair)]
+        else:
+            return pair.from_outputs(student, teacher, batch.labels, create_graph=create_graph)
+        return MapPair(pair.student.from_output(student, target, create_graph=create_graph), teacher_maps)
 
     return {
-        name: {layer: pair_of(name, layer, pair) for layer, pair in by_layer.items()}
-        for name, by_layer in explainers.items()
+        term: {layer: map_pair(term, layer, pair) for layer, pair in by_layer.items()}
+        for term, by_layer in explainers.items()
     }
 
 
 def zero_map_rate(maps: list[Tensor]) -> Tensor:
-    """Give the share of maps that are zero everywhere, on average over layers: they train nothing."""
-    return torch.stack([(one.detach().flatten(1) == 0).all(1).float().mean() for one in maps]).mean()
-
-
-def _frozen_pair(pair: PairExplainer, frozen: FrozenMaps, layer: str, student: StagedOutput, batch: Batch) -> MapPair:
-    target = frozen.target(layer, batch.labels, batch.index)
-    maps = pair.student.from_output(student, target, create_graph=torch.is_grad_enabled())
-    return MapPair(maps, frozen.of(layer, batch.index, batch.view))
-
-
-def _require_teacher(teacher: StagedOutput | None, term: str) -> StagedOutput:
-    if teacher is None:
-        raise ValueError(f"term {term!r} explains the teacher, and there is none.")
-    return teacher
+    """Return the share of maps that are zero everywhere, averaged over layers; such maps have zero gradient."""
+    return torch.stack([(each.detach().flatten(1) == 0).all(1).float().mean() for each in maps]).mean()
 
 
 _NEVER = -1
@@ -132,20 +146,20 @@ class DistillationModule(pl.LightningModule):
     """Train a student with an objective; without a teacher this is plain supervised training.
 
     Args:
-        student: What is trained; the only network in the module's state.
+        student: The network that is trained; the only network in the module's state.
         objective: Named, weighted terms.
-        optimisation: Optimiser and schedule.
-        teacher: What is learnt from.
-        explainers: By name of the term that wants maps, then by layer of the student; a term that is not in the
-            objective is never explained.
-        frozen: By name of the term whose teacher's maps are made once, before training.
-        schedules: When terms count, by name; always if left out.
-        cache: The teacher's answers to the views of training.
-        validation_cache: Its answers to the validation images.
-        compile: Whether the student's forward pass in training goes through torch.compile.
+        optimisation: Optimiser and learning-rate schedule.
+        teacher: The network that the student learns from.
+        explainers: By name of the term that needs maps, then by layer of the student. Terms that are not in the
+            objective are not explained.
+        frozen: By name of the term, the teacher's maps that are computed once before training.
+        schedules: Schedule of each term's weight, by name; a term without a schedule has its full weight in every step.
+        cache: Teacher cache for the views of the training images.
+        validation_cache: Teacher cache for the validation images.
+        compile: Whether to compile the student's forward pass in training with torch.compile.
     """
 
-    first_bad_step: Tensor
+    first_non_finite_step: Tensor
 
     def __init__(
         self,
@@ -170,16 +184,17 @@ class DistillationModule(pl.LightningModule):
         self.frozen = dict(frozen or {})
         self.schedules = dict(schedules or {})
         self.cache, self.validation_cache = cache, validation_cache
-        self._run_student: Callable[..., StagedOutput] = torch.compile(student.run) if compile else student.run
+        self._student_forward: Callable[..., StagedOutput] = torch.compile(student.run) if compile else student.run
         self.validation_accuracy = MulticlassAccuracy(student.spec.num_classes, average="micro")
         self.validation_cross_entropy = MeanMetric()
         self.validation_agreement = MulticlassAccuracy(student.spec.num_classes, average="micro")
-        self.register_buffer("first_bad_step", torch.full((len(objective.names),), _NEVER), persistent=False)
+        steps = torch.full((len(objective.names),), _NEVER)
+        self.register_buffer("first_non_finite_step", steps, persistent=False)
         self.train_means = EpochMeans([name.removeprefix("train/") for name in self._train_names])
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Names of all that is logged."""
+        """Names of all metrics that are logged."""
         names = ["accuracy", "cross_entropy", *(["agreement"] if self.teacher else [])]
         cached = [CACHE_HITS] if self.cache else []
         return (*self._train_names, *cached, *(f"validation/{name}" for name in names))
@@ -187,69 +202,66 @@ class DistillationModule(pl.LightningModule):
     @property
     def _train_names(self) -> tuple[str, ...]:
         terms = [kind for name in self.objective.names for kind in (name, f"{name}_weighted")]
-        zeros = [f"{name}_zero_maps_{who}" for name in self.explainers for who in ("student", "teacher")]
+        zeros = [f"{name}_zero_maps_{role}" for name in self.explainers for role in ("student", "teacher")]
         return tuple(f"train/{name}" for name in ("loss", *terms, *zeros))
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
-        """Compute the objective of one batch; no value is read on the host."""
-        factors = self.factors(batch_idx)
+        """Return the objective of one batch; does not read any value on the host."""
+        factors = self.term_factors(batch_idx)
         explainers = {name: by_layer for name, by_layer in self.explainers.items() if factors[name] > 0}
-        asked = any(factors[name] for name in self._terms_with_teacher)
-        cached = self.cache if asked and batch.cached else None
-        student, teacher = self.run(batch.images, explainers, with_teacher=asked and not cached, frozen=self.frozen)
-        answers = TeacherOutputs(teacher, {}) if cached is None else self._ask(cached, batch)
-        maps = make_maps(explainers, student, answers.output, batch, self.frozen, answers.maps)
-        losses = self.objective(student, answers.output, maps, batch.labels, factors)
-        self._note(losses, maps, samples=batch.labels.shape[0])
+        student = self.run_student(batch.images, explainers)
+        teacher = self.run_teacher(batch, explainers, factors)
+        maps = make_maps(explainers, student, teacher.output, batch, frozen=self.frozen, cached=teacher.maps)
+        losses = self.objective(student, teacher.output, maps, batch.labels, factors)
+        self._log_step(losses, maps, samples=batch.labels.shape[0])
         return losses.total
 
-    def factors(self, batch_idx: int) -> dict[str, float]:
-        """Give the factor on the weight of each term in this step."""
+    def term_factors(self, batch_idx: int) -> dict[str, float]:
+        """Return the factor on the weight of each term in this step, by name; a term of factor 0 is not computed."""
         trainer = self._trainer
         batches = float(trainer.num_training_batches) if trainer else 1.0
         epoch = self.current_epoch + batch_idx / batches
         schedules = {name: self.schedules.get(name, TermSchedule()) for name in self.objective.names}
         return {name: s.factor(epoch=epoch, step=self.global_step) for name, s in schedules.items()}
 
-    def run(
-        self, images: Tensor, explainers: Explainers, *, with_teacher: bool, frozen: Container[str] = ()
-    ) -> tuple[StagedOutput, StagedOutput | None]:
-        """Run the student, and the teacher if a term looks at it, and read the layers that are explained."""
-        pairs = [(name, pair) for name, by_layer in explainers.items() for pair in by_layer.values()]
-        student = self._run_student(images, _unique(pair.student.layer for _, pair in pairs))
-        if self.teacher is None or not with_teacher:
-            return student, None
-        return student, self.teacher(images, _unique(p.teacher.layer for name, p in pairs if name not in frozen))
+    def run_student(self, images: Tensor, explainers: Explainers) -> StagedOutput:
+        """Run the student's forward pass and keep the activations of the explained layers."""
+        return self._student_forward(images, explained_layers(explainers, "student"))
 
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Look up what the teacher is known to say of a batch, while it is still on the CPU."""
-        cache = self.cache if self.trainer.training else self.validation_cache
-        return batch if cache is None else batch._replace(cached=cache.lookup(batch.index, batch.view))
-
-    def _ask(self, cache: TeacherCache, batch: Batch) -> TeacherOutputs:
-        assert self.teacher is not None
-        assert batch.cached is not None
-        return cache.complete(self.teacher, batch.cached, batch.images, batch.labels)
+    def run_teacher(self, batch: Batch, explainers: Explainers, factors: Mapping[str, float]) -> TeacherOutputs:
+        """Return the teacher's outputs for a batch, cached or live; empty if no active term uses them."""
+        if self.teacher is None or not any(factors[name] for name in self._teacher_terms):
+            return TeacherOutputs(None, {})
+        live = {name: by_layer for name, by_layer in explainers.items() if name not in self.frozen}
+        return _teacher_outputs(self.teacher, self.cache, batch, explained_layers(live, "teacher"))
 
     @property
-    def _terms_with_teacher(self) -> tuple[str, ...]:
+    def _teacher_terms(self) -> tuple[str, ...]:
+        """Names of the terms that use the teacher's outputs in a training step."""
         terms = self.objective.terms.items()
         return tuple(n for n, term in terms if not isinstance(term, CrossEntropy) and n not in self.frozen)
 
-    def _note(self, losses: Losses, maps: Mapping[str, Mapping[str, MapPair]], *, samples: int) -> None:
-        bad = {name: ~value.detach().isfinite() for name, value in losses.raw.items()}
-        fine = torch.zeros((), dtype=torch.bool, device=losses.total.device)
-        fresh = torch.stack([bad.get(name, fine) for name in self.objective.names]) & (self.first_bad_step == _NEVER)
-        self.first_bad_step = torch.where(fresh, self.global_step, self.first_bad_step)
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Look up a batch in the teacher cache while its indices are still on the CPU."""
+        cache = self.cache if self.trainer.training else self.validation_cache
+        return batch if cache is None else batch._replace(cached=cache.lookup(batch.index, batch.view))
+
+    def _log_step(self, losses: Losses, maps: Mapping[str, Mapping[str, MapPair]], *, samples: int) -> None:
+        """Add the losses and the rates of empty maps to the epoch means, and record the first non-finite step."""
+        non_finite = {name: ~value.detach().isfinite() for name, value in losses.raw.items()}
+        false = torch.zeros((), dtype=torch.bool, device=losses.total.device)
+        now = torch.stack([non_finite.get(name, false) for name in self.objective.names])
+        first = now & (self.first_non_finite_step == _NEVER)
+        self.first_non_finite_step = torch.where(first, self.global_step, self.first_non_finite_step)
         values = {"loss": losses.total, **losses.raw}
         values |= {f"{name}_weighted": value for name, value in losses.weighted.items()}
         for name, by_layer in maps.items():
-            for who in ("student", "teacher"):
-                values[f"{name}_zero_maps_{who}"] = zero_map_rate([getattr(p, who) for p in by_layer.values()])
+            for role in ("student", "teacher"):
+                values[f"{name}_zero_maps_{role}"] = zero_map_rate([getattr(p, role) for p in by_layer.values()])
         self.train_means.update(values, samples=samples)
 
     def on_train_epoch_end(self) -> None:
-        """Log the means of the epoch: the total, every term as it is and weighted, and the share of empty maps."""
+        """Log the epoch means: the total loss, each term raw and weighted, and the rates of empty maps."""
         self.log_dict({f"train/{name}": mean for name, mean in self.train_means.pop().items()}, sync_dist=True)
         if self.cache:
             self.cache.flush()
@@ -257,49 +269,53 @@ class DistillationModule(pl.LightningModule):
                 self.log(CACHE_HITS, rate, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
-        """Measure the student on the validation split."""
+        """Update the validation metrics of the student."""
         logits = self.student(batch.images).float()
         self.validation_accuracy.update(logits, batch.labels)
         self.validation_cross_entropy.update(torch.nn.functional.cross_entropy(logits, batch.labels), len(logits))
-        measured = {
+        metrics = {
             "validation/accuracy": self.validation_accuracy,
             "validation/cross_entropy": self.validation_cross_entropy,
         }
         if self.teacher:
-            known = self.validation_cache if batch.cached else None
-            theirs = self._ask(known, batch).output if known else self.teacher(batch.images, ())
-            assert theirs is not None
-            self.validation_agreement.update(logits, theirs.logits.argmax(1))
-            measured["validation/agreement"] = self.validation_agreement
-        self.log_dict(measured, on_step=False, on_epoch=True, batch_size=len(logits))
+            teacher = _teacher_outputs(self.teacher, self.validation_cache, batch, layers=()).output
+            assert teacher is not None
+            self.validation_agreement.update(logits, teacher.logits.argmax(1))
+            metrics["validation/agreement"] = self.validation_agreement
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(logits))
 
     def on_validation_epoch_end(self) -> None:
-        """Keep what the teacher said of the last batch."""
+        """Store the teacher's outputs for the last batch in the cache."""
         if self.validation_cache:
             self.validation_cache.flush()
 
     def configure_optimizers(self) -> Any:
-        """Build optimiser and schedule for the length of this run."""
+        """Return the optimiser and the learning-rate schedule for the number of steps of this run."""
         total = int(self.trainer.estimated_stepping_batches)
         steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         optimizer, scheduler = self.optimisation.make(self, steps_per_epoch=steps, total_steps=total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def bad_terms(self) -> dict[str, int]:
-        """Name the terms that were not a number, with the first step of each; reads the device."""
-        steps = self.first_bad_step.tolist()
+    def non_finite_terms(self) -> dict[str, int]:
+        """Return the first step at which each term was not finite, by name; reads the device."""
+        steps = self.first_non_finite_step.tolist()
         return {name: step for name, step in zip(self.objective.names, steps, strict=True) if step != _NEVER}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add how the student is built."""
+        """Add the description from which the student can be rebuilt."""
         checkpoint["student_spec"] = describe(self.student)
 
     def on_fit_start(self) -> None:
-        """Make the maps that stay as they are."""
+        """Compute the frozen maps of the teacher."""
         for maps in self.frozen.values():
             if self.teacher:
                 maps.make(self.teacher, self.device)
 
 
-def _unique(names: Any) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+def _teacher_outputs(
+    teacher: FrozenTeacher, cache: TeacherCache | None, batch: Batch, layers: Sequence[str]
+) -> TeacherOutputs:
+    """Return the teacher's outputs for a batch: from the cache if it was looked up there, else from a forward pass."""
+    if cache is not None and batch.cached is not None:
+        return cache.complete(teacher, batch.cached, batch.images, batch.labels)
+    return TeacherOutputs(teacher(batch.images, layers), {})

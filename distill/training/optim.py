@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule; the epoch is the unit of every schedule."""
+"""Optimiser and learning-rate schedule; all schedules are configured in epochs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,30 @@ from distill.config import OptimizerSection, ScheduleSection
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How a student is optimised.
+    """Optimiser and learning-rate schedule of a student.
 
     Args:
-        optimizer: Its section of the configuration.
-        schedule: Its section of the configuration.
+        optimizer: Section ``optimizer`` of the configuration.
+        schedule: Section ``schedule`` of the configuration.
     """
 
     optimizer: OptimizerSection
     schedule: ScheduleSection
 
     def make(self, module: nn.Module, *, steps_per_epoch: int, total_steps: int) -> tuple[Optimizer, LRScheduler]:
-        """Build both; the scheduler is stepped with every step, so that stopping anywhere loses nothing."""
+        """Return the optimiser and the scheduler.
+
+        Convention:
+            - Step the scheduler after every training step, not every epoch, so that a run can resume at any step.
+
+        Args:
+            module: The module whose parameters are trained.
+            steps_per_epoch: Optimiser steps per epoch.
+            total_steps: Optimiser steps of the whole run.
+        """
         o = self.optimizer
         groups = parameter_groups(module, o.weight_decay, decay_norm_and_bias=o.decay_norm_and_bias)
-        # One kernel on the CPU; elsewhere torch's own choice (foreach), which gradient clipping in float16 needs.
+        # The fused kernel is used on the CPU only: gradient clipping in float16 needs torch's default (foreach).
         on_cpu = all(p.device.type == "cpu" for p in module.parameters())
         optimizer = SGD(groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, fused=True if on_cpu else None)
         return optimizer, self._schedule(optimizer, steps_per_epoch, total_steps)
@@ -44,7 +53,12 @@ class Optimisation:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float, *, decay_norm_and_bias: bool) -> list[dict[str, object]]:
-    """Split parameters so that weight decay can spare those with one axis: biases and normalisation.
+    """Return parameter groups for weight decay.
+
+    Args:
+        module: Module whose trainable parameters are grouped.
+        weight_decay: Weight decay, 0 or above.
+        decay_norm_and_bias: Whether to decay parameters with one axis as well, that is biases and normalisation.
 
     Example:
         >>> groups = parameter_groups(nn.Linear(3, 2), 0.1, decay_norm_and_bias=False)

@@ -1,4 +1,4 @@
-"""A run directory: what is in it, and whether a run may begin, go on, or is done."""
+"""`RunDirectory`: the files of a run, and whether the run is new, can be resumed, or is done."""
 
 from __future__ import annotations
 
@@ -21,36 +21,37 @@ State = Literal["new", "resume", "done"]
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The files of one run.
+    """The files of a run.
 
     Args:
-        path: The folder.
+        path: The folder of the run.
     """
 
     path: Path
 
     @property
     def last(self) -> Path:
-        """State of the latest save."""
+        """The last checkpoint."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
     def best(self) -> Path:
-        """State of the best epoch by what is monitored."""
+        """The checkpoint of the best epoch by the monitored metric."""
         return self.path / "checkpoints" / "best.ckpt"
 
     @property
     def metrics(self) -> Path:
-        """What was measured while training."""
+        """The metrics that were logged in training."""
         return self.path / "metrics.csv"
 
     @property
     def environment(self) -> Path:
-        """Versions, commit, device, seeds."""
+        """Identity of the run, package versions, commit, device and seeds."""
         return self.path / "environment.json"
 
     @property
-    def _unnamed(self) -> Path:
+    def _environment_part(self) -> Path:
+        """Temporary file that becomes ``environment.json`` once it is complete."""
         return self.environment.with_name(self.environment.name + ".part")
 
     @property
@@ -59,29 +60,44 @@ class RunDirectory:
         return self.path / "config.yaml"
 
     def state(self, identity: str, *, overwrite: bool = False) -> State:
-        """Say what a run of this identity would do here, touching nothing.
+        """Return whether a run would start, resume, or is done; changes no file.
+
+        Args:
+            identity: Hash of what the run computes.
+            overwrite: Whether a run with another identity may be replaced.
 
         Raises:
-            InputError: if another run, or something that is no run, lies there.
+            InputError: if the path is a file, or the folder contains a run with another identity and
+                ``overwrite`` is False, or the folder contains files but no run.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path} is a file; choose another `name=` or `output_dir=`.")
+            raise InputError(f"{self.path} is a file, not a folder. Choose another `name=` or `output_dir=`.")
         if self.environment.exists() and not overwrite:
             if self._identity() != identity:
                 raise InputError(
-                    f"{self.path} holds a run of another configuration (its config.yaml says which); give this one "
-                    "another `name=`, or replace the old one with --overwrite."
+                    f"{self.path} contains a run with another configuration (see its config.yaml). Choose another "
+                    "`name=`, or replace that run with --overwrite."
                 )
             if (self.path / WEIGHTS_NAME).exists():
                 return "done"
             return "resume" if self.last.exists() else "new"
-        strange = self.path.exists() and not self.environment.exists()
-        if strange and any(entry != self._unnamed for entry in self.path.iterdir()):
-            raise InputError(f"{self.path} is not empty and holds no run; choose another `name=` or `output_dir=`.")
+        no_run = self.path.exists() and not self.environment.exists()
+        if no_run and any(entry != self._environment_part for entry in self.path.iterdir()):
+            raise InputError(
+                f"{self.path} is not empty and does not contain a run. Choose another `name=` or `output_dir=`."
+            )
         return "new"
 
     def open(self, config: Config, identity: str, *, overwrite: bool = False) -> State:
-        """Make the directory ready for a run, or find the same run in it.
+        """Prepare the directory for a new run; a run that can be resumed or is done is left unchanged.
+
+        Args:
+            config: The configuration, which is written to ``config.yaml``.
+            identity: Hash of what the run computes.
+            overwrite: Whether a run with another identity may be deleted.
+
+        Returns:
+            The state before the call, as :meth:`state` returns it.
 
         Raises:
             InputError: as :meth:`state` does.
@@ -89,13 +105,13 @@ class RunDirectory:
         state = self.state(identity, overwrite=overwrite)
         if state == "new":
             if self.environment.exists():
-                # What says whose directory this is goes last: cut off in between, the same call may begin again.
+                # environment.json identifies the run and is deleted last: if interrupted, the same call works again.
                 for entry in self.path.iterdir():
                     if entry != self.environment:
                         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
             self.path.mkdir(parents=True, exist_ok=True)
-            self._unnamed.write_text(json.dumps(self._facts(config, identity), indent=2) + "\n")
-            self._unnamed.replace(self.environment)  # and comes first
+            self._environment_part.write_text(json.dumps(self._environment_record(config, identity), indent=2) + "\n")
+            self._environment_part.replace(self.environment)  # written first, for the same reason
             self.config.write_text(OmegaConf.to_yaml(config.model_dump(mode="json")))
         return state
 
@@ -104,9 +120,9 @@ class RunDirectory:
             return str(json.loads(self.environment.read_text())["identity"])
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
-                f"{self.environment} cannot be read, so nobody knows which run this is; replace it with --overwrite."
+                f"{self.environment} cannot be read, so the run in this folder is unknown. Replace it with --overwrite."
             ) from error
 
-    def _facts(self, config: Config, identity: str) -> dict[str, Any]:
+    def _environment_record(self, config: Config, identity: str) -> dict[str, Any]:
         seeds = {"seed": config.seed, "data_seed": config.data.seed}
         return {"identity": identity, **seeds, "command": " ".join(sys.argv), **describe_machine()}

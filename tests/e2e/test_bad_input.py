@@ -159,7 +159,7 @@ def test_a_directory_that_holds_something_else(distill: Command, tmp_path: Path)
     for extra in ([], ["--overwrite"]):
         said = distill("train", TINY, *SMALL, *QUIET, f"output_dir={tmp_path}", *extra)
         assert said.code == 2
-        assert "tiny is not empty and holds no run; choose another `name=` or `output_dir=`." in said.message
+        assert "tiny is not empty and does not contain a run. Choose another `name=` or `output_dir=`." in said.message
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["thesis.txt"]
     assert (tmp_path / "tiny" / "thesis.txt").read_text() == "years of work"
 

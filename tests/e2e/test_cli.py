@@ -62,8 +62,8 @@ def test_train_and_the_same_again_and_another(distill: Command, tmp_path: Path) 
     other = distill(*here, "optimizer.lr=0.01")
     assert other.code == 2
     assert other.message == (
-        f"distill: {run} holds a run of another configuration (its config.yaml says which); give this one another "
-        "`name=`, or replace the old one with --overwrite."
+        f"distill: {run} contains a run with another configuration (see its config.yaml). Choose another `name=`, or "
+        "replace that run with --overwrite."
     )
     assert contents(run) == before
     replaced = distill(*here, "optimizer.lr=0.01", "--overwrite")
@@ -171,7 +171,7 @@ def test_a_signal_stops_a_run_which_goes_on_to_the_same_end(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "the same command goes on from there." in err
+    assert "run the same command again to resume." in err
     assert not (tmp_path / "tiny" / "student.safetensors").exists()
     again = subprocess.run(here, capture_output=True, text=True, check=True, env=environment())
     assert "tiny: resumed and trained" in again.stderr

@@ -1,4 +1,4 @@
-"""Runs of seconds."""
+"""Small runs that train in seconds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def small(folder: Path, *pairs: str) -> Config:
 
 
 def save_teacher(folder: Path, name: str = "wrn_16_1", *, num_classes: int = 10, **options: Any) -> Path:
-    """A teacher that has learnt nothing, but says something."""
+    """Save an untrained teacher with confident, varied predictions."""
     torch.manual_seed(11)
     net = create_model(name, num_classes=num_classes, **options)
     with torch.no_grad():
@@ -43,11 +43,11 @@ def save_teacher(folder: Path, name: str = "wrn_16_1", *, num_classes: int = 10,
 
 
 class CrashError(Exception):
-    """What ends a run from outside."""
+    """Raised to end a run early."""
 
 
 def train(config: Config, *, before_step: Callable[[int], None] | None = None) -> BuiltRun:
-    """Build and fit; `before_step` is called with the number of steps that were made."""
+    """Build and fit; `before_step` is called before each step with the number of completed steps."""
     run = build(config)
     RunDirectory(config.directory).open(config, run.identity)
     if before_step is not None:

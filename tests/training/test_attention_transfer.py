@@ -1,4 +1,4 @@
-"""Attention transfer in a run: configured, explained at taps, kept in the teacher's cache, and trained by."""
+"""Attention transfer in a run: configuration, maps at taps, teacher cache and training."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def batch(n: int = 6, dtype: torch.dtype = torch.float32) -> Batch:
 
 
 def authors(student: StagedOutput, teacher: StagedOutput) -> Tensor:
-    """What their code computes of the three groups."""
+    """Return the loss of the authors' code for the three groups."""
 
     def at(x: Tensor) -> Tensor:
         return F.normalize(x.pow(2).mean(1).flatten(1))
@@ -89,22 +89,22 @@ def test_layers_have_short_forms(pair: str, layers: dict[str, float]) -> None:
         ("{method: grad_cam}", "objective.attention_transfer.method: unknown key"),
     ],
 )
-def test_mistakes_are_told(section: str, message: str) -> None:
+def test_mistakes_are_reported(section: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         term(f"objective.attention_transfer={section}")
 
 
-def test_a_layer_that_does_not_exist_names_those_that_do(tmp_path: Path, teacher: Path) -> None:
-    there = "must be one of group1, group2, final, group1_sum, group2_sum, group3_sum"
-    with pytest.raises(InputError, match=f"student: `layer` {there}.*got 'group4_sum'"):
+def test_an_unknown_layer_is_reported_with_the_known_ones(tmp_path: Path, teacher: Path) -> None:
+    known = "must be one of group1, group2, final, group1_sum, group2_sum, group3_sum"
+    with pytest.raises(InputError, match=f"student: `layer` {known}.*got 'group4_sum'"):
         build(run_of(tmp_path, teacher, "objective.attention_transfer.layer=group4_sum"))
     pairs = ("objective.attention_transfer={layer: final, teacher_layer: relu9}",)
-    with pytest.raises(InputError, match=f"teacher: `layer` {there}.*got 'relu9'"):
+    with pytest.raises(InputError, match=f"teacher: `layer` {known}.*got 'relu9'"):
         build(run_of(tmp_path, teacher, *pairs))
 
 
-def test_an_explanation_says_what_it_said() -> None:
-    """What a run of before is known by: no key came or went, and no default moved but the weight, from 1 to 5."""
+def test_the_keys_of_an_explanation_term() -> None:
+    """Keys and defaults are part of a run's identity: none changed, except the default weight, from 1 to 5."""
     section = load([], ["teacher.checkpoint=x", "objective.explanation={}"]).objective["explanation"]
     assert isinstance(section, ExplanationTerm)
     assert section.model_dump() == {
@@ -125,7 +125,7 @@ def test_an_explanation_says_what_it_said() -> None:
     }
 
 
-def test_taps_are_explained_by_what_needs_no_head(wrn: StagedNetwork, images: Tensor) -> None:
+def test_taps_are_explained_by_methods_that_need_no_head(wrn: StagedNetwork, images: Tensor) -> None:
     for layer in ("group2_sum", "block1.layer.0.conv1"):
         output = wrn.run(images, [layer])
         assert layer not in output.heads
@@ -137,17 +137,17 @@ def test_taps_are_explained_by_what_needs_no_head(wrn: StagedNetwork, images: Te
         Explainer("activation_attention").from_output(wrn.run(images, ["group2_sum"]), torch.tensor([0, 1, 2, 1]))
 
 
-def test_the_step_computes_what_the_authors_code_does(tmp_path: Path, teacher: Path) -> None:
+def test_the_step_equals_the_authors_code(tmp_path: Path, teacher: Path) -> None:
     module = build(run_of(tmp_path, teacher, ALONE)).module
     images = batch()
     reference = build(run_of(tmp_path, teacher, ALONE)).module
-    theirs = reference.teacher.network.run(images.images, SUMS)  # type: ignore[union-attr]
-    expected = authors(reference.student.run(images.images, SUMS), theirs)
+    teacher_output = reference.teacher.network.run(images.images, SUMS)  # type: ignore[union-attr]
+    expected = authors(reference.student.run(images.images, SUMS), teacher_output)
     assert float(expected.detach()) > 1e-3
     torch.testing.assert_close(module.training_step(images), 1000 * expected, rtol=1e-4, atol=0)
 
 
-def test_a_folded_teacher_keeps_what_is_read(tmp_path: Path, teacher: Path) -> None:
+def test_a_folded_teacher_keeps_the_read_layers(tmp_path: Path, teacher: Path) -> None:
     layer = "block1.layer.0.conv1"
     pair = f"objective.attention_transfer={{layers: [{layer}, group2_sum]}}"
     folded = build(run_of(tmp_path, teacher, pair)).module.teacher
@@ -159,7 +159,7 @@ def test_a_folded_teacher_keeps_what_is_read(tmp_path: Path, teacher: Path) -> N
     assert any(isinstance(m, torch.nn.Identity) for m in folded.network.modules())
 
 
-def test_the_term_alone_trains_all_that_lies_below(tmp_path: Path, teacher: Path) -> None:
+def test_the_term_alone_trains_all_layers_below(tmp_path: Path, teacher: Path) -> None:
     module = build(run_of(tmp_path, teacher, ALONE)).module
     module.training_step(batch()).backward()
     sizes = {name: 0.0 if p.grad is None else float(p.grad.norm()) for name, p in module.student.named_parameters()}
@@ -168,7 +168,7 @@ def test_the_term_alone_trains_all_that_lies_below(tmp_path: Path, teacher: Path
     assert all((size == 0) == (name in above) for name, size in sizes.items()), sizes
 
 
-def test_its_gradient_is_that_of_finite_differences(wrn: StagedNetwork, images: Tensor) -> None:
+def test_the_gradient_equals_finite_differences(wrn: StagedNetwork, images: Tensor) -> None:
     other = create_model("wrn_16_2", num_classes=3).double().eval().run(images, SUMS)
     parameters = [p for name, p in wrn.named_parameters() if not name.startswith(("network.bn1", "network.fc"))]
     explainers = [Explainer("activation_attention", layer) for layer in SUMS]
@@ -194,7 +194,7 @@ def test_its_gradient_is_that_of_finite_differences(wrn: StagedNetwork, images: 
         assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(float(gradient.norm()), rel=1e-3)
 
 
-def test_no_value_is_read(tmp_path: Path, teacher: Path) -> None:
+def test_the_step_reads_no_value_on_the_host(tmp_path: Path, teacher: Path) -> None:
     module = build(run_of(tmp_path, teacher, "objective.attention_transfer={form: paper, weight: 1}")).module
     with FakeTensorMode(allow_non_fake_inputs=True):
         loss = module.training_step(batch())
@@ -204,25 +204,27 @@ def test_no_value_is_read(tmp_path: Path, teacher: Path) -> None:
 
 
 @pytest.mark.parametrize("weight", [0, 1000])
-def test_weight_0_skips_the_work(tmp_path: Path, teacher: Path, weight: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weight_0_skips_the_computation(
+    tmp_path: Path, teacher: Path, weight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair = f"objective={{soft_targets: {{}}, attention_transfer: {{weight: {weight}}}}}"
     module = build(run_of(tmp_path, teacher, pair)).module
-    read: list[tuple[str, ...]] = []
+    layers_read: list[tuple[str, ...]] = []
     run = StagedNetwork.run
 
     def watched(self: StagedNetwork, images: Tensor, layers: Sequence[str] = ()) -> StagedOutput:
-        read.append(tuple(layers))
+        layers_read.append(tuple(layers))
         return run(self, images, layers)
 
-    monkeypatch.setattr(module, "_run_student", watched.__get__(module.student))
+    monkeypatch.setattr(module, "_student_forward", watched.__get__(module.student))
     monkeypatch.setattr(module.teacher, "_run", watched.__get__(module.teacher.network))  # type: ignore[union-attr]
     module.training_step(batch())
-    assert read == [SUMS if weight else ()] * 2
+    assert layers_read == [SUMS if weight else ()] * 2
     assert ("train/attention_transfer" in module.metric_names) == bool(weight)
 
 
 @pytest.mark.parametrize("form", ["reference", "paper"])
-def test_losses_are_those_without_a_cache(tmp_path: Path, teacher: Path, form: str) -> None:
+def test_losses_are_the_same_with_a_cache(tmp_path: Path, teacher: Path, form: str) -> None:
     objective = f"objective={{soft_targets: {{}}, attention_transfer: {{form: {form}, weight: 10}}}}"
 
     def losses(name: str, cache: str) -> list[dict[str, float]]:
@@ -239,7 +241,7 @@ def test_losses_are_those_without_a_cache(tmp_path: Path, teacher: Path, form: s
     assert len(list((tmp_path / "teacher_cache").iterdir())) == 2 + 3  # logits of two splits, a map of each group
 
 
-def test_maps_without_a_class_are_shared_by_all_policies(tmp_path: Path, teacher: Path) -> None:
+def test_maps_without_a_class_are_shared_by_all_targets(tmp_path: Path, teacher: Path) -> None:
     def kinds(target: str, method: str) -> set[MapKey]:
         terms: Any = f"{{method: {method}, layer: group1_sum, target: {target}}}"
         pairs = (f"objective={{attention_transfer: {{layer: group1_sum}}, explanation: {terms}}}",)
@@ -259,7 +261,7 @@ def test_a_teacher_of_another_size_is_resized(tmp_path: Path) -> None:
     module = build(run_of(tmp_path, resnet, f"objective.attention_transfer={layers}")).module
     assert float(module.training_step(batch())) > 0
     pairs = module.explainers["attention_transfer"]
-    assert {mine: pair.teacher.layer for mine, pair in pairs.items()} == {
+    assert {layer: pair.teacher.layer for layer, pair in pairs.items()} == {
         "group2_sum": "layer1",
         "group3_sum": "layer2",
     }

@@ -1,4 +1,4 @@
-"""metrics.csv: rows and columns as they come, kept when a run goes on."""
+"""`MetricsFile` appends rows and columns, and keeps the rows of a resumed run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from distill.training.csv_log import MetricsFile
 
-BEGUN = "epoch,step,train/loss,validation/accuracy\n0,3,1.5,\n0,3,,0.25\n1,7,0.1,\n"
+CONTENT = "epoch,step,train/loss,validation/accuracy\n0,3,1.5,\n0,3,,0.25\n1,7,0.1,\n"
 
 
 @pytest.fixture
@@ -16,21 +16,21 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "metrics.csv"
 
 
-def begin(path: Path) -> None:
+def write_rows(path: Path) -> None:
     log = MetricsFile(path)
     log.log_metrics({"epoch": 0, "train/loss": 1.5}, step=3)
     log.log_metrics({"epoch": 0, "validation/accuracy": 0.25}, step=3)
     log.log_metrics({"epoch": 1, "train/loss": 0.1}, step=7)
 
 
-def test_columns_appear_with_their_metrics(path: Path) -> None:
+def test_a_new_metric_adds_a_column(path: Path) -> None:
     MetricsFile(path)
     assert path.read_text().splitlines() == ["epoch,step"]
-    begin(path)
-    assert path.read_text().replace("\r", "") == BEGUN
+    write_rows(path)
+    assert path.read_text().replace("\r", "") == CONTENT
 
 
-def test_every_row_is_on_disk_at_once(path: Path) -> None:
+def test_each_row_is_written_immediately(path: Path) -> None:
     log = MetricsFile(path)
     for step in range(3):
         log.log_metrics({"epoch": 0, "a": step / 3}, step=step)
@@ -38,17 +38,17 @@ def test_every_row_is_on_disk_at_once(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("first_step", "kept"), [(0, 0), (3, 0), (4, 2), (7, 2), (8, 3)])
-def test_rows_that_will_be_made_again_are_dropped(path: Path, first_step: int, kept: int) -> None:
-    begin(path)
+def test_rows_that_will_be_computed_again_are_dropped(path: Path, first_step: int, kept: int) -> None:
+    write_rows(path)
     log = MetricsFile(path, first_step=first_step)
     log.log_metrics({"epoch": 1, "train/loss": 0.2}, step=9)
     rows = path.read_text().splitlines()[1:]
-    assert rows[:-1] == BEGUN.splitlines()[1 : 1 + kept]
+    assert rows[:-1] == CONTENT.splitlines()[1 : 1 + kept]
     assert rows[-1].startswith("1,9,0.2")
 
 
-def test_a_metric_that_comes_later_leaves_the_older_rows_empty(path: Path) -> None:
-    begin(path)
+def test_a_later_metric_is_empty_in_earlier_rows(path: Path) -> None:
+    write_rows(path)
     MetricsFile(path, first_step=8).log_metrics({"epoch": 1, "train/hint": 2.0}, step=9)
     assert path.read_text().splitlines() == [
         "epoch,step,train/loss,validation/accuracy,train/hint",
@@ -60,8 +60,8 @@ def test_a_metric_that_comes_later_leaves_the_older_rows_empty(path: Path) -> No
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_a_line_that_was_cut_off_is_dropped(path: Path, cut: int) -> None:
-    begin(path)
+def test_a_truncated_line_is_dropped(path: Path, cut: int) -> None:
+    write_rows(path)
     whole = path.read_text()
     path.write_text(whole + "2,11"[:cut])
     MetricsFile(path, first_step=8)

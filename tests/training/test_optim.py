@@ -1,4 +1,4 @@
-"""Which parameters are decayed, and the learning rate at every epoch."""
+"""Parameter groups for weight decay, and the learning rate in every step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EPOCHS, STEPS = 10, 4
 
 
 def rates(optimizer: dict[str, Any], schedule: dict[str, Any]) -> list[float]:
-    """The learning rate that each step is made with."""
+    """Return the learning rate of each step."""
     made, scheduler = Optimisation(OptimizerSection(**optimizer), ScheduleSection(**schedule)).make(
         nn.Linear(2, 2), steps_per_epoch=STEPS, total_steps=EPOCHS * STEPS
     )
@@ -36,7 +36,7 @@ def test_constant() -> None:
     assert rates({"lr": 0.3}, {"name": "constant"}) == [0.3] * 40
 
 
-def test_multi_step_falls_at_the_start_of_an_epoch() -> None:
+def test_multi_step_decays_at_the_start_of_an_epoch() -> None:
     got = rates({"lr": 0.1}, {"name": "multi_step", "milestones": [6, 8], "gamma": 0.2})
     assert got == pytest.approx([0.1] * 24 + [0.02] * 8 + [0.004] * 8)
 
@@ -48,7 +48,7 @@ def test_cosine_ends_at_zero() -> None:
     assert got[39] == pytest.approx(0.000154133, rel=1e-5)
 
 
-def test_one_cycle_rises_to_its_peak_and_falls_to_nothing() -> None:
+def test_one_cycle_rises_to_its_peak_and_falls_to_almost_zero() -> None:
     got = rates({"lr": 0.1}, {"name": "one_cycle"})
     peak, low, end = 0.3 * 41 - 1, 0.1 / 25, 0.1 / 25 / 1e4
 
@@ -62,7 +62,7 @@ def test_one_cycle_rises_to_its_peak_and_falls_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["cosine", "one_cycle", "constant"])
-def test_no_schedule_touches_the_momentum_that_was_asked_for(name: str) -> None:
+def test_schedules_do_not_change_momentum_and_weight_decay(name: str) -> None:
     section = OptimizerSection(momentum=0.7, nesterov=True, weight_decay=0.25)
     made, scheduler = Optimisation(section, ScheduleSection(name=name)).make(  # type: ignore[arg-type]
         nn.Linear(2, 2), steps_per_epoch=STEPS, total_steps=EPOCHS * STEPS
@@ -74,19 +74,19 @@ def test_no_schedule_touches_the_momentum_that_was_asked_for(name: str) -> None:
         assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.7, True, 0.25)
 
 
-def test_decay_of_everything() -> None:
+def test_decay_of_all_parameters() -> None:
     net = create_model("wrn_10_1", num_classes=10)
     (group,) = parameter_groups(net, 0.1, decay_norm_and_bias=True)
     assert group["weight_decay"] == 0.1
     assert sum(p.numel() for p in group["params"]) == 77_850  # type: ignore[attr-defined]
 
 
-def test_decay_that_spares_normalisation_and_biases() -> None:
+def test_no_decay_of_normalisation_and_biases() -> None:
     net = create_model("wrn_10_1", num_classes=10)
-    decayed, spared = parameter_groups(net, 0.1, decay_norm_and_bias=False)
-    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    decayed, not_decayed = parameter_groups(net, 0.1, decay_norm_and_bias=False)
+    assert (decayed["weight_decay"], not_decayed["weight_decay"]) == (0.1, 0.0)
     names = {id(p): name for name, p in net.named_parameters()}
-    got = {names[id(p)] for p in spared["params"]}  # type: ignore[attr-defined]
+    got = {names[id(p)] for p in not_decayed["params"]}  # type: ignore[attr-defined]
     assert got == {name for name in names.values() if ".bn" in name or name.endswith("bias")}
     assert {names[id(p)] for p in decayed["params"]} == set(names.values()) - got  # type: ignore[attr-defined]
 
@@ -105,7 +105,7 @@ def test_frozen_parameters_are_left_out() -> None:
         ({"max_epochs": 2, "accumulate_grad_batches": 2}, [0.1] * 4 + [0.01] * 4),
     ],
 )
-def test_the_epoch_is_the_unit_whatever_ends_the_run(
+def test_schedules_are_in_epochs_for_any_trainer_limit(
     tmp_path: Path, trainer: dict[str, int], expected: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = [f"trainer.{key}={value}" for key, value in trainer.items()]

@@ -1,4 +1,4 @@
-"""`precision: auto`, and what a run leaves to Lightning's Trainer."""
+"""`precision: auto`, and the settings that are passed on to Lightning's Trainer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.training.helpers import small
         ("mps", False, False, True, "32-true"),
     ],
 )
-def test_auto_takes_what_the_hardware_computes_in(
+def test_auto_uses_bfloat16_if_the_hardware_supports_it(
     monkeypatch: pytest.MonkeyPatch, accelerator: str, cuda: bool, cuda_bf16: bool, cpu_bf16: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -36,17 +36,17 @@ def test_auto_takes_what_the_hardware_computes_in(
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed", 64])
-def test_anything_else_is_left_as_it_is(precision: str | int) -> None:
+def test_other_precisions_are_unchanged(precision: str | int) -> None:
     assert resolve_precision(precision) == precision
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
-def test_the_trainer_gets_it(tmp_path: Path, precision: str) -> None:
+def test_the_trainer_uses_the_precision(tmp_path: Path, precision: str) -> None:
     config = small(tmp_path, f"trainer.precision={precision}")
     assert make_trainer(config, _opened(tmp_path)).precision == precision
 
 
-def test_the_rest_of_the_section_is_the_trainers(tmp_path: Path) -> None:
+def test_other_settings_are_passed_to_the_trainer(tmp_path: Path) -> None:
     pairs = ["trainer={gradient_clip_val: 0.5, log_every_n_steps: 7, max_epochs: 9, num_sanity_val_steps: 2}"]
     trainer = make_trainer(small(tmp_path, *pairs), _opened(tmp_path))
     got = (trainer.gradient_clip_val, trainer.log_every_n_steps, trainer.max_epochs, trainer.num_sanity_val_steps)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A run that was stopped and goes on ends, bit for bit, where the straight run does."""
+"""A run that was stopped and resumed ends bit for bit like an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ def straight(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> Config:
     return config
 
 
-def same(got: Any, expected: Any, where: str = "") -> None:
-    """Compare nested state to the last bit."""
+def assert_same(got: Any, expected: Any, where: str = "") -> None:
+    """Assert that nested states are equal bit for bit."""
     assert type(got) is type(expected), where
     if isinstance(expected, torch.Tensor):
         assert torch.equal(got, expected), where
     elif isinstance(expected, dict):
         assert list(got) == list(expected), where
         for key in expected:
-            same(got[key], expected[key], f"{where}.{key}")
+            assert_same(got[key], expected[key], f"{where}.{key}")
     elif isinstance(expected, list | tuple):
         assert len(got) == len(expected), where
         for i, (a, b) in enumerate(zip(got, expected, strict=True)):
-            same(a, b, f"{where}.{i}")
+            assert_same(a, b, f"{where}.{i}")
     else:
         assert got == expected, where
 
 
-def ended_alike(config: Config, straight: Config) -> None:
-    ours, theirs = RunDirectory(config.directory), RunDirectory(straight.directory)
+def assert_same_end(config: Config, straight: Config) -> None:
+    resumed, reference = RunDirectory(config.directory), RunDirectory(straight.directory)
     for name in ("last", "best"):
-        got, expected = checkpoint(getattr(ours, name)), checkpoint(getattr(theirs, name))
-        same({k: got[k] for k in SAVED[:-1]}, {k: expected[k] for k in SAVED[:-1]}, name)
+        got, expected = checkpoint(getattr(resumed, name)), checkpoint(getattr(reference, name))
+        assert_same({k: got[k] for k in SAVED[:-1]}, {k: expected[k] for k in SAVED[:-1]}, name)
     weights = "student.safetensors"
-    assert (ours.path / weights).read_bytes() == (theirs.path / weights).read_bytes()
-    assert ours.metrics.read_text() == theirs.metrics.read_text()
+    assert (resumed.path / weights).read_bytes() == (reference.path / weights).read_bytes()
+    assert resumed.metrics.read_text() == reference.metrics.read_text()
 
 
-def test_the_straight_run_is_one(straight: Config) -> None:
+def test_the_straight_run_is_complete(straight: Config) -> None:
     assert [(row["epoch"], row["step"]) for row in rows(straight)] == [
         (str(epoch), str(4 * epoch + 3)) for epoch in range(3) for _ in ("validation", "train")
     ]
@@ -68,26 +68,30 @@ def test_the_straight_run_is_one(straight: Config) -> None:
 
 
 @pytest.mark.parametrize("crash", [4, 5, 8, 11])
-def test_from_an_epochs_end(tmp_path: Path, teacher: Path, straight: Config, crash: int) -> None:
+def test_resume_from_the_end_of_an_epoch(tmp_path: Path, teacher: Path, straight: Config, crash: int) -> None:
     config = small(tmp_path, *OPTIONS, f"teacher.checkpoint={teacher}")
     with pytest.raises(CrashError):
         train(config, before_step=crash_at(crash))
     assert checkpoint(RunDirectory(config.directory).last)["global_step"] == crash // 4 * 4
     train(config)
-    ended_alike(config, straight)
+    assert_same_end(config, straight)
 
 
 @pytest.mark.parametrize(("every", "crash"), [(1, 1), (1, 3), (1, 6), (3, 7), (2, 11), (4, 8), (1, 4)])
-def test_from_the_middle_of_an_epoch(tmp_path: Path, teacher: Path, straight: Config, every: int, crash: int) -> None:
+def test_resume_from_the_middle_of_an_epoch(
+    tmp_path: Path, teacher: Path, straight: Config, every: int, crash: int
+) -> None:
     config = small(tmp_path, *OPTIONS, f"teacher.checkpoint={teacher}", f"checkpoint.every_n_steps={every}")
     with pytest.raises(CrashError):
         train(config, before_step=crash_at(crash))
     assert checkpoint(RunDirectory(config.directory).last)["global_step"] == max(crash // every * every, crash // 4 * 4)
     train(config)
-    ended_alike(config, straight)
+    assert_same_end(config, straight)
 
 
-def test_from_a_validation(tmp_path: Path, teacher: Path, straight: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_after_a_crash_in_validation(
+    tmp_path: Path, teacher: Path, straight: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = small(tmp_path, *OPTIONS, f"teacher.checkpoint={teacher}", "checkpoint.every_n_steps=2")
 
     def crash(module: DistillationModule) -> None:
@@ -100,7 +104,7 @@ def test_from_a_validation(tmp_path: Path, teacher: Path, straight: Config, monk
             train(config)
     assert checkpoint(RunDirectory(config.directory).last)["global_step"] == 6
     train(config)
-    ended_alike(config, straight)
+    assert_same_end(config, straight)
 
 
 def interrupt_at(*numbers: int) -> Callable[[int], None]:
@@ -112,31 +116,31 @@ def interrupt_at(*numbers: int) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize("step", [0, 3, 6])
-def test_after_a_wish_to_stop(tmp_path: Path, teacher: Path, straight: Config, step: int) -> None:
+def test_resume_after_an_interrupt(tmp_path: Path, teacher: Path, straight: Config, step: int) -> None:
     config = small(tmp_path, *OPTIONS, f"teacher.checkpoint={teacher}")
-    with pytest.raises(InterruptError, match=rf"^stopped at step {step + 1}; the same command goes on from there\.$"):
+    with pytest.raises(InterruptError, match=rf"^stopped at step {step + 1}; run the same command again to resume\.$"):
         train(config, before_step=interrupt_at(step))
     assert checkpoint(RunDirectory(config.directory).last)["global_step"] == step + 1
     train(config)
-    ended_alike(config, straight)
+    assert_same_end(config, straight)
 
 
-def test_a_wish_to_stop_in_the_last_step_comes_too_late(tmp_path: Path, teacher: Path, straight: Config) -> None:
+def test_an_interrupt_in_the_last_step_has_no_effect(tmp_path: Path, teacher: Path, straight: Config) -> None:
     config = small(tmp_path, *OPTIONS, f"teacher.checkpoint={teacher}")
     train(config, before_step=interrupt_at(11))
-    ended_alike(config, straight)
+    assert_same_end(config, straight)
 
 
-def test_many_times_over(tmp_path: Path, teacher: Path, straight: Config) -> None:
+def test_resume_after_many_interrupts(tmp_path: Path, teacher: Path, straight: Config) -> None:
     config = small(tmp_path, *OPTIONS, f"teacher.checkpoint={teacher}")
     for step in (1, 2, 3, 5, 9):
         with pytest.raises(InterruptError):
             train(config, before_step=interrupt_at(step))
     train(config)
-    ended_alike(config, straight)
+    assert_same_end(config, straight)
 
 
-def test_on_a_machine_without_the_devices_of_the_first_half(
+def test_resume_on_a_machine_with_fewer_devices(
     tmp_path: Path, teacher: Path, straight: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small(tmp_path, *OPTIONS, f"teacher.checkpoint={teacher}")
@@ -148,10 +152,10 @@ def test_on_a_machine_without_the_devices_of_the_first_half(
     torch.save(content, last)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     train(config)
-    ended_alike(config, straight)
+    assert_same_end(config, straight)
 
 
-def test_signals_are_the_users_again_afterwards(tmp_path: Path) -> None:
+def test_the_previous_signal_handlers_are_restored(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(InterruptError):
         train(small(tmp_path), before_step=interrupt_at(1))

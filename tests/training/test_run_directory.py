@@ -1,4 +1,4 @@
-"""A run directory: what may begin, go on or be replaced, and what lies in it."""
+"""A run directory: when a run starts, resumes or is replaced, and which files it writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def other(config: Config, **changes: object) -> Config:
     return config.model_copy(update=changes)
 
 
-def test_a_run_and_the_same_again(config: Config) -> None:
+def test_a_run_and_its_repetition(config: Config) -> None:
     run = train_config(config)
     assert (run.directory, run.action) == (config.directory, "new")
     before = contents(config.directory)
@@ -48,7 +48,7 @@ def test_a_run_and_the_same_again(config: Config) -> None:
     assert contents(config.directory) == before
 
 
-def test_what_is_written_beside_the_weights(config: Config) -> None:
+def test_the_configuration_and_the_environment_are_written(config: Config) -> None:
     train_config(config)
     assert load([config.directory / "config.yaml"]) == config
     environment = json.loads((config.directory / "environment.json").read_text())
@@ -60,15 +60,15 @@ def test_what_is_written_beside_the_weights(config: Config) -> None:
     assert environment["packages"]["torch"].startswith("2.")
 
 
-def test_tensorboard_is_written_if_asked_for(config: Config) -> None:
+def test_tensorboard_is_written_if_enabled(config: Config) -> None:
     train_config(other(config, loggers=config.loggers.model_copy(update={"tensorboard": True})))
     assert [path.name.split(".")[0] for path in (config.directory / "tensorboard").glob("events*")] == ["events"]
 
 
-def test_another_run_in_the_same_place_is_refused(config: Config) -> None:
+def test_a_run_with_another_configuration_is_rejected(config: Config) -> None:
     train_config(config)
     before = contents(config.directory)
-    with pytest.raises(InputError, match=r"here holds a run of another configuration .* with --overwrite\.$"):
+    with pytest.raises(InputError, match=r"here contains a run with another configuration .* with --overwrite\.$"):
         train_config(other(config, seed=1))
     assert contents(config.directory) == before
     assert train_config(other(config, seed=1), overwrite=True).action == "new"
@@ -78,16 +78,18 @@ def test_another_run_in_the_same_place_is_refused(config: Config) -> None:
     assert load([config.directory / "config.yaml"]).seed == 1
 
 
-def test_what_is_no_run_is_never_touched(config: Config) -> None:
+def test_a_folder_that_is_not_a_run_is_never_changed(config: Config) -> None:
     config.directory.mkdir(parents=True)
     (config.directory / "thesis.txt").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"here is not empty and holds no run; choose another `name=` or"):
+        with pytest.raises(
+            InputError, match=r"here is not empty and does not contain a run. Choose another `name=` or"
+        ):
             train_config(config, overwrite=overwrite)
     assert contents(config.directory) == {"thesis.txt": b"years of work"}
 
 
-def test_a_file_in_its_place_is_refused(config: Config) -> None:
+def test_a_file_at_the_path_is_rejected(config: Config) -> None:
     config.directory.parent.mkdir(parents=True, exist_ok=True)
     config.directory.write_text("a file")
     with pytest.raises(InputError, match="here"):
@@ -95,12 +97,12 @@ def test_a_file_in_its_place_is_refused(config: Config) -> None:
     assert config.directory.read_text() == "a file"
 
 
-def test_an_empty_directory_will_do(config: Config) -> None:
+def test_an_empty_directory_is_used(config: Config) -> None:
     config.directory.mkdir(parents=True)
     assert train_config(config).action == "new"
 
 
-def test_a_record_that_cannot_be_read_is_told(config: Config) -> None:
+def test_an_unreadable_environment_file_is_reported(config: Config) -> None:
     train_config(config)
     for text in ("{", "[]", "{}"):
         (config.directory / "environment.json").write_text(text)
@@ -111,7 +113,7 @@ def test_a_record_that_cannot_be_read_is_told(config: Config) -> None:
     assert train_config(config, overwrite=True).action == "new"
 
 
-def test_a_run_that_never_saved_begins_anew(config: Config) -> None:
+def test_a_run_without_a_checkpoint_starts_over(config: Config) -> None:
     with pytest.raises(CrashError):
         train_with(config, before_step=crash_at(1))
     assert not RunDirectory(config.directory).last.exists()
@@ -119,14 +121,14 @@ def test_a_run_that_never_saved_begins_anew(config: Config) -> None:
     assert len((config.directory / "metrics.csv").read_text().splitlines()) == 3
 
 
-def test_a_run_cut_off_while_it_named_its_directory_begins_anew(config: Config) -> None:
+def test_a_run_killed_while_opening_its_directory_starts_over(config: Config) -> None:
     config.directory.mkdir(parents=True)
     (config.directory / "environment.json.part").write_text("{")
     assert train_config(config).action == "new"
     assert not (config.directory / "environment.json.part").exists()
 
 
-def test_a_run_cut_off_while_it_kept_its_weights_is_not_done(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_while_saving_its_weights_resumes(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(*_: object) -> None:
         raise CrashError
 
@@ -140,7 +142,7 @@ def test_a_run_cut_off_while_it_kept_its_weights_is_not_done(config: Config, mon
 
 
 @pytest.mark.parametrize("survivors", range(4))
-def test_a_run_cut_off_while_it_made_way_for_another_may_be_replaced_again(
+def test_a_run_killed_while_deleting_the_old_run_can_be_repeated(
     config: Config, survivors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_config(config)
@@ -160,7 +162,7 @@ def test_a_run_cut_off_while_it_made_way_for_another_may_be_replaced_again(
     assert train_config(other(config, seed=1), overwrite=True).action == "new"
 
 
-def test_a_run_that_was_stopped_goes_on(config: Config) -> None:
+def test_a_stopped_run_resumes(config: Config) -> None:
     longer = other(config, trainer={**config.trainer, "max_epochs": 2})
     with pytest.raises(CrashError):
         train_with(longer, before_step=crash_at(3))
@@ -176,7 +178,7 @@ def test_a_run_that_was_stopped_goes_on(config: Config) -> None:
         {"trainer": {"max_epochs": 1, "accelerator": "cpu", "devices": 0}},
     ],
 )
-def test_a_trainer_that_cannot_be_is_told_before_the_old_run_is_replaced(
+def test_invalid_trainer_settings_are_reported_before_the_old_run_is_replaced(
     config: Config, changes: dict[str, object]
 ) -> None:
     train_config(config)
@@ -186,7 +188,7 @@ def test_a_trainer_that_cannot_be_is_told_before_the_old_run_is_replaced(
     assert contents(config.directory) == before
 
 
-def test_a_batch_larger_than_the_data_is_told_before_the_old_run_is_replaced(config: Config) -> None:
+def test_a_batch_larger_than_the_data_is_reported_before_the_old_run_is_replaced(config: Config) -> None:
     train_config(config)
     before = contents(config.directory)
     larger = other(config, data=config.data.model_copy(update={"batch_size": 33}))
@@ -195,7 +197,7 @@ def test_a_batch_larger_than_the_data_is_told_before_the_old_run_is_replaced(con
     assert contents(config.directory) == before
 
 
-def test_views_that_cannot_be_taken_are_told_before_the_old_run_is_replaced(config: Config) -> None:
+def test_invalid_augmentation_is_reported_before_the_old_run_is_replaced(config: Config) -> None:
     train_config(config)
     before = contents(config.directory)
     augment = config.data.augment.model_copy(update={"pad": 16, "padding": "reflect"})
@@ -204,7 +206,7 @@ def test_views_that_cannot_be_taken_are_told_before_the_old_run_is_replaced(conf
     assert contents(config.directory) == before
 
 
-def test_a_last_state_that_cannot_be_read_is_told(config: Config) -> None:
+def test_an_unreadable_checkpoint_is_reported(config: Config) -> None:
     longer = other(config, trainer={**config.trainer, "max_epochs": 2})
     with pytest.raises(CrashError):
         train_with(longer, before_step=crash_at(3))
@@ -213,21 +215,21 @@ def test_a_last_state_that_cannot_be_read_is_told(config: Config) -> None:
     for share in (0.0, 0.5, 0.99):
         last.write_bytes(whole[: int(share * len(whole))])
         with pytest.raises(
-            InputError, match=r"last\.ckpt cannot be read, so the run cannot go on from it; delete it, or"
+            InputError, match=r"last\.ckpt cannot be read, so the run cannot resume from it\. Delete it, or"
         ):
             train_config(longer)
     last.unlink()
     assert train_config(longer).action == "new"
 
 
-def test_a_monitored_figure_that_does_not_exist_is_told(config: Config) -> None:
+def test_an_unknown_monitored_metric_is_reported(config: Config) -> None:
     wrong = other(config, monitor=config.monitor.model_copy(update={"metric": "validation/acuracy"}))
     with pytest.raises(InputError, match=r"monitor\.metric.*'validation/acuracy'.*validation/accuracy"):
         train_config(wrong)
     assert not config.directory.exists()
 
 
-def test_the_resolved_configuration_is_the_identity(config: Config) -> None:
+def test_the_written_configuration_has_the_same_identity(config: Config) -> None:
     train_config(config)
     again = load([config.directory / "config.yaml"])
     assert OmegaConf.to_yaml(again.model_dump(mode="json")) == (config.directory / "config.yaml").read_text()

@@ -1,4 +1,4 @@
-"""The training step: no value is read, nothing is computed that does not count, every term is logged."""
+"""The training step reads no value on the host, computes only active terms, and logs every term."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def batch(n: int = 6) -> Batch:
 
 
 @pytest.mark.parametrize("layer", ["final", "group2", "group1"])
-def test_no_value_is_read(layer: str) -> None:
+def test_the_step_reads_no_value_on_the_host(layer: str) -> None:
     module = make(layer=layer)
     with FakeTensorMode(allow_non_fake_inputs=True):
         loss = module.training_step(batch())
@@ -63,12 +63,12 @@ def test_no_value_is_read(layer: str) -> None:
 
 
 class Planted(nn.Module):
-    def __init__(self, look: Callable[[Tensor], object]) -> None:
+    def __init__(self, read: Callable[[Tensor], object]) -> None:
         super().__init__()
-        self.look = look
+        self.read = read
 
     def forward(self, inputs: TermInputs) -> Tensor:
-        self.look(inputs.student.logits)
+        self.read(inputs.student.logits)
         return inputs.student.logits.mean()
 
 
@@ -82,7 +82,7 @@ PLANTED: dict[str, Callable[[Tensor], object]] = {
 
 
 @pytest.mark.parametrize("how", PLANTED)
-def test_a_planted_look_fails(how: str) -> None:
+def test_a_planted_read_on_the_host_fails(how: str) -> None:
     module = make(extra=Planted(PLANTED[how]))
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
@@ -117,7 +117,7 @@ def test_the_step_is_the_equation() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 5.0])
-def test_weight_0_skips_the_work(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weight_0_skips_the_computation(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     original = Explainer.from_output
 
@@ -126,21 +126,21 @@ def test_weight_0_skips_the_work(weight: float, monkeypatch: pytest.MonkeyPatch)
         return original(self, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Explainer, "from_output", counted)
-    read: list[tuple[str, ...]] = []
+    layers_read: list[tuple[str, ...]] = []
     run = StagedNetwork.run
 
     def watched(self: StagedNetwork, images: Tensor, layers: Sequence[str] = ()) -> StagedOutput:
-        read.append(tuple(layers))
+        layers_read.append(tuple(layers))
         return run(self, images, layers)
 
     monkeypatch.setattr(StagedNetwork, "run", watched)
     module = make(weight=weight)
     module.training_step(batch())
     assert calls == (["group2", "group2"] if weight else [])
-    assert read == [("group2",) if weight else ()] * 2  # student and teacher
+    assert layers_read == [("group2",) if weight else ()] * 2  # student and teacher
 
 
-def test_weight_0_in_a_configuration_needs_no_teachers_layer(tmp_path: Path) -> None:
+def test_weight_0_does_not_require_the_teachers_layer(tmp_path: Path) -> None:
     teacher = save_teacher(tmp_path / "teacher", "resnet18", small_images=True)
     objective = "objective={cross_entropy: {}, explanation: {weight: 0, layer: group1}}"
     config = small(tmp_path, objective, f"teacher.checkpoint={teacher}", "trainer.max_epochs=1")
@@ -162,7 +162,7 @@ def test_every_term_is_logged_raw_and_weighted(tmp_path: Path) -> None:
         assert values["train/loss"] == pytest.approx(total, rel=1e-5)
 
 
-def test_what_is_logged_is_the_mean_over_the_epochs_samples() -> None:
+def test_logged_values_are_means_over_the_samples_of_the_epoch() -> None:
     module = make()
     logged: dict[str, Tensor] = {}
     module.log_dict = lambda values, **kwargs: logged.update(values)  # type: ignore[method-assign]
@@ -178,7 +178,7 @@ def test_what_is_logged_is_the_mean_over_the_epochs_samples() -> None:
     assert float(logged["train/loss"]) == pytest.approx(last, rel=1e-6)
 
 
-def test_batch_statistics_move_once_a_step() -> None:
+def test_batch_statistics_are_updated_once_per_step() -> None:
     module, reference = make(), make()
     images = batch()
     module.training_step(images)

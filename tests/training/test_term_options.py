@@ -1,4 +1,4 @@
-"""Terms that look at several layers, start late, rest, or compare with maps that were made before."""
+"""Options of terms: several layers, schedules and frozen maps."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def losses_of(module: DistillationModule, batch: Batch) -> dict[str, Tensor]:
     return module.train_means.pop()
 
 
-def test_several_layers_weigh_as_they_are_told(teacher: Path) -> None:
+def test_layers_have_their_weights(teacher: Path) -> None:
     run = build(config(teacher, "objective.explanation.layers={final: 1.0, group2: 0.5}"))
     batch = batch_of(run.module, run)
     found = losses_of(run.module, batch)["explanation"]
     assert run.module.teacher is not None
     student = run.module.student.run(batch.images, ["final", "group2"])
-    theirs = run.module.teacher(batch.images, ["final", "group2"])
+    teacher_output = run.module.teacher(batch.images, ["final", "group2"])
     each = {
         layer: explanation_loss(
-            *(Explainer(layer=layer).from_output(output, batch.labels) for output in (student, theirs)),
+            *(Explainer(layer=layer).from_output(output, batch.labels) for output in (student, teacher_output)),
             normalize="l2",
             distance="squared_error",
         )
@@ -66,7 +66,7 @@ def test_several_layers_weigh_as_they_are_told(teacher: Path) -> None:
     assert abs(float(each["final"] - each["group2"])) > 1e-3
 
 
-def test_the_teachers_layer_may_be_another(teacher: Path) -> None:
+def test_the_teachers_layer_can_differ(teacher: Path) -> None:
     run = build(
         config(teacher, "objective.explanation.layers={group2: 1.0}", "objective.explanation.teacher_layer=final")
     )
@@ -75,10 +75,10 @@ def test_the_teachers_layer_may_be_another(teacher: Path) -> None:
     assert losses_of(run.module, batch_of(run.module, run))["explanation"] > 0
 
 
-def test_a_resting_term_is_neither_computed_nor_explained(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_inactive_term_is_neither_computed_nor_explained(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = build(config(teacher, "objective.explanation.start_epoch=1"))
-    monkeypatch.setattr(Explainer, "from_output", lambda *a, **k: pytest.fail("explained in vain"))
-    monkeypatch.setattr(FrozenTeacher, "__call__", lambda *a, **k: pytest.fail("the teacher ran in vain"))
+    monkeypatch.setattr(Explainer, "from_output", lambda *a, **k: pytest.fail("the explainer was called"))
+    monkeypatch.setattr(FrozenTeacher, "__call__", lambda *a, **k: pytest.fail("the teacher was called"))
     found = losses_of(run.module, batch_of(run.module, run))
     assert set(found) == {"loss", "cross_entropy", "cross_entropy_weighted"}
 
@@ -100,7 +100,7 @@ def test_factors(schedule: TermSchedule, epoch: float, step: int, expected: floa
 
 
 @pytest.mark.parametrize("wrong", [{"every": 0}, {"start_epoch": -1.0}, {"ramp_epochs": -0.5}])
-def test_schedules_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_schedules_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="at least"):
         TermSchedule(**wrong)
 
@@ -113,7 +113,7 @@ def test_a_ramp_scales_the_weight(teacher: Path, monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(found["loss"], found["explanation_weighted"] + found["cross_entropy"])
 
 
-def test_the_share_of_empty_maps_is_counted(teacher: Path) -> None:
+def test_the_rate_of_empty_maps_is_logged(teacher: Path) -> None:
     maps = torch.ones(4, 3, 3)
     maps[1] = 0
     assert float(zero_map_rate([maps, torch.ones(4, 2, 2)])) == 0.125
@@ -129,7 +129,7 @@ def frozen(net: StagedNetwork, views: Views) -> FrozenMaps:
     return FrozenMaps({"group2": pair}, FashionScenes("train", count=12), views, batch_size=5)
 
 
-def test_frozen_maps_are_those_of_whole_images_moved_along() -> None:
+def test_frozen_maps_are_maps_of_whole_images_cropped_to_the_view() -> None:
     net = create_model("wrn_10_1", num_classes=10).eval()
     maps = frozen(net, Views(pad=4))
     maps.make(FrozenTeacher(net), torch.device("cpu"))
@@ -144,21 +144,21 @@ def test_frozen_maps_are_those_of_whole_images_moved_along() -> None:
     assert not corner[:, :4].any()
 
 
-def test_a_signed_layer_is_told_of_before_training(teacher: Path) -> None:
-    """A batch normalisation before its ReLU; a second run of the same process is told nothing again."""
+def test_a_layer_with_negative_activations_is_warned_about_before_training(teacher: Path) -> None:
+    """The layer is a batch normalisation before its ReLU; the warning is issued once per process."""
     layers = "objective.explanation.layers={block3.layer.0.bn1: 1.0}"
     pairs = (layers, "objective.explanation.teacher_layer=group2")
     with pytest.warns(UserWarning, match=r"% of the activations of layer 'block3.layer.0.bn1' are negative"):
         build(config(teacher, *pairs))
 
 
-def test_with_frozen_maps_the_teacher_is_not_run_in_a_step(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frozen_maps_need_no_teacher_pass(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = build(config(teacher, "objective.explanation.frozen=true"))
     run.module.on_fit_start()
-    monkeypatch.setattr(FrozenTeacher, "__call__", lambda *a, **k: pytest.fail("the teacher ran in vain"))
+    monkeypatch.setattr(FrozenTeacher, "__call__", lambda *a, **k: pytest.fail("the teacher was called"))
     assert losses_of(run.module, batch_of(run.module, run))["explanation"] > 0
 
 
-def test_frozen_maps_cannot_follow_the_student() -> None:
+def test_frozen_maps_reject_the_students_prediction() -> None:
     with pytest.raises(InputError, match="frozen maps cannot follow the student's choice"):
         load([], ["teacher.checkpoint=x", "objective.explanation={frozen: true, target: student}"])

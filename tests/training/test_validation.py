@@ -1,4 +1,4 @@
-"""What is measured on the validation split, what is selected by it, and that looking leaves training alone."""
+"""Validation metrics, selection of the student, and no side effects of validation on training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.training.helpers import KD, checkpoint, rows, save_teacher, small, tr
 
 
 def measured(path: Path, *pairs: str) -> tuple[dict[str, float], Tensor]:
-    """Give the last validation of a run, and the logits of its last student on the same images."""
+    """Return the last validation metrics of a run, and the logits of its last student on the same images."""
     config = small(path, "monitor.select=last", "optimizer.lr=0.02", *pairs)
     train(config)
     row = [row for row in rows(config) if row["validation/accuracy"]][-1]
@@ -26,24 +26,24 @@ def measured(path: Path, *pairs: str) -> tuple[dict[str, float], Tensor]:
     return {name: float(value) for name, value in row.items() if value}, logits
 
 
-def test_figures_are_those_of_a_hand_computation(tmp_path: Path) -> None:
+def test_metrics_equal_a_computation_by_hand(tmp_path: Path) -> None:
     teacher = save_teacher(tmp_path / "teacher")
     got, logits = measured(tmp_path, *KD, f"teacher.checkpoint={teacher}")
     config = small(tmp_path)
     split = load_images(config.data, "validation")
-    assert len(split) == 37  # batches of 16, 16 and 5: a mean of batches would be another number
+    assert len(split) == 37  # batches of 16, 16 and 5: the mean over batches would differ
     accuracy = sum(int(a == b) for a, b in zip(logits.argmax(1).tolist(), split.labels.tolist(), strict=True)) / 37
     assert got["validation/accuracy"] == pytest.approx(accuracy, abs=1e-6)
     assert 0 < accuracy < 1
     entropy = -sum(float(row.log_softmax(0)[label]) for row, label in zip(logits, split.labels, strict=True)) / 37
     assert got["validation/cross_entropy"] == pytest.approx(entropy, rel=1e-5)
     with torch.no_grad():
-        theirs = load_model(teacher)(split.images.float() / 255).argmax(1).tolist()
-    agreement = sum(int(a == b) for a, b in zip(logits.argmax(1).tolist(), theirs, strict=True)) / 37
+        teacher_classes = load_model(teacher)(split.images.float() / 255).argmax(1).tolist()
+    agreement = sum(int(a == b) for a, b in zip(logits.argmax(1).tolist(), teacher_classes, strict=True)) / 37
     assert got["validation/agreement"] == pytest.approx(agreement, abs=1e-6)
 
 
-def test_without_a_teacher_there_is_no_agreement(tmp_path: Path) -> None:
+def test_no_agreement_without_a_teacher(tmp_path: Path) -> None:
     got, _ = measured(tmp_path)
     assert {name for name in got if name.startswith("validation/")} == {
         "validation/accuracy",
@@ -60,17 +60,17 @@ def test_without_a_teacher_there_is_no_agreement(tmp_path: Path) -> None:
         ("{metric: train/loss, mode: min}", min),
     ],
 )
-def test_the_student_that_is_kept_is_the_best(tmp_path: Path, monitor: str, choose: Any) -> None:
+def test_the_best_student_is_saved(tmp_path: Path, monitor: str, choose: Any) -> None:
     config = small(tmp_path, f"monitor={monitor}", "optimizer.lr=0.3", "trainer.max_epochs=4")
     train(config)
-    figures = [float(row[config.monitor.metric]) for row in rows(config) if row[config.monitor.metric]]
+    values = [float(row[config.monitor.metric]) for row in rows(config) if row[config.monitor.metric]]
     best = checkpoint(RunDirectory(config.directory).best)
-    assert best["global_step"] == 4 * (figures.index(choose(figures)) + 1)
+    assert best["global_step"] == 4 * (values.index(choose(values)) + 1)
     kept = load_model(config.directory).state_dict()
     assert all(torch.equal(best["state_dict"][f"student.{key}"], value) for key, value in kept.items())
 
 
-def test_the_last_student_is_kept_if_asked_for(tmp_path: Path) -> None:
+def test_the_last_student_is_saved_with_select_last(tmp_path: Path) -> None:
     config = small(tmp_path, "monitor={metric: validation/cross_entropy, mode: max, select: last}")
     train(config)
     last = checkpoint(RunDirectory(config.directory).last)
@@ -79,7 +79,7 @@ def test_the_last_student_is_kept_if_asked_for(tmp_path: Path) -> None:
     assert last["global_step"] == 12
 
 
-def test_the_student_trains_in_train_mode_before_and_after_validation(
+def test_the_student_is_in_train_mode_before_and_after_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes: list[tuple[str, bool]] = []
@@ -97,7 +97,7 @@ def test_the_student_trains_in_train_mode_before_and_after_validation(
     assert all(module.training for module in run.module.student.modules())
 
 
-def test_batch_statistics_move_once_a_step_of_the_run(tmp_path: Path) -> None:
+def test_a_run_updates_batch_statistics_once_per_step(tmp_path: Path) -> None:
     config = small(tmp_path, *KD, f"teacher.checkpoint={save_teacher(tmp_path / 'teacher')}", "optimizer.lr=0.01")
     train(config)
     state = checkpoint(RunDirectory(config.directory).last)["state_dict"]
