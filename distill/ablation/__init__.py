@@ -1,1 +1,1 @@
-"""Ablations: a grid of runs times seeds, and who carries them out. How one run goes is handed in from above."""
+"""Ablations: a grid of runs and seeds, the executors that carry the runs out, and the statistics of their results."""

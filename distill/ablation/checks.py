@@ -1,4 +1,4 @@
-"""What is looked at in every run of an ablation before the first begins, so that no night is lost to a slip."""
+"""Preflight checks of the configuration: errors in an ablation file and its runs, found without loading images."""
 
 from __future__ import annotations
 
@@ -16,33 +16,39 @@ from distill.explain import METHODS
 from distill.metrics.names import METRIC_INFO, required_input
 from distill.models import StagedNetwork, create_model
 
-#: Keys of a run that the ablation sets.
-OURS = ("name", "output_dir", "seed")
-#: The figure that is not measured on a test set.
+#: Keys of a run that the ablation sets itself.
+RESERVED_KEYS = ("name", "output_dir", "seed")
+#: The only metric that does not belong to a test set.
 VALIDATION = "validation/accuracy"
 
 
 def check_file(file: AblationFile, rows: Sequence[str], *, with_teacher: bool) -> Iterator[str]:
-    """Name what does not fit in an ablation file by itself."""
+    """Yield the errors of an ablation file that do not depend on a run's configuration.
+
+    Args:
+        file: The ablation file.
+        rows: Names of its rows.
+        with_teacher: Whether any run has a teacher.
+    """
     if not rows:
-        yield "exclude: leaves no row at all"
+        yield "exclude: all rows are excluded; remove a rule"
     elif file.baseline not in rows:
         yield f"baseline: {unknown_name('row', file.baseline, rows)}"
     for name in sorted(row for row, count in Counter(rows).items() if count > 1):
-        yield f"rows: there is more than one {name!r}"
+        yield f"rows: {name!r} occurs more than once; give each row its own name"
     for metric in file.metrics:
         yield from _check_metric(metric, file, with_teacher=with_teacher)
     if file.maps.method not in METHODS:
         yield f"maps.method: {unknown_name('method', file.maps.method, METHODS)}"
     if "validation" in file.test_sets:
-        yield f"test_sets: none can be called validation, which {VALIDATION} is of"
+        yield f"test_sets: 'validation' is reserved for the metric {VALIDATION}; choose another name"
 
 
 def check_run(config: Config, settings: Mapping[str, Any], file: AblationFile) -> Iterator[str]:
-    """Name what the configuration cannot know: keys of data sets and networks, and layers."""
-    yield from (f"{key}: the ablation sets this by itself" for key in settings if key in OURS)
+    """Yield the errors of a run: reserved keys, unknown options of the data set or the network, and unknown layers."""
+    yield from (f"{key}: the ablation sets this key; remove it" for key in settings if key in RESERVED_KEYS)
     yield from check_data(config)
-    options = _options_of_data().get(config.data.name)
+    options = _data_set_options().get(config.data.name)
     if options is None:
         return
     for name, changes in file.test_sets.items():
@@ -53,7 +59,7 @@ def check_run(config: Config, settings: Mapping[str, Any], file: AblationFile) -
 
 
 def check_teacher(config: Config) -> Iterator[str]:
-    """Name what does not fit in the run of a teacher that is trained along."""
+    """Yield the errors of the run of a teacher that the ablation trains."""
     yield from check_data(config)
     try:
         _network(config.student.name, json.dumps(config.student.options, sort_keys=True, default=str))
@@ -62,39 +68,40 @@ def check_teacher(config: Config) -> Iterator[str]:
 
 
 def check_data(config: Config) -> Iterator[str]:
-    """Name keys that the data set does not take."""
-    known = _options_of_data()
-    if config.data.name not in known:
-        yield f"data.name: {unknown_name('data set', config.data.name, known)}"
+    """Yield the options that the data set does not have."""
+    data_sets = _data_set_options()
+    if config.data.name not in data_sets:
+        yield f"data.name: {unknown_name('data set', config.data.name, data_sets)}"
         return
+    options = data_sets[config.data.name]
     for key in config.data.options:
-        if key not in known[config.data.name]:
-            yield f"data.{unknown_name(f'option of data set {config.data.name}', key, known[config.data.name])}"
+        if key not in options:
+            yield f"data.{unknown_name(f'option of data set {config.data.name}', key, options)}"
 
 
 def _check_metric(metric: str, file: AblationFile, *, with_teacher: bool) -> Iterator[str]:
     if metric == VALIDATION:
         return
-    where, mark, figure = metric.rpartition("/")
-    if not mark:
-        yield f"metrics: {metric!r} should be SET/figure, such as {next(iter(file.test_sets))}/{metric}"
-    elif where not in file.test_sets:
-        yield f"metrics: {metric!r}: {unknown_name('test set', where, file.test_sets)}"
-    elif figure not in METRIC_INFO:
-        yield f"metrics: {metric!r}: {unknown_name('figure', figure, METRIC_INFO)}"
-    elif not with_teacher and required_input(figure) == "reference":
-        yield f"metrics: {metric!r} compares with a teacher, and no run has one"
+    test_set, slash, name = metric.rpartition("/")
+    if not slash:
+        yield f"metrics: expected SET/METRIC, such as {next(iter(file.test_sets))}/{metric}, got {metric!r}"
+    elif test_set not in file.test_sets:
+        yield f"metrics: {metric!r}: {unknown_name('test set', test_set, file.test_sets)}"
+    elif name not in METRIC_INFO:
+        yield f"metrics: {metric!r}: {unknown_name('metric', name, METRIC_INFO)}"
+    elif not with_teacher and required_input(name) == "reference":
+        yield f"metrics: {metric!r} compares with a teacher, but no run has a teacher"
 
 
-def _check_student(config: Config, explained: str) -> Iterator[str]:
+def _check_student(config: Config, map_layer: str) -> Iterator[str]:
     section = config.student
     try:
         network = _network(section.name, json.dumps(section.options, sort_keys=True, default=str))
     except InputError as error:
         yield f"student: {error}"
         return
-    if explained not in network.cuts:
-        yield f"maps.layer: {unknown_name('layer', explained, network.cuts)}"
+    if map_layer not in network.cuts:
+        yield f"maps.layer: {unknown_name('layer', map_layer, network.cuts)}"
     terms = [t for t in config.objective.values() if isinstance(t, LayeredTerm) and t.weight > 0]
     for layer in dict.fromkeys(layer for term in terms for layer in term.layers):
         try:
@@ -109,5 +116,5 @@ def _network(name: str, options: str) -> StagedNetwork:
 
 
 @cache
-def _options_of_data() -> dict[str, tuple[str, ...]]:
+def _data_set_options() -> dict[str, tuple[str, ...]]:
     return {info.name: tuple(info.options) for info in dataset_info()}

@@ -1,4 +1,4 @@
-"""Estimate how long a run takes, from its first few steps; nothing is kept."""
+"""Estimate the training time of a run from its first steps, without writing to its directory."""
 
 from __future__ import annotations
 
@@ -18,29 +18,35 @@ from distill.models import save_model
 from distill.models.weights import WEIGHTS_NAME
 from distill.training import make_trainer_for_inference
 
-_STEPS, _WARM = 8, 3
+#: Number of steps that are run, and how many of the first ones are not timed.
+_STEPS, _WARM_UP = 8, 3
 
 
 def estimate_training_seconds(runs: tuple[Config, Config | None]) -> float:
-    """Estimate the training time of a run; validation and evaluation are not in it.
+    """Return the estimated training time in seconds, without validation and evaluation.
 
     Args:
-        runs: The run, and that of its teacher where it may not be trained yet: an untrained one stands in for it.
+        runs: The run, and the run of its teacher or None. If the teacher is not trained yet, an untrained network takes
+            its place.
     """
-    config, taught_by = runs
+    config, teacher_config = runs
     with tempfile.TemporaryDirectory() as folder:
-        if taught_by is not None and config.teacher is not None and not _finished(Path(config.teacher.checkpoint)):
-            save_model(build_student(taught_by, load_images(taught_by.data, "train")), folder)
+        if (
+            teacher_config is not None
+            and config.teacher is not None
+            and not _is_trained(Path(config.teacher.checkpoint))
+        ):
+            save_model(build_student(teacher_config, load_images(teacher_config.data, "train")), folder)
             teacher = config.teacher.model_copy(update={"checkpoint": folder})
             config = config.model_copy(update={"teacher": teacher})
-        return _seconds(config)
+        return _training_seconds(config)
 
 
-def _finished(checkpoint: Path) -> bool:
+def _is_trained(checkpoint: Path) -> bool:
     return (checkpoint / WEIGHTS_NAME if checkpoint.is_dir() else checkpoint).exists()
 
 
-def _seconds(config: Config) -> float:
+def _training_seconds(config: Config) -> float:
     changes: dict[str, Any] = {
         "trainer": {**config.trainer, "max_epochs": 1, "limit_train_batches": _STEPS, "limit_val_batches": 0}
     }
@@ -48,17 +54,17 @@ def _seconds(config: Config) -> float:
         changes["teacher"] = config.teacher.model_copy(update={"cache": "off"})
     run = build(config.model_copy(update=changes))
     steps = len(run.data.train_dataloader()) * config.max_epochs
-    clock = _Clock()
+    timer = _StepTimer()
     trainer = make_trainer_for_inference(run.config)
-    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+    trainer.callbacks.append(timer)  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer.fit(run.module, datamodule=run.data)
-    return steps * clock.seconds
+    return steps * timer.median_seconds
 
 
-class _Clock(Callback):
-    """Note when each step ends."""
+class _StepTimer(Callback):
+    """Record the time at the end of each step."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -67,7 +73,7 @@ class _Clock(Callback):
         self.times.append(time.perf_counter())
 
     @property
-    def seconds(self) -> float:
-        """Give the median time of a step; where there are but a few, of those."""
-        gaps = [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
-        return statistics.median(gaps[_WARM:] or gaps or [0.0])
+    def median_seconds(self) -> float:
+        """Median time of a step after the warm-up; of all steps if there are no others."""
+        durations = [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
+        return statistics.median(durations[_WARM_UP:] or durations or [0.0])

@@ -1,4 +1,4 @@
-"""Executors: the protocol, and one that runs trials in processes of this machine."""
+"""Executors: the protocol, and an executor that runs tasks in local processes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from typing import Any, Literal, Protocol
 
 from distill.errors import InputError, RunError
 
-_STOPPED = 130
+#: Exit code of an interrupted run.
+_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
 class Task:
-    """One trial, as it travels to another process.
+    """A task for another process.
 
     Args:
-        key: Which one it is.
-        payload: What the function is called with.
-        log: File that what it prints goes to.
+        key: Unique name.
+        payload: Argument of the function; must be picklable.
+        log: File for the output of the process.
     """
 
     key: str
@@ -39,13 +40,13 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One trial that came to an end.
+    """The result of a task.
 
     Args:
-        key: Which one.
-        state: ``done``; ``failed`` where it raised; ``lost`` where its process ended without a word, or was stopped.
-        value: What the function returned.
-        reason: Why it did not.
+        key: Name of the task.
+        state: ``done``; ``failed`` if the function raised; ``lost`` if the process died or was interrupted.
+        value: Return value of the function.
+        reason: Error message, unless ``done``.
     """
 
     key: str
@@ -55,76 +56,84 @@ class TaskResult:
 
 
 class Executor(Protocol):
-    """Carries out trials.
+    """Interface of an executor.
 
     Convention:
-        - Every trial ends once, in any order; one that fails stops no other.
-        - Closing the iterator early asks the running trials to stop and waits for them.
+        - Each task has exactly one result; results come in any order. A failed task does not stop the others.
+        - Closing the iterator early asks the running tasks to stop, and waits for them.
     """
 
     def run(self, tasks: Sequence[Task], work: Callable[[Any], Any]) -> Generator[TaskResult, None, None]:
-        """Call a function of a module with the payload of every task, in processes of their own."""
+        """Call a function with the payload of each task, in other processes, and yield the results.
+
+        Args:
+            tasks: The tasks.
+            work: The function, at the top level of a module.
+        """
 
 
 def pack_task(task: Task, work: Callable[[Any], Any]) -> bytes:
-    """Pack a task, so that nothing is imported before it is opened."""
+    """Serialise a task; a process imports the modules of the function only when it calls :func:`run_packed`."""
     return pickle.dumps((task.key, task.payload, work))
 
 
 def run_packed(packed: bytes) -> TaskResult:
-    """Open a parcel and do what it says; whatever goes wrong is printed and becomes a reason."""
+    """Run a serialised task; an error is printed and returned as the reason."""
     key, payload, work = pickle.loads(packed)
     try:
         return TaskResult(key, "done", work(payload))
     except (InputError, RunError) as error:
         print(f"distill: {error}", file=sys.stderr, flush=True)
-        return TaskResult(key, "lost" if error.exit_code == _STOPPED else "failed", reason=str(error))
+        return TaskResult(key, "lost" if error.exit_code == _INTERRUPTED else "failed", reason=str(error))
     except KeyboardInterrupt:
-        return TaskResult(key, "lost", reason="stopped")
+        return TaskResult(key, "lost", reason="interrupted")
     except BaseException as error:
         traceback.print_exc()
         return TaskResult(key, "failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
 
 
-#: What libraries read for the number of their threads, before they are imported.
+#: Environment variables from which libraries read their number of threads when they are imported.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _SPAWN = multiprocessing.get_context("spawn")
-_PATIENCE = 10.0
+#: Seconds to wait for a process that has sent its result.
+_EXIT_TIMEOUT = 10.0
 
 
 @dataclass
-class _Child:
+class _Worker:
+    """A running process and its task."""
+
     task: Task
     attempt: int
     process: SpawnProcess
     pipe: Connection
 
-    def ended(self) -> TaskResult:
-        """Hear how it ended; a process that ended without a word is lost."""
+    def result(self) -> TaskResult:
+        """Receive the result and end the process; without a result, the task is lost."""
         try:
-            ended: TaskResult | None = self.pipe.recv() if self.pipe.poll() else None
+            result: TaskResult | None = self.pipe.recv() if self.pipe.poll() else None
         except EOFError:
-            ended = None
-        self.process.join(_PATIENCE if ended else None)
+            result = None
+        self.process.join(_EXIT_TIMEOUT if result else None)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
         self.pipe.close()
-        return ended or TaskResult(self.task.key, "lost", reason=_exit_reason(self.process.exitcode))
+        return result or TaskResult(self.task.key, "lost", reason=_exit_reason(self.process.exitcode))
 
 
 class LocalExecutor:
-    """Keep so many processes busy; a fresh one a trial, so that none is harmed by what another left behind.
+    """Run tasks in local processes, with a new process for each task.
 
     Convention:
-        - Threads and the graphics processor of a process are set before it imports anything that could take more.
-        - A process ends with the one that started it, however that ends.
+        - The number of threads and the GPU of a process are set before it imports any library.
+        - A process ends when the process that started it ends, even if that is killed.
 
     Args:
-        processes: Trials at a time.
-        threads: Threads of each; the cores of the machine, divided, if left out.
-        gpus: Names of the graphics processors, as CUDA_VISIBLE_DEVICES takes them; they are dealt out in turn.
-        retries: How often a trial is tried again whose process was lost.
+        processes: Number of tasks that run at the same time.
+        threads: Threads per process; by default the number of CPU cores divided by ``processes``.
+        gpus: GPUs, as CUDA_VISIBLE_DEVICES names them; they are assigned to the processes in turn.
+        retries: How often a lost task is run again.
     """
 
     def __init__(
@@ -134,48 +143,48 @@ class LocalExecutor:
         self.threads = threads or max(1, (os.cpu_count() or 1) // processes)
 
     def run(self, tasks: Sequence[Task], work: Callable[[Any], Any]) -> Generator[TaskResult, None, None]:
-        """Carry out trials; see :class:`distill.ablation.executors.Executor`."""
+        """Run tasks; see :class:`distill.ablation.executors.Executor`."""
         waiting = deque((task, 1) for task in tasks)
-        running: dict[int, _Child] = {}
+        running: dict[int, _Worker] = {}
         try:
             while waiting or running:
                 for slot in range(self.processes):
                     if waiting and slot not in running:
                         running[slot] = self._start(slot, *waiting.popleft(), work)
-                ready = wait([part for child in running.values() for part in (child.pipe, child.process.sentinel)])
-                for slot, child in list(running.items()):
-                    if child.pipe in ready or child.process.sentinel in ready:
-                        ended = child.ended()
+                ready = wait([part for worker in running.values() for part in (worker.pipe, worker.process.sentinel)])
+                for slot, worker in list(running.items()):
+                    if worker.pipe in ready or worker.process.sentinel in ready:
+                        result = worker.result()
                         del running[slot]
-                        if ended.state == "lost" and child.attempt <= self.retries:
-                            waiting.appendleft((child.task, child.attempt + 1))
+                        if result.state == "lost" and worker.attempt <= self.retries:
+                            waiting.appendleft((worker.task, worker.attempt + 1))
                         else:
-                            yield ended
+                            yield result
         finally:
             _stop(running.values())
 
-    def _start(self, slot: int, task: Task, attempt: int, work: Callable[[Any], Any]) -> _Child:
+    def _start(self, slot: int, task: Task, attempt: int, work: Callable[[Any], Any]) -> _Worker:
         environment = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-        ours, theirs = _SPAWN.Pipe(duplex=False)
-        arguments = (environment, task.log, theirs, pack_task(task, work))
-        process = _SPAWN.Process(target=_run_child, args=arguments, name=task.key)
+        receiver, sender = _SPAWN.Pipe(duplex=False)
+        arguments = (environment, task.log, sender, pack_task(task, work))
+        process = _SPAWN.Process(target=_run_worker, args=arguments, name=task.key)
         process.start()
-        theirs.close()
-        return _Child(task, attempt, process, ours)
+        sender.close()
+        return _Worker(task, attempt, process, receiver)
 
 
-def _run_child(environment: dict[str, str], log: Path, pipe: Connection, packed: bytes) -> None:
-    """Be one process: out of reach of the terminal's Ctrl-C, which the parent passes on."""
+def _run_worker(environment: dict[str, str], log: Path, pipe: Connection, packed: bytes) -> None:
+    """Main function of a process, in its own process group: Ctrl-C reaches the parent only, which stops the workers."""
     os.setpgrp()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     os.environ.update(environment)
     redirect_output(log)
     pipe.send(run_packed(packed))
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -183,24 +192,24 @@ def _end_with_parent() -> None:
 
 
 def redirect_output(log: Path) -> None:
-    """Send what this process prints, in whatever language, to the end of a file."""
+    """Append the output of this process, including that of C libraries and child processes, to a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
 
 
-def _stop(children: Iterable[_Child]) -> None:
-    """Ask all to save and leave, and wait; a second Ctrl-C does not wait."""
-    children = list(children)
-    for child in children:
-        child.process.terminate()
+def _stop(workers: Iterable[_Worker]) -> None:
+    """Send SIGTERM to all workers, which save and exit, and wait for them; on a second Ctrl-C, kill them."""
+    workers = list(workers)
+    for worker in workers:
+        worker.process.terminate()
     try:
-        for child in children:
-            child.process.join()
+        for worker in workers:
+            worker.process.join()
     except KeyboardInterrupt:
-        for child in children:
-            child.process.kill()
+        for worker in workers:
+            worker.process.kill()
         raise
 
 
@@ -208,5 +217,5 @@ def _exit_reason(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         memory = "; the machine may have run out of memory" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{memory}"
-    return f"its process ended without a word (exit code {code})"
+        return f"the process was killed by {name}{memory}"
+    return f"the process exited with code {code} without a result"

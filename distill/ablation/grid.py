@@ -1,4 +1,4 @@
-"""An ablation file -> its cells: what each row is called, and what differs in it."""
+"""Rows of an ablation: their names and their changes to the base, from the ablation file."""
 
 from __future__ import annotations
 
@@ -16,82 +16,82 @@ _MISSING = object()
 
 
 class GridRow(NamedTuple):
-    """One row of the table.
+    """A row of the table.
 
     Args:
-        name: What it is called.
-        row: Which of the named rows it belongs to; none where there is only a grid.
-        differences: Layers of nested values, the last one wins.
-        settings: The same by dotted key.
-        departs: Whether it departs from the default by one factor.
+        name: Name of the row.
+        row: Key in the file's ``rows``; empty if there is only a grid.
+        overrides: Nested changes to the base, merged in order.
+        settings: The same changes by dotted key.
+        one_factor: Whether the row changes one factor of a one-factor-at-a-time grid.
     """
 
     name: str
     row: str
-    differences: tuple[Mapping[str, Any], ...]
+    overrides: tuple[Mapping[str, Any], ...]
     settings: Settings
-    departs: bool = False
+    one_factor: bool = False
 
 
 def grid_rows(file: AblationFile) -> list[GridRow]:
-    """List the rows of an ablation, in the file's order.
+    """Return the rows of an ablation, in the order of the file.
 
     Example:
         >>> common = {"name": "a", "base": "b.yaml", "seeds": 1, "metrics": ["test/accuracy"]}
         >>> file = AblationFile(**common, rows={"CE": {}, "KD": {"data.size": 16}}, axes={"optimizer.lr": [0.1, 0.2]})
-        >>> [cell.name for cell in grid_rows(file)]
+        >>> [row.name for row in grid_rows(file)]
         ['CE, lr=0.1', 'CE, lr=0.2', 'KD, lr=0.1', 'KD, lr=0.2']
         >>> grid_rows(file)[3].settings
         {'data.size': 16, 'optimizer.lr': 0.2}
     """
-    short = short_names(_naming(file))
-    found = []
+    short = short_names(_naming_keys(file))
+    rows = []
     rules = _rules(file)
-    for row, differences in (file.rows or {"": {}}).items():
-        for point in _points(file):
+    for row, overrides in (file.rows or {"": {}}).items():
+        for point in _grid_points(file):
             label = ", ".join(f"{short[key]}={format_setting(value)}" for key, value in point.items() if key in short)
-            departs = bool(file.one_factor_at_a_time and point)
+            one_factor = bool(file.one_factor_at_a_time and point)
             if file.one_factor_at_a_time and not point:
                 label = "" if row else DEFAULT
-            layers = (nested(differences), nested(point))
+            layers = (nested(overrides), nested(point))
             settings = {**dotted(layers[0]), **point}
             if not any(_matches(rule, {"row": row, **settings}) for rule in rules):
                 name = ", ".join(part for part in (row, label) if part) or DEFAULT
-                found.append(GridRow(name, row, layers, settings, departs))
-    return found
+                rows.append(GridRow(name, row, layers, settings, one_factor))
+    return rows
 
 
 def unused_exclusions(file: AblationFile) -> list[dict[str, Any]]:
-    """Name the rules of ``exclude`` that leave nothing out."""
-    every = [
-        {"row": row, **dotted(nested(differences)), **point}
-        for row, differences in (file.rows or {"": {}}).items()
-        for point in _points(file)
+    """Return the rules of ``exclude`` that match no combination."""
+    combinations = [
+        {"row": row, **dotted(nested(overrides)), **point}
+        for row, overrides in (file.rows or {"": {}}).items()
+        for point in _grid_points(file)
     ]
     pairs = zip(file.exclude, _rules(file), strict=True)
-    return [rule for rule, flat in pairs if not any(_matches(flat, settings) for settings in every)]
+    return [rule for rule, flat in pairs if not any(_matches(flat, settings) for settings in combinations)]
 
 
 def _rules(file: AblationFile) -> list[Settings]:
     return [dotted(nested(rule)) for rule in file.exclude]
 
 
-def _naming(file: AblationFile) -> list[str]:
-    """Choose the keys whose values name a row: of keys that go together, no more than tell the rows apart."""
-    moved_along: set[str] = set()
+def _naming_keys(file: AblationFile) -> list[str]:
+    """Return the keys whose values are in the names: of each ``zip`` group, only as many as distinguish its rows."""
+    redundant: set[str] = set()
     for group in file.zip:
         keys = list(group)
         for count in range(1, len(keys)):
-            seen = [
+            prefixes = [
                 json.dumps(values, default=str) for values in zip(*(group[key] for key in keys[:count]), strict=True)
             ]
-            if len(set(seen)) == len(seen):
-                moved_along.update(keys[count:])
+            if len(set(prefixes)) == len(prefixes):
+                redundant.update(keys[count:])
                 break
-    return [key for key in file.grid_axes if key not in moved_along]
+    return [key for key in file.grid_axes if key not in redundant]
 
 
-def _points(file: AblationFile) -> Iterator[Settings]:
+def _grid_points(file: AblationFile) -> Iterator[Settings]:
     if file.one_factor_at_a_time:
         yield {}
         yield from ({key: value} for key, values in file.one_factor_at_a_time.items() for value in values)
@@ -109,7 +109,7 @@ def _matches(rule: Mapping[str, Any], settings: Settings) -> bool:
 
 
 def folder_names(names: Sequence[str]) -> dict[str, str]:
-    """Name a folder for every row.
+    """Return a unique folder name for each row.
 
     Example:
         >>> folder_names(["CE + KD", "CE+KD", "Grad-CAM++"])

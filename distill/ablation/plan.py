@@ -1,4 +1,4 @@
-"""Plan an ablation: the file -> every run it asks for, with all mistakes reported at once."""
+"""Plan an ablation: from the ablation file to all its trials, with all errors reported at once."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from distill.data import fingerprint
 from distill.errors import InputError
 from distill.models import file_hash
 
-#: No ablation of so many runs is meant.
+#: Larger ablations are rejected even with --yes.
 HARD_LIMIT = 100_000
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One row under one seed.
+    """One row with one seed.
 
     Args:
         row: Name of the row.
         seed: The seed.
-        settings: In what it differs, by dotted key, and the value of every axis.
-        config: The run.
-        identity: Of what it computes; known before a teacher that is trained along is there.
+        settings: Changes to the base by dotted key, and the value of each axis.
+        config: Configuration of the run.
+        identity: Hash of what the run computes; known before the ablation's teacher is trained.
     """
 
     row: str
@@ -56,14 +56,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What an ablation file asks for.
+    """A planned ablation.
 
     Args:
-        file: The file.
-        rows: Names of the rows, in its order.
-        trials: Every row under every seed, seed by seed.
-        teacher: The run of a teacher that is trained once, if there is one.
-        results: Where results are kept and looked for.
+        file: The ablation file.
+        rows: Names of the rows, in the order of the file.
+        trials: Each row with each seed; all rows of the first seed come first.
+        teacher: Configuration of the teacher that the ablation trains, or None.
+        results: Folders of results.
     """
 
     file: AblationFile
@@ -74,122 +74,123 @@ class Ablation:
 
     @property
     def folder(self) -> Path:
-        """Where it all lies."""
+        """Folder of the ablation."""
         return Path(self.file.output_dir) / self.file.name
 
     @property
     def measured(self) -> dict[str, Any]:
-        """How runs are evaluated."""
+        """Evaluation settings: test sets and maps."""
         return {"test_sets": self.file.test_sets, "maps": self.file.maps.model_dump()}
 
 
 def plan_ablation(
     path: Path | str, pairs: Sequence[str] = (), *, check: Check | None = None, yes: bool = True
 ) -> Ablation:
-    """Read an ablation file and every run that it asks for.
+    """Read an ablation file, and return its trials.
 
     Args:
-        path: The file; the paths in it are relative to it.
-        pairs: ``key.path=value`` of the file's own keys, merged last.
-        check: More checks of a run's merged values.
-        yes: Whether there may be more runs than the file's ``max_runs``.
+        path: The ablation file; paths in it are relative to its folder.
+        pairs: Overrides of keys of the file, as ``key.path=value``.
+        check: Additional check of the merged values of a run, which returns error messages.
+        yes: Whether to allow more runs than the file's ``max_runs``.
 
     Raises:
-        InputError: with every mistake, a line each; or if there are too many runs.
+        InputError: with all errors, one per line; or if there are too many runs.
     """
     path = Path(path)
     file = read_ablation_file(path, pairs)
-    if file.most_runs > HARD_LIMIT or (not file.exclude and not yes):
-        _check_size(file.most_runs, file, path, most=HARD_LIMIT if yes else file.max_runs)
-    teacher, mistakes = _teacher(file, path.parent, check)
-    rows, merged = _rows(file, path.parent, teacher)
-    configs, wrong = _validate(rows, merged, file, check)
-    mistakes += wrong
-    taught = any(config.teacher is not None for config in configs) or bool(wrong)
+    if file.max_possible_runs > HARD_LIMIT or (not file.exclude and not yes):
+        _check_size(file.max_possible_runs, file, path, limit=HARD_LIMIT if yes else file.max_runs)
+    teacher, errors = _plan_teacher(file, path.parent, check)
+    rows, merged = _merge_rows(file, path.parent, teacher)
+    configs, row_errors = _validate(rows, merged, file, check)
+    errors += row_errors
+    with_teacher = any(config.teacher is not None for config in configs) or bool(row_errors)
     identities: list[str] = []
-    if not mistakes:
+    if not errors:
         try:
             identities = [_identity(config, teacher) for config in configs]
         except InputError as error:
-            mistakes.append(str(error))
-    kept, twice = _distinct(rows, identities)
+            errors.append(str(error))
+    kept, duplicates = _remove_duplicates(rows, identities)
     names = [rows[i].name for i in kept]
-    mistakes += [*twice, *check_file(file, names, with_teacher=taught)]
-    mistakes += [f"exclude: {rule} leaves nothing out" for rule in unused_exclusions(file)]
+    errors += [*duplicates, *check_file(file, names, with_teacher=with_teacher)]
+    errors += [f"exclude: {rule} matches no combination; remove or correct it" for rule in unused_exclusions(file)]
     missing = [folder for folder in file.results if not (path.parent / folder).is_dir()]
-    mistakes += [f"results: there is no folder {path.parent / folder}" for folder in missing]
-    if mistakes:
-        raise InputError(format_mistakes(mistakes, str(path)))
+    errors += [f"results: no folder {path.parent / folder}" for folder in missing]
+    if errors:
+        raise InputError(format_mistakes(errors, str(path)))
     folders = folder_names(names)
     trials = [
-        _trial(rows[i], seed, configs[i], merged[i], folders[rows[i].name], file, teacher)
+        _make_trial(rows[i], seed, configs[i], merged[i], folders[rows[i].name], file, teacher)
         for seed in file.seeds
         for i in kept
     ]
     if not yes:
-        _check_size(len(trials), file, path, most=file.max_runs)
+        _check_size(len(trials), file, path, limit=file.max_runs)
     results = Results([Path(file.output_dir) / RESULTS, *(path.parent / folder for folder in file.results)])
     return Ablation(file, tuple(names), tuple(trials), teacher, results)
 
 
-def _check_size(runs: int, file: AblationFile, path: Path, *, most: int) -> None:
-    if runs > most:
-        way = "leave some out" if most == HARD_LIMIT else "leave some out, or say --yes"
-        limit = f"{most:,} at most" if most == HARD_LIMIT else f"max_runs={most}"
+def _check_size(runs: int, file: AblationFile, path: Path, *, limit: int) -> None:
+    if runs > limit:
+        name = f"the limit of {limit:,}" if limit == HARD_LIMIT else f"max_runs={limit}"
+        advice = "Remove rows or seeds" if limit == HARD_LIMIT else "Remove rows or seeds, or allow it with --yes"
         raise InputError(
-            f"{path} asks for {runs:,} runs ({runs // len(file.seeds):,} rows under {len(file.seeds):,} seeds), more "
-            f"than {limit}; {way}."
+            f"{path} has {runs:,} runs ({runs // len(file.seeds):,} rows x {len(file.seeds):,} seeds), more than "
+            f"{name}. {advice}."
         )
 
 
-def _rows(file: AblationFile, folder: Path, teacher: Config | None) -> tuple[list[GridRow], list[dict[str, Any]]]:
+def _merge_rows(file: AblationFile, folder: Path, teacher: Config | None) -> tuple[list[GridRow], list[dict[str, Any]]]:
+    """Return the rows, and the merged configuration values of each."""
     common = merge_values(merge([folder / base for base in file.base]), nested(file.overrides))
     if file.teacher is not None:
-        place = teacher.directory if teacher else TEACHERS
-        common = merge_values(common, {"teacher": {"checkpoint": str(place)}})
+        checkpoint = teacher.directory if teacher else TEACHERS
+        common = merge_values(common, {"teacher": {"checkpoint": str(checkpoint)}})
     rows = grid_rows(file)
-    return rows, [_merged(common, cell, file) for cell in rows]
+    return rows, [_merge_row(common, row, file) for row in rows]
 
 
 def _validate(
     rows: Sequence[GridRow], merged: Sequence[Mapping[str, Any]], file: AblationFile, check: Check | None
 ) -> tuple[list[Config], list[str]]:
-    """Load every row's run; a mistake is told once, with the rows that have it."""
+    """Return the configurations of the rows, and the errors; an error of several rows is reported once."""
     configs: list[Config] = []
-    wrong: dict[str, list[str]] = {}
-    for cell, values in zip(rows, merged, strict=True):
-        config, problems = validate(values, check=check)
+    rows_by_error: dict[str, list[str]] = {}
+    for row, values in zip(rows, merged, strict=True):
+        config, errors = validate(values, check=check)
         if config is not None:
             configs.append(config)
-            problems = list(check_run(config, cell.settings, file))
-        for problem in problems:
-            wrong.setdefault(problem, []).append(cell.name)
-    return configs, [_where(problem, names, len(rows)) for problem, names in wrong.items()]
+            errors = list(check_run(config, row.settings, file))
+        for error in errors:
+            rows_by_error.setdefault(error, []).append(row.name)
+    return configs, [_add_rows(error, names, len(rows)) for error, names in rows_by_error.items()]
 
 
-def _teacher(file: AblationFile, folder: Path, check: Check | None) -> tuple[Config | None, list[str]]:
-    """Load the teacher's run; it lies where all ablations find it, under a name that ends with its identity."""
+def _plan_teacher(file: AblationFile, folder: Path, check: Check | None) -> tuple[Config | None, list[str]]:
+    """Return the teacher's configuration and its errors; its folder is shared, and its name ends with its identity."""
     if file.teacher is None:
         return None, []
     values = merge_values(merge([folder / base for base in file.teacher.base]), nested(file.teacher.overrides))
-    config, mistakes = validate({**values, "output_dir": str(Path(file.output_dir) / TEACHERS)}, check=check)
+    config, errors = validate({**values, "output_dir": str(Path(file.output_dir) / TEACHERS)}, check=check)
     if config is None:
-        return None, [f"teacher: {problem}" for problem in mistakes]
-    own = file_hash(config.teacher.checkpoint) if config.teacher else None
-    known = identity(config, teacher_hash=own, data_hash=_data_hash(config))
-    named = config.model_copy(update={"name": f"{config.name}-{known}"})
-    return named, [f"teacher: {problem}" for problem in check_teacher(config)]
+        return None, [f"teacher: {error}" for error in errors]
+    teacher_hash = file_hash(config.teacher.checkpoint) if config.teacher else None
+    run_identity = identity(config, teacher_hash=teacher_hash, data_hash=_data_hash(config))
+    named = config.model_copy(update={"name": f"{config.name}-{run_identity}"})
+    return named, [f"teacher: {error}" for error in check_teacher(config)]
 
 
-def _merged(common: Mapping[str, Any], cell: GridRow, file: AblationFile) -> dict[str, Any]:
+def _merge_row(common: Mapping[str, Any], row: GridRow, file: AblationFile) -> dict[str, Any]:
     values: Any = common
-    for layer in cell.differences:
+    for layer in row.overrides:
         values = merge_values(values, layer)
-    ours = {"name": "run", "output_dir": str(Path(file.output_dir) / file.name / "runs"), "seed": file.seeds[0]}
+    reserved = {"name": "run", "output_dir": str(Path(file.output_dir) / file.name / "runs"), "seed": file.seeds[0]}
     section = values.get("teacher")
     if isinstance(section, Mapping) and not section.get("cache_dir"):
         values = {**values, "teacher": {**section, "cache_dir": str(Path(file.output_dir) / CACHE)}}
-    return {**values, **ours}
+    return {**values, **reserved}
 
 
 def _identity(config: Config, trained: Config | None) -> str:
@@ -198,7 +199,7 @@ def _identity(config: Config, trained: Config | None) -> str:
     elif trained is not None and config.teacher.checkpoint == str(trained.directory):
         teacher = f"trained:{trained.name.rpartition('-')[2]}"
     else:
-        teacher = _hash(config.teacher.checkpoint)
+        teacher = _checkpoint_hash(config.teacher.checkpoint)
     return identity(config, teacher_hash=teacher, data_hash=_data_hash(config))
 
 
@@ -212,31 +213,34 @@ def _fingerprint(name: str, root: Any) -> str | None:
 
 
 @cache
-def _hash(checkpoint: str) -> str:
+def _checkpoint_hash(checkpoint: str) -> str:
     try:
         return file_hash(checkpoint)
     except InputError as error:
         raise InputError(f"teacher.checkpoint: {error}") from error
 
 
-def _distinct(rows: Sequence[GridRow], identities: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Leave out a factor's value that is the default; name other rows that are the same run."""
+def _remove_duplicates(rows: Sequence[GridRow], identities: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return the indices of the rows to keep, and an error for each duplicate.
+
+    A one-factor-at-a-time row whose value is the default is left out without an error.
+    """
     if not identities:
         return list(range(len(rows))), []
     first: dict[str, int] = {}
-    kept, twice = [], []
-    for i, (cell, own) in enumerate(zip(rows, identities, strict=True)):
-        known = first.setdefault(own, i)
-        if known == i:
+    kept, duplicates = [], []
+    for i, (row, run_identity) in enumerate(zip(rows, identities, strict=True)):
+        original = rows[first.setdefault(run_identity, i)]
+        if original is row:
             kept.append(i)
-        elif not (cell.departs and cell.row == rows[known].row and not rows[known].departs):
-            twice.append(f"rows: {rows[known].name!r} and {cell.name!r} are the same run")
+        elif not (row.one_factor and row.row == original.row and not original.one_factor):
+            duplicates.append(f"rows: {original.name!r} and {row.name!r} have the same configuration; remove one")
             kept.append(i)
-    return kept, twice
+    return kept, duplicates
 
 
-def _trial(
-    cell: GridRow,
+def _make_trial(
+    row: GridRow,
     seed: int,
     config: Config,
     merged: Mapping[str, Any],
@@ -244,14 +248,15 @@ def _trial(
     file: AblationFile,
     teacher: Config | None,
 ) -> Trial:
-    own = config.model_copy(update={"seed": seed, "name": f"{folder}-seed{seed}"})
-    plain = config.model_dump(mode="json")
-    axes = {key: look_up(merged, key, look_up(plain, key)) for key in file.grid_axes}
-    return Trial(cell.name, seed, {**cell.settings, **axes}, own, _identity(own, teacher))
+    seeded = config.model_copy(update={"seed": seed, "name": f"{folder}-seed{seed}"})
+    defaults = config.model_dump(mode="json")
+    axes = {key: look_up(merged, key, look_up(defaults, key)) for key in file.grid_axes}
+    return Trial(row.name, seed, {**row.settings, **axes}, seeded, _identity(seeded, teacher))
 
 
-def _where(problem: str, rows: Sequence[str], total: int) -> str:
+def _add_rows(error: str, rows: Sequence[str], total: int) -> str:
+    """Append the names of the rows that have an error, unless all rows have it."""
     if len(rows) == total:
-        return problem
+        return error
     shown = ", ".join(repr(row) for row in rows[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
-    return f"{problem} (in {shown})"
+    return f"{error} (in {shown})"

@@ -1,4 +1,4 @@
-"""Preflight check: find before training what would fail after it (test sets, metrics, the teacher's layers)."""
+"""Preflight checks with images and networks: find before training what would fail in the evaluation after it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,29 @@ from distill.models import StagedNetwork
 
 
 def run_preflight(ablation: Ablation, trials: Sequence[Trial]) -> None:
-    """Load every test set once, and set up every evaluation with networks that have learnt nothing.
+    """Load each test set, and prepare the evaluation of each trial with untrained networks.
+
+    Args:
+        ablation: The ablation.
+        trials: The trials to check; each combination of data set and networks is checked once.
 
     Raises:
-        InputError: with every mistake, a line each.
+        InputError: with all errors, one per line.
     """
     sets: dict[str, dict[str, ImageSet]] = {}
-    seen: set[str] = set()
-    mistakes: dict[str, None] = {}
+    checked: set[str] = set()
+    errors: dict[str, None] = {}
     for trial in trials:
         config = trial.config
-        data, whole = _key(config.data), _key(config.data, config.student, config.teacher, config.objective)
+        data, evaluation = _key(config.data), _key(config.data, config.student, config.teacher, config.objective)
         if data not in sets:
-            sets[data], problems = _load(ablation, config)
-            mistakes |= dict.fromkeys(problems)
-        if whole not in seen and sets[data]:
-            seen.add(whole)
-            mistakes |= dict.fromkeys(_check_evaluation(ablation, config, sets[data]))
-    if mistakes:
-        raise InputError(format_mistakes(list(mistakes), ablation.file.name))
+            sets[data], problems = _load_test_sets(ablation, config)
+            errors |= dict.fromkeys(problems)
+        if evaluation not in checked and sets[data]:
+            checked.add(evaluation)
+            errors |= dict.fromkeys(_check_evaluation(ablation, config, sets[data]))
+    if errors:
+        raise InputError(format_mistakes(list(errors), ablation.file.name))
 
 
 def _key(*sections: object) -> str:
@@ -48,7 +52,7 @@ def _plain(section: object) -> object:
     return section.model_dump(mode="json")  # type: ignore[attr-defined]
 
 
-def _load(ablation: Ablation, config: Config) -> tuple[dict[str, ImageSet], list[str]]:
+def _load_test_sets(ablation: Ablation, config: Config) -> tuple[dict[str, ImageSet], list[str]]:
     sets: dict[str, ImageSet] = {}
     problems: list[str] = []
     for name, changes in ablation.file.test_sets.items():
@@ -59,10 +63,10 @@ def _load(ablation: Ablation, config: Config) -> tuple[dict[str, ImageSet], list
             continue
         sets[name] = data
         if data.masks is None and data.boxes is None:
-            figures = [metric for metric in ablation.file.metrics if metric.rpartition("/")[0] == name]
+            metrics = [metric for metric in ablation.file.metrics if metric.rpartition("/")[0] == name]
             problems += [
-                f"metrics: {metric!r} needs boxes or masks, and {config.data.name} has none"
-                for metric in figures
+                f"metrics: {metric!r} needs boxes or masks, but data set {config.data.name} has none"
+                for metric in metrics
                 if required_input(metric.rpartition("/")[2]) == "objects"
             ]
     return sets, problems
@@ -76,15 +80,15 @@ def _check_evaluation(ablation: Ablation, config: Config, sets: Mapping[str, Ima
             networks[TEACHER] = teacher
             yield from _check_teacher_layers(config, teacher)
         maps = MapSettings(**ablation.file.maps.model_dump())
-        side = ComparedNetworks(networks, TEACHER if teacher else None, maps)
+        compared = ComparedNetworks(networks, TEACHER if teacher else None, maps)
         for name, data in sets.items():
-            side.check(name, data)
+            compared.check(name, data)
     except InputError as error:
         yield str(error)
 
 
 def _teacher(ablation: Ablation, config: Config, data: ImageSet) -> StagedNetwork | None:
-    """Give the teacher, or one like that which will be trained along."""
+    """Return the teacher, or an untrained network of the same architecture if the ablation trains the teacher."""
     if config.teacher is None:
         return None
     if ablation.teacher is not None and config.teacher.checkpoint == str(ablation.teacher.directory):
@@ -93,7 +97,7 @@ def _teacher(ablation: Ablation, config: Config, data: ImageSet) -> StagedNetwor
 
 
 def _first_images(data: ImageSet) -> ImageSet:
-    """Give a few images, which say as well what a network has to take."""
+    """Return the first two images, from which the number of channels and the image size are read."""
     return data.subset(list(range(min(len(data), 2))))
 
 
@@ -105,4 +109,4 @@ def _check_teacher_layers(config: Config, teacher: StagedNetwork) -> Iterator[st
             try:
                 teacher.check_layer(term.layer_of_teacher(layer))
             except ValueError as error:
-                yield f"objective.{name}: the teacher: {error}"
+                yield f"objective.{name}: layer of the teacher: {error}"

@@ -1,4 +1,4 @@
-"""The display of an ablation, read from what its runs write: one live table on a terminal, lines elsewhere."""
+"""Progress display of an ablation, read from the files of its runs: a live table on a terminal, else lines."""
 
 from __future__ import annotations
 
@@ -20,53 +20,54 @@ from distill.errors import InputError
 from distill.models.weights import WEIGHTS_NAME
 from distill.report import read_curves
 
-#: In the order in which they are shown, if not all can be.
-STATES = ("running", "failed", "cut", "to do", "done")
-_SPARE_LINES = 6
+#: States in the order in which the table shows them.
+STATES = ("running", "failed", "interrupted", "pending", "done")
+#: Lines of the terminal that the table leaves free.
+_FREE_LINES = 6
 
 
 class TrialProgress(NamedTuple):
-    """How far a run came: epochs that are done, the best of what it monitors, and whether its weights are kept."""
+    """Progress of a run: finished epochs, the best value of the monitored metric, and whether the weights are saved."""
 
     epochs: int
     best: float | None
-    kept: bool
+    saved: bool
 
 
 def read_progress(trial: Trial) -> TrialProgress:
-    """Read how far a run came."""
+    """Read the progress of a run from its directory."""
     config = trial.config
-    kept = (config.directory / WEIGHTS_NAME).exists()
+    saved = (config.directory / WEIGHTS_NAME).exists()
     try:
-        watched = read_curves(config.directory, run="").series.get(config.monitor.metric, [])
-    except InputError:  # not there yet, or being written
-        watched = []
+        values = read_curves(config.directory, run="").series.get(config.monitor.metric, [])
+    except InputError:  # the file does not exist yet, or is being written
+        values = []
     best = max if config.monitor.mode == "max" else min
     return TrialProgress(
-        watched[-1][0] + 1 if watched else 0, best(value for _, value in watched) if watched else None, kept
+        values[-1][0] + 1 if values else 0, best(value for _, value in values) if values else None, saved
     )
 
 
 def state_on_disk(trial: Trial) -> str:
-    """Say what is left of an earlier attempt."""
-    return "cut" if (trial.config.directory / "checkpoints" / "last.ckpt").exists() else "to do"
+    """Return ``interrupted`` if the run has a checkpoint to resume from, else ``pending``."""
+    return "interrupted" if (trial.config.directory / "checkpoints" / "last.ckpt").exists() else "pending"
 
 
 class ProgressBoard:
-    """All runs with their state.
+    """Show the state of all trials.
 
     Args:
-        trials: The runs.
-        console: Where to.
-        log: Gives the file that a run prints to; a run is running once that was touched.
+        trials: The trials.
+        console: Where to print.
+        log: Function that returns the log file of a trial; a trial is running once its log file has changed.
     """
 
     def __init__(self, trials: Sequence[Trial], *, console: Console, log: Callable[[Trial], Path]) -> None:
         self.trials, self.console, self.log = list(trials), console, log
-        self.ended: dict[str, str] = {}
-        self._begun: dict[str, tuple[float, int]] = {}
-        self._found = 0
-        self._since = time.time()
+        self.final_states: dict[str, str] = {}
+        self._first_seen: dict[str, tuple[float, int]] = {}
+        self._reused = 0
+        self._start = time.time()
         self._live: Live | None = None
 
     def __enter__(self) -> ProgressBoard:
@@ -81,65 +82,73 @@ class ProgressBoard:
         if self._live is not None:
             self._live.stop()
 
-    def known(self, trial: Trial) -> None:
-        """Note a run whose result was there before."""
-        self.ended[trial.config.name] = "done"
-        self._found += 1
+    def mark_reused(self, trial: Trial) -> None:
+        """Mark a trial as done whose result existed before."""
+        self.final_states[trial.config.name] = "done"
+        self._reused += 1
 
-    def end(self, trial: Trial, result: RunResult | None, reason: str | None, metric: str) -> None:
-        """Note that a run came to its end."""
-        self.ended[trial.config.name] = "failed" if result is None else "done"
+    def mark_finished(self, trial: Trial, result: RunResult | None, reason: str | None, metric: str) -> None:
+        """Mark a trial as done, or as failed if it has no result, and print a line unless the table is live."""
+        self.final_states[trial.config.name] = "failed" if result is None else "done"
         if self._live is None:
             value = None if result is None else result["figures"].get(metric)
-            said = reason if result is None else f"{metric} {_number(value)}, {result['seconds']:.0f} s"
-            line = f"{len(self.ended)}/{len(self.trials)}  {trial.row}, seed {trial.seed}: {said}; {self._left()}"
+            outcome = reason if result is None else f"{metric} {_number(value)}, {result['seconds']:.0f} s"
+            count = f"{len(self.final_states)}/{len(self.trials)}"
+            line = f"{count}  {trial.row}, seed {trial.seed}: {outcome}; {self._time_left()}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def state(self, trial: Trial) -> str:
-        """Say how a run stands."""
-        if trial.config.name in self.ended:
-            return self.ended[trial.config.name]
+        """Return the state of a trial, one of :data:`STATES`."""
+        if trial.config.name in self.final_states:
+            return self.final_states[trial.config.name]
         log = self.log(trial)
-        if log.exists() and log.stat().st_mtime >= self._since:
+        if log.exists() and log.stat().st_mtime >= self._start:
             return "running"
         return state_on_disk(trial)
 
     def render(self) -> Group:
-        """Draw the table; of many runs those that matter now."""
+        """Return the table; if it does not fit, the trials that are running or failed come first."""
         states = {trial.config.name: self.state(trial) for trial in self.trials}
         by_state = sorted(self.trials, key=lambda trial: STATES.index(states[trial.config.name]))
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("row", "seed", "state", "epoch", "best", "left"):
+        for column in ("row", "seed", "state", "epoch", "best", "time left"):
             table.add_column(column, justify="left" if column in ("row", "state") else "right", no_wrap=True)
-        shown = by_state[: max(3, self.console.height - _SPARE_LINES)]
+        shown = by_state[: max(3, self.console.height - _FREE_LINES)]
         for trial in shown:
             table.add_row(*map(Text, self._cells(trial, states[trial.config.name])))
         counts = Counter(states.values())
         words = [f"{counts[state]} {state}" for state in STATES if counts[state]]
         if len(shown) < len(self.trials):
             words.append(f"{len(self.trials) - len(shown)} not shown")
-        if len(self.ended) > self._found:
-            words.append(self._left())
+        if len(self.final_states) > self._reused:
+            words.append(self._time_left())
         return Group(table, Text(", ".join(words)))
 
-    def _left(self) -> str:
-        """Say how long the rest will take if it goes on as it did."""
-        made, left = len(self.ended) - self._found, len(self.trials) - len(self.ended)
-        minutes = (time.time() - self._since) / 60 * left / made if made else 0.0
+    def _time_left(self) -> str:
+        """Estimate the remaining time from the average time of the finished trials."""
+        finished, left = len(self.final_states) - self._reused, len(self.trials) - len(self.final_states)
+        minutes = (time.time() - self._start) / 60 * left / finished if finished else 0.0
         return f"{minutes:.0f} min left" if left else "all done"
 
     def _cells(self, trial: Trial, state: str) -> tuple[str, ...]:
-        far = read_progress(trial)
+        progress = read_progress(trial)
         total = trial.config.max_epochs
         left = ""
         if state == "running":
-            begun, first = self._begun.setdefault(trial.config.name, (time.monotonic(), far.epochs))
-            made = far.epochs - first
-            if far.epochs == total:
-                state = "evaluating" if far.kept else "keeping"
-            elif made > 0:
-                left = f"{(time.monotonic() - begun) / made * (total - far.epochs) / 60:.0f} min"
-        return trial.row, str(trial.seed), state, f"{far.epochs}/{total}" if far.epochs else "", _number(far.best), left
+            start, first_epoch = self._first_seen.setdefault(trial.config.name, (time.monotonic(), progress.epochs))
+            epochs = progress.epochs - first_epoch
+            if progress.epochs == total:
+                state = "evaluating" if progress.saved else "saving"
+            elif epochs > 0:
+                left = f"{(time.monotonic() - start) / epochs * (total - progress.epochs) / 60:.0f} min"
+        return (
+            trial.row,
+            str(trial.seed),
+            state,
+            f"{progress.epochs}/{total}" if progress.epochs else "",
+            _number(progress.best),
+            left,
+        )
 
 
 def _number(value: float | None) -> str:

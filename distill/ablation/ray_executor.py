@@ -1,4 +1,4 @@
-"""Trials on Ray: it schedules, places, and starts again what was lost with its worker."""
+"""`RayExecutor`: runs tasks on Ray, locally or on a cluster."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ from distill.ablation.executors import (
 )
 from distill.errors import InputError
 
-_PATIENCE, _REACHED = 60.0, 10.0
+#: Seconds to wait for cancelled tasks, and for a connection to the cluster.
+_CANCEL_TIMEOUT, _CONNECT_TIMEOUT = 60.0, 10.0
 
 
 class RayExecutor:
-    """Hand trials to Ray, on this machine by itself or on a cluster.
+    """Run tasks on Ray, on this machine or on a cluster.
 
     Convention:
-        - Folders of runs lie where all machines see them; a log that the driver cannot see comes back with the result.
-        - Ray's dashboard and usage reports are off.
+        - The folders of the runs must be on a file system that all machines share. A log that is not visible on the
+          driver's machine is sent back with the result.
+        - Ray's dashboard and usage reports are disabled.
 
     Args:
-        processes: Trials at a time on this machine by itself; a cluster holds as many as it has room for.
-        threads: Processors and threads of each; on a cluster 1 if left out.
-        gpus: Graphics processors of each; 1 if left out and there are any.
-        address: Of a cluster.
-        retries: How often a trial is tried again whose worker was lost.
+        processes: Number of tasks that run at the same time on this machine; a cluster decides by its resources.
+        threads: CPUs and threads per task; by default 1 on a cluster, else the CPU cores divided by ``processes``.
+        gpus: GPUs per task; by default 1 if the cluster has GPUs.
+        address: Address of a cluster; None for this machine.
+        retries: How often a task is run again if its worker was lost.
     """
 
     def __init__(
@@ -51,49 +53,49 @@ class RayExecutor:
         self.threads = threads or (1 if address else max(1, (os.cpu_count() or 1) // processes))
 
     def run(self, tasks: Sequence[Task], work: Callable[[Any], Any]) -> Generator[TaskResult, None, None]:
-        """Carry out trials; see :class:`distill.ablation.executors.Executor`."""
+        """Run tasks; see :class:`distill.ablation.executors.Executor`."""
         ray = _import_ray()
         with self._connected(ray):
             gpus = self.gpus if self.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
-            remote = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=self.retries)(_perform)
+            remote = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=self.retries)(_run_on_worker)
             waiting = {remote.remote(pack_task(task, work), str(task.log)): task for task in tasks}
             try:
                 while waiting:
                     (ready,), _ = ray.wait(list(waiting))
-                    yield _hear(ray, ready, waiting.pop(ready))
+                    yield _receive(ray, ready, waiting.pop(ready))
             finally:
                 for reference in waiting:
                     ray.cancel(reference)
                 if waiting:
-                    ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE)
+                    ray.wait(list(waiting), num_returns=len(waiting), timeout=_CANCEL_TIMEOUT)
 
     @contextmanager
     def _connected(self, ray: Any) -> Iterator[None]:
-        where: dict[str, Any] = {"num_cpus": self.processes * self.threads, "include_dashboard": False}
+        arguments: dict[str, Any] = {"num_cpus": self.processes * self.threads, "include_dashboard": False}
         if self.address:
-            _reach(self.address)
-            where = {"address": self.address}
+            _check_reachable(self.address)
+            arguments = {"address": self.address}
         environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**where, runtime_env=environment, log_to_driver=False, logging_level="warning")
-            signal.signal(signal.SIGTERM, handler)  # Ray would leave without a word
+            ray.init(**arguments, runtime_env=environment, log_to_driver=False, logging_level="warning")
+            signal.signal(signal.SIGTERM, handler)  # Ray's own handler exits without cleaning up
         except ConnectionError as error:
-            raise InputError(f"executor.address: no Ray cluster answers at {self.address!r}: {error}") from error
+            raise InputError(f"executor.address: no Ray cluster at {self.address!r}: {error}") from error
         try:
             yield
         finally:
             ray.shutdown()
 
 
-def _reach(address: str) -> None:
-    """See that somebody listens at host:port; Ray itself would try for minutes."""
-    host, mark, port = address.removeprefix("ray://").rpartition(":")
-    if mark and port.isdigit():
+def _check_reachable(address: str) -> None:
+    """Check that host:port accepts connections; Ray itself retries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
         try:
-            socket.create_connection((host, int(port)), timeout=_REACHED).close()
+            socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT).close()
         except OSError as error:
-            raise InputError(f"executor.address: no Ray cluster answers at {address!r}: {error}") from error
+            raise InputError(f"executor.address: no Ray cluster at {address!r}: {error}") from error
 
 
 def _import_ray() -> Any:
@@ -102,29 +104,29 @@ def _import_ray() -> Any:
         import ray
     except ImportError as error:
         raise InputError(
-            'executor.name=ray needs Ray: pip install "distill-explain[ray]", or take executor.name=local.'
+            'executor.name: ray is not installed. Run pip install "distill-explain[ray]", or set executor.name=local.'
         ) from error
     return ray
 
 
-def _hear(ray: Any, reference: Any, task: Task) -> TaskResult:
+def _receive(ray: Any, reference: Any, task: Task) -> TaskResult:
     try:
-        ended, words = ray.get(reference)
+        result, log = ray.get(reference)
     except ray.exceptions.RayError as error:
         return TaskResult(task.key, "lost", reason=" ".join(str(error).split())[:500])
     if not task.log.exists():
         task.log.parent.mkdir(parents=True, exist_ok=True)
-        task.log.write_bytes(words)
-    return ended
+        task.log.write_bytes(log)
+    return result
 
 
-def _perform(packed: bytes, log: str) -> tuple[TaskResult, bytes]:
-    """Do what a parcel says in a worker that will do others after it."""
-    kept = [os.dup(stream) for stream in (1, 2)]
+def _run_on_worker(packed: bytes, log: str) -> tuple[TaskResult, bytes]:
+    """Run a serialised task with its output redirected; the worker process is used again, so the output is restored."""
+    saved = [os.dup(stream) for stream in (1, 2)]
     redirect_output(Path(log))
     try:
         return run_packed(packed), Path(log).read_bytes()
     finally:
-        for stream, copy in zip((1, 2), kept, strict=True):
+        for stream, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, stream)
             os.close(copy)

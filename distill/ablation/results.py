@@ -1,4 +1,4 @@
-"""Results of runs, kept by what was run and what was measured, so that nothing is run twice."""
+"""Stored results of runs, by hash of the run and of its evaluation, so that no run is repeated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Figures = dict[str, float | None]
 
 
 class RunResult(TypedDict):
-    """What one run came to, with all that it depends on; see :class:`distill.report.ablation.record.TrialResult`."""
+    """Result of a run, with what it depends on; see :class:`distill.report.ablation.record.TrialResult`."""
 
     format: Literal[1]
     identity: str
@@ -33,7 +33,7 @@ _ADAPTER = TypeAdapter(RunResult)
 
 
 def measurement_hash(measured: Mapping[str, Any]) -> str:
-    """Hash how a run is evaluated: test sets and maps.
+    """Return a hash of the evaluation settings: test sets and maps.
 
     Example:
         >>> one, other = {"maps": {}, "test_sets": {"a": {}}}, {"test_sets": {"a": {}}, "maps": {}}
@@ -44,57 +44,56 @@ def measurement_hash(measured: Mapping[str, Any]) -> str:
 
 
 class Results:
-    """Folders of results; the first one is written to.
+    """Folders of stored results.
 
     Args:
-        folders: The own one, then others that are only read.
+        folders: The first folder is written to; the others are only read.
     """
 
     def __init__(self, folders: Sequence[Path | str]) -> None:
         self.folders = [Path(folder) for folder in folders]
 
     def path(self, identity: str, measured: Mapping[str, Any]) -> Path:
-        """Say where a result of one's own lies."""
+        """Return the path of a result in the first folder."""
         return self.folders[0] / self._name(identity, measured)
 
-    def find(self, identity: str, measured: Mapping[str, Any], figures: Iterable[str]) -> RunResult | None:
-        """Give the result of a run, if one is there that has all these figures.
+    def find(self, identity: str, measured: Mapping[str, Any], metrics: Iterable[str]) -> RunResult | None:
+        """Return the result of a run that has all these metrics, or None.
 
         Raises:
             InputError: if its file cannot be read.
         """
-        wanted = set(figures)
+        required = set(metrics)
         for folder in self.folders:
             path = folder / self._name(identity, measured)
             if path.is_file():
                 result = _read(path)
-                if wanted <= result["figures"].keys():
+                if required <= result["figures"].keys():
                     return result
         return None
 
-    def remember_run(self, identity: str, run: Path) -> None:
-        """Note where a finished run lies, for those who want other figures of it."""
-        note = self._note(identity)
-        with replacing(note, suffix=f".{os.getpid()}.part") as part:
+    def save_run_path(self, identity: str, run: Path) -> None:
+        """Store the path of a finished run, so that other metrics can be measured without training again."""
+        with replacing(self._run_path_file(identity), suffix=f".{os.getpid()}.part") as part:
             part.write_text(os.path.relpath(run, self.folders[0]), encoding="utf-8")
 
     def find_run(self, identity: str) -> Path | None:
-        """Say where a run of this identity lies, if one was noted."""
+        """Return the stored path of a run, or None."""
         try:
-            return Path(os.path.normpath(self.folders[0] / self._note(identity).read_text(encoding="utf-8")))
+            return Path(os.path.normpath(self.folders[0] / self._run_path_file(identity).read_text(encoding="utf-8")))
         except OSError:
             return None
 
-    def _note(self, identity: str) -> Path:
+    def _run_path_file(self, identity: str) -> Path:
         return self.folders[0] / ".runs" / identity
 
     def save(self, result: RunResult) -> Path:
-        """Write a result; the file appears whole or not at all."""
+        """Write a result atomically."""
         path = self.path(result["identity"], result["measured"])
         return write_text(path, json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
-    def keep(self, result: RunResult) -> None:
-        """Write a result, unless the process that found it did so on this disk already."""
+    def save_if_missing(self, result: RunResult) -> None:
+        """Write a result, unless the process of the trial has already written it to this disk."""
         if not self.path(result["identity"], result["measured"]).exists():
             self.save(result)
 
@@ -108,5 +107,5 @@ def _read(path: Path) -> RunResult:
         return _ADAPTER.validate_python(json.loads(path.read_text(encoding="utf-8")))
     except (ValidationError, ValueError) as error:
         raise InputError(
-            f"{path} is not the result of a run: {str(error).splitlines()[0]}; delete it, and it is measured again."
+            f"{path} is not a valid result: {str(error).splitlines()[0]}. Delete it to measure the run again."
         ) from error

@@ -1,4 +1,4 @@
-"""Run an ablation: every trial without a result, then the record, tables, plots and page."""
+"""Run an ablation: all trials without a result, then the record, tables, plots and page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Failures = dict[str, str]
 
 
 class FinishedAblation(NamedTuple):
-    """What was found, where it lies, and how many runs failed."""
+    """The record of an ablation, its folder, and the number of failed runs."""
 
     record: AblationRecord
     folder: Path
@@ -42,29 +42,34 @@ class FinishedAblation(NamedTuple):
 
 
 def plan(path: Path | str, pairs: Sequence[str] = (), *, yes: bool = False) -> Ablation:
-    """Read an ablation, and see that it is no larger than was meant.
+    """Read an ablation file, and return the planned ablation.
+
+    Args:
+        path: The ablation file.
+        pairs: Overrides of keys of the file, as ``key.path=value``.
+        yes: Whether to allow more runs than the file's ``max_runs``.
 
     Raises:
-        InputError: with every mistake; or if there are more runs than ``max_runs`` and nobody said yes.
+        InputError: with all errors; or if there are more runs than ``max_runs`` and ``yes`` is False.
     """
     return plan_ablation(path, pairs, check=check_trainer_keys, yes=yes)
 
 
 def ablate(ablation: Ablation, *, overwrite: bool = False, console: Console | None = None) -> FinishedAblation:
-    """Run what has no result yet, and write the record, tables, drawings and the page.
+    """Run all trials without a result, and write the record, tables, plots and page.
 
     Args:
-        ablation: What to run.
-        overwrite: Whether other runs in the folders of these may be replaced.
-        console: Where progress is shown.
+        ablation: The ablation to run.
+        overwrite: Whether to replace runs with another configuration in the folders of the trials.
+        console: Where progress is shown; standard error by default.
 
     Raises:
-        InputError: if the same ablation is running already.
-        RunError: if the teacher failed, or the user stopped it; the same call goes on from there.
+        InputError: if the ablation is already running in another process.
+        RunError: if the teacher failed, or the user stopped the ablation; the same call resumes it.
     """
     console = console or Console(stderr=True)
-    with _exclusive(ablation), _interruptible():
-        results, failures = _run(ablation, overwrite=overwrite, console=console)
+    with _lock(ablation), _interruptible():
+        results, failures = _run_trials(ablation, overwrite=overwrite, console=console)
         record = make_record(ablation, results, failures)
         save_ablation(record, ablation.folder / RECORD)
         write_ablation_report(ablation.folder, record=record, summary=summarise(record), facts=_facts(ablation))
@@ -72,16 +77,16 @@ def ablate(ablation: Ablation, *, overwrite: bool = False, console: Console | No
 
 
 def find_results(ablation: Ablation) -> dict[str, RunResult]:
-    """Find the results that are there, by the name of the run."""
-    found = {
+    """Return the stored results, by name of the run."""
+    results = {
         trial.config.name: ablation.results.find(trial.identity, ablation.measured, ablation.file.metrics)
         for trial in ablation.trials
     }
-    return {name: result for name, result in found.items() if result is not None}
+    return {name: result for name, result in results.items() if result is not None}
 
 
 def make_record(ablation: Ablation, results: dict[str, RunResult], failures: Failures) -> AblationRecord:
-    """Put all trials together, in the order of rows and seeds."""
+    """Return the record of all trials, ordered by row and seed."""
     file = ablation.file
     trials = sorted(ablation.trials, key=lambda trial: (ablation.rows.index(trial.row), trial.seed))
     return {
@@ -93,12 +98,12 @@ def make_record(ablation: Ablation, results: dict[str, RunResult], failures: Fai
         "metrics": list(file.metrics),
         "axes": {key: list(values) for key, values in file.grid_axes.items()},
         "exploratory": len(file.seeds) < ENOUGH_SEEDS,
-        "trials": [_entry(trial, results.get(trial.config.name), failures) for trial in trials],
+        "trials": [_trial_result(trial, results.get(trial.config.name), failures) for trial in trials],
     }
 
 
 def make_executor(ablation: Ablation, *, alone: bool = False) -> Executor:
-    """Make who carries out runs; ``alone`` gives one run the whole machine."""
+    """Return the executor that the file names; ``alone`` gives one run the whole machine."""
     section = ablation.file.executor
     if section.name == "ray":
         from distill.ablation.ray_executor import RayExecutor
@@ -116,36 +121,37 @@ def make_executor(ablation: Ablation, *, alone: bool = False) -> Executor:
 
 
 def log_path(trial: Trial) -> Path:
-    """Say where a run's own words go: beside its directory, which is not there from the first."""
+    """Return the log file of a run, beside its directory, which does not exist before training starts."""
     return trial.config.directory.with_name(trial.config.name + ".log")
 
 
-def _run(ablation: Ablation, *, overwrite: bool, console: Console) -> tuple[dict[str, RunResult], Failures]:
+def _run_trials(ablation: Ablation, *, overwrite: bool, console: Console) -> tuple[dict[str, RunResult], Failures]:
+    """Return the results of all trials, stored and new, and the reasons of the failures, by name of the run."""
     results = find_results(ablation)
-    open_trials = {trial.config.name: trial for trial in ablation.trials if trial.config.name not in results}
-    if open_trials:
-        run_preflight(ablation, list(open_trials.values()))
-        _train_teacher(ablation, list(open_trials.values()), console)
+    pending = {trial.config.name: trial for trial in ablation.trials if trial.config.name not in results}
+    if pending:
+        run_preflight(ablation, list(pending.values()))
+        _train_teacher(ablation, list(pending.values()), console)
     failures: Failures = {}
-    jobs = [Task(name, _job(ablation, trial, overwrite), log_path(trial)) for name, trial in open_trials.items()]
+    tasks = [Task(name, _job(ablation, trial, overwrite), log_path(trial)) for name, trial in pending.items()]
     with ProgressBoard(ablation.trials, console=console, log=log_path) as board:
         for trial in ablation.trials:
             if trial.config.name in results:
-                board.known(trial)
-        with closing(make_executor(ablation).run(jobs, run_trial)) as endings:
-            for ended in endings:
-                result: RunResult | None = ended.value
+                board.mark_reused(trial)
+        with closing(make_executor(ablation).run(tasks, run_trial)) as finished:
+            for task in finished:
+                result: RunResult | None = task.value
                 if result is None:
-                    failures[ended.key] = ended.reason or "no reason is known"
+                    failures[task.key] = task.reason or "unknown reason"
                 else:
-                    results[ended.key] = result
-                    ablation.results.keep(result)
-                board.end(open_trials[ended.key], result, ended.reason, ablation.file.metrics[0])
+                    results[task.key] = result
+                    ablation.results.save_if_missing(result)
+                board.mark_finished(pending[task.key], result, task.reason, ablation.file.metrics[0])
     return results, failures
 
 
 def _train_teacher(ablation: Ablation, trials: Sequence[Trial], console: Console) -> None:
-    """Train the teacher that the open runs share, unless it is there."""
+    """Train the ablation's teacher, if a pending trial uses it."""
     teacher = ablation.teacher
     if teacher is None or all(
         t.config.teacher is None or t.config.teacher.checkpoint != str(teacher.directory) for t in trials
@@ -153,15 +159,17 @@ def _train_teacher(ablation: Ablation, trials: Sequence[Trial], console: Console
         return
     log = teacher.directory.with_name(teacher.name + ".log")
     console.print(
-        f"teacher: {teacher.directory} (its words are in {log.name} beside it)",
+        f"teacher: {teacher.directory} (log: {log.name} in the same folder)",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-    with closing(make_executor(ablation, alone=True).run([Task(teacher.name, teacher, log)], train_teacher)) as endings:
-        for ended in endings:
-            if ended.state != "done":
-                raise RunError(f"the teacher failed: {ended.reason} (see {log})")
+    with closing(
+        make_executor(ablation, alone=True).run([Task(teacher.name, teacher, log)], train_teacher)
+    ) as finished:
+        for task in finished:
+            if task.state != "done":
+                raise RunError(f"training of the teacher failed: {task.reason} (log: {log})")
 
 
 def _job(ablation: Ablation, trial: Trial, overwrite: bool) -> TrialJob:
@@ -170,7 +178,7 @@ def _job(ablation: Ablation, trial: Trial, overwrite: bool) -> TrialJob:
     return TrialJob(trial.config, trial.identity, ablation.measured, figures, folders, overwrite)
 
 
-def _entry(trial: Trial, result: RunResult | None, failures: Failures) -> TrialResult:
+def _trial_result(trial: Trial, result: RunResult | None, failures: Failures) -> TrialResult:
     return {
         "format": 1,
         "row": trial.row,
@@ -191,31 +199,39 @@ def _facts(ablation: Ablation) -> dict[str, dict[str, object]]:
 
 
 @contextmanager
-def _exclusive(ablation: Ablation) -> Iterator[None]:
+def _lock(ablation: Ablation) -> Iterator[None]:
+    """Hold the lock of the ablation's folder."""
     try:
         ablation.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"output_dir: {ablation.folder} cannot be made ({error}); name another.") from error
+        raise InputError(
+            f"output_dir: cannot create {ablation.folder} ({error}). Choose another output_dir."
+        ) from error
     try:
         with FileLock(ablation.folder / ".lock", timeout=0):
             yield
     except Timeout as error:
         raise InputError(
-            f"{ablation.folder} is being run by another process; wait for it, or give this one another `name=`."
+            f"{ablation.folder} is in use by another process. Wait until it ends, or choose another `name=`."
         ) from error
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the ablation in the same way."""
+    """Let Ctrl-C and SIGTERM stop the ablation in the same way, with an InterruptError.
 
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
+    Both handlers are installed here: a shell starts background jobs with SIGINT ignored, and Python then installs no
+    handler that raises KeyboardInterrupt.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt as error:
-        raise InterruptError("stopped; what is finished is kept, and the same command goes on from there.") from error
+        raise InterruptError("stopped; finished runs are kept. Run the same command again to resume.") from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Statistics of an ablation: trials -> every figure of every row, and its difference from the baseline."""
+"""Statistics of an ablation: mean and interval of each metric and row, and paired differences from the baseline."""
 
 from __future__ import annotations
 
@@ -34,50 +34,55 @@ from distill.report.ablation.record import (
     values_by_seed,
 )
 
-#: The chance that a difference is claimed which is none, over all rows of a figure.
+#: Family-wise error rate of a metric: the probability of any false claim over all its rows.
 ALPHA = 0.05
 
 
 def compare_rows(
     rows: Mapping[str, Mapping[int, float]], *, baselines: Mapping[str, str], better: Better
 ) -> dict[str, Finding]:
-    """Compare every row with its baseline, paired by seed.
+    """Compare each row with its baseline, paired by seed, for one metric.
 
     Convention:
-        - A difference is claimed where Holm's p over all rows is below 0.05. All else is inside the noise, rests on
-          fewer than two pairs, or on none.
+        - A difference is claimed if its Holm-adjusted p-value over all rows is below 0.05. Otherwise the verdict says
+          that the difference is inside the noise, or that there are fewer than two pairs, or none.
 
     Args:
-        rows: The figure by row and seed.
-        baselines: For every row the one that it is compared with; itself for a baseline.
-        better: Which direction is better; a claimed difference of a figure that has none is called different.
+        rows: Values of the metric by row and seed.
+        baselines: The baseline of each row; a baseline is its own.
+        better: Which direction is better; without a direction, a claimed difference is called "different".
+
+    Returns:
+        Mean and interval, difference and verdict of each row.
     """
-    differences = {row: _difference(own, rows[baselines[row]]) for row, own in rows.items() if row != baselines[row]}
-    ps = [math.nan if one["p"] is None else one["p"] for one in differences.values()]
-    for one, p, factor in zip(differences.values(), holm(ps), holm_factors(ps), strict=True):
-        one["p_holm"] = _plain(p)
-        if factor and one["effect"] is not None:
-            one["seeds_needed"] = seeds_needed(one["effect"], alpha=ALPHA / factor)
+    differences = {
+        row: _difference(values, rows[baselines[row]]) for row, values in rows.items() if row != baselines[row]
+    }
+    ps = [math.nan if each["p"] is None else each["p"] for each in differences.values()]
+    for difference, p, factor in zip(differences.values(), holm(ps), holm_factors(ps), strict=True):
+        difference["p_holm"] = _finite_or_none(p)
+        if factor and difference["effect"] is not None:
+            difference["seeds_needed"] = seeds_needed(difference["effect"], alpha=ALPHA / factor)
     return {
         row: {
-            "figure": _spread([own[seed] for seed in sorted(own)]),
+            "figure": _spread([values[seed] for seed in sorted(values)]),
             "difference": differences.get(row),
-            "verdict": _verdict(own, differences[row], better) if row in differences else "baseline",
+            "verdict": _verdict(values, differences[row], better) if row in differences else "baseline",
         }
-        for row, own in rows.items()
+        for row, values in rows.items()
     }
 
 
 def _spread(values: list[float]) -> Spread:
     if not values:
         return {"n": 0, "mean": None, "deviation": None, "low": None, "high": None}
-    found = mean_interval(np.array(values))
+    interval = mean_interval(np.array(values))
     return {
-        "n": found.n,
-        "mean": _plain(found.value),
+        "n": interval.n,
+        "mean": _finite_or_none(interval.value),
         "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "low": _plain(found.low),
-        "high": _plain(found.high),
+        "low": _finite_or_none(interval.low),
+        "high": _finite_or_none(interval.high),
     }
 
 
@@ -95,16 +100,18 @@ def _difference(row: Mapping[int, float], baseline: Mapping[int, float]) -> Diff
         "seeds_needed": None,
     }
     if seeds:
-        found = compare_seeds(np.array([row[seed] for seed in seeds]), np.array([baseline[seed] for seed in seeds]))
-        difference["mean"] = _plain(found.difference)
-        difference["low"], difference["high"] = _plain(found.low), _plain(found.high)
-        difference["p"], difference["effect"] = _plain(found.p), _plain(found.effect)
+        comparison = compare_seeds(
+            np.array([row[seed] for seed in seeds]), np.array([baseline[seed] for seed in seeds])
+        )
+        difference["mean"] = _finite_or_none(comparison.difference)
+        difference["low"], difference["high"] = _finite_or_none(comparison.low), _finite_or_none(comparison.high)
+        difference["p"], difference["effect"] = _finite_or_none(comparison.p), _finite_or_none(comparison.effect)
     return difference
 
 
-def _verdict(own: Mapping[int, float], difference: Difference, better: Better) -> Verdict:
+def _verdict(values: Mapping[int, float], difference: Difference, better: Better) -> Verdict:
     if difference["mean"] is None:
-        return "no pairs" if own else "not measured"
+        return "no pairs" if values else "not measured"
     if difference["p_holm"] is None:
         return "too few seeds"
     if difference["p_holm"] >= ALPHA:
@@ -114,7 +121,7 @@ def _verdict(own: Mapping[int, float], difference: Difference, better: Better) -
     return "better" if (difference["mean"] > 0) == (better == "higher") else "worse"
 
 
-def _plain(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
@@ -122,39 +129,42 @@ FORMAT: Literal[1] = 1
 
 
 def summarise(record: AblationRecord) -> Summary:
-    """Compare every row with its baseline, paired by seed.
+    """Compare each row with its baseline, paired by seed, for all metrics.
 
     Convention:
-        - Figures are in the units of the record: an accuracy is a share, and so is its difference.
-        - A row is compared with the baseline; where named rows are multiplied by a grid, with the baseline's row at the
-          same place of the grid.
-        - What is better is said by :data:`distill.metrics.names.METRIC_INFO`.
-        - Pairs with a missing partner are left out and counted.
-        - With fewer than 8 seeds of any row that have finished, the row's run and its baseline's, all is exploratory.
-        - The order in which trials arrived does not matter.
+        - Values have the units of the record: accuracies and their differences are fractions, not percentages.
+        - Rows are compared with the baseline. If named rows are combined with a grid, each row is compared with the
+          baseline's row at the same grid point.
+        - Which direction is better is defined in :data:`distill.metrics.names.METRIC_INFO`.
+        - Seeds that only one of the two rows has are left out and counted.
+        - The summary is exploratory if the record is, or if any row shares fewer than 8 finished seeds with its
+          baseline.
+        - The result does not depend on the order of the trials.
 
     Args:
         record: All trials.
 
     Returns:
-        Plain values, ready for JSON.
+        Values that JSON can store.
 
     Raises:
-        ValueError: if the baseline or a figure is unknown, or a trial is no part of the ablation or comes twice.
+        ValueError: if the baseline or a metric is unknown, or a trial does not belong to the ablation or occurs twice.
     """
     trials = sort_trials(record)
     baselines = find_baselines(record, trials)
-    rows = {name: _row_trials(own, record["seeds"]) for name, own in trials.items()}
-    done = {name: {seed for seed, trial in own.items() if trial["state"] == "done"} for name, own in trials.items()}
+    rows = {name: _row_trials(by_seed, record["seeds"]) for name, by_seed in trials.items()}
+    done = {
+        name: {seed for seed, trial in by_seed.items() if trial["state"] == "done"} for name, by_seed in trials.items()
+    }
     fewest = min(len(done[name] & done[baselines[name]]) for name in rows)
-    within = _telling(record, trials) if len(set(baselines.values())) > 1 else []
+    within = _distinguishing_axes(record, trials) if len(set(baselines.values())) > 1 else []
     return {
         "format": FORMAT,
         "name": record["name"],
         "baseline": record["baseline"],
         "baselines": baselines,
         "within": within,
-        "elsewhere": _elsewhere(record, trials, baselines) if within else [],
+        "elsewhere": _rows_without_local_baseline(record, trials, baselines) if within else [],
         "rows": list(record["rows"]),
         "seeds": sorted(record["seeds"]),
         "metrics": list(record["metrics"]),
@@ -163,7 +173,7 @@ def summarise(record: AblationRecord) -> Summary:
         "trials": rows,
         "findings": {
             metric: compare_rows(
-                {row: values_by_seed(own, metric) for row, own in trials.items()},
+                {row: values_by_seed(by_seed, metric) for row, by_seed in trials.items()},
                 baselines=baselines,
                 better=measure_of(metric).better,
             )
@@ -173,49 +183,53 @@ def summarise(record: AblationRecord) -> Summary:
 
 
 def find_baselines(record: AblationRecord, trials: Trials) -> dict[str, str]:
-    """Give for every row the one that it is compared with; see :func:`summarise`."""
-    settings, places = _settings(trials), _places(record, trials)
-    named = {
-        row: {key: value for key, value in own.items() if key not in record["axes"]} for row, own in settings.items()
+    """Return the row that each row is compared with; see :func:`summarise`."""
+    points = _grid_points(record, trials)
+    changes = {
+        row: {key: value for key, value in settings.items() if key not in record["axes"]}
+        for row, settings in _settings(trials).items()
     }
-    alike = [row for row in trials if named[row] == named[record["baseline"]]]
-    if len(alike) == len(trials):
+    candidates = [row for row in trials if changes[row] == changes[record["baseline"]]]
+    if len(candidates) == len(trials):
         return dict.fromkeys(trials, record["baseline"])
-    return {row: next((one for one in alike if places[one] == places[row]), record["baseline"]) for row in trials}
+    return {
+        row: next((other for other in candidates if points[other] == points[row]), record["baseline"]) for row in trials
+    }
 
 
 def _settings(trials: Trials) -> dict[str, dict[str, Any]]:
-    return {row: next((trial["settings"] for trial in own.values()), {}) for row, own in trials.items()}
+    return {row: next((trial["settings"] for trial in by_seed.values()), {}) for row, by_seed in trials.items()}
 
 
-def _places(record: AblationRecord, trials: Trials) -> dict[str, dict[str, Any]]:
+def _grid_points(record: AblationRecord, trials: Trials) -> dict[str, dict[str, Any]]:
     return {
-        row: {key: value for key, value in own.items() if key in record["axes"]}
-        for row, own in _settings(trials).items()
+        row: {key: value for key, value in settings.items() if key in record["axes"]}
+        for row, settings in _settings(trials).items()
     }
 
 
-def _telling(record: AblationRecord, trials: Trials) -> list[str]:
-    """Give the axes that tell places of the grid apart, without those that move along with earlier ones."""
-    kept: list[str] = []
+def _distinguishing_axes(record: AblationRecord, trials: Trials) -> list[str]:
+    """Return the axes that distinguish grid points, without those that are determined by earlier ones."""
+    axes: list[str] = []
     for key in record["axes"]:
         values: dict[str, set[str]] = {}
-        for own in _places(record, trials).values():
-            place = json.dumps([own.get(one) for one in kept], default=str)
-            values.setdefault(place, set()).add(json.dumps(own.get(key), default=str))
-        if any(len(found) > 1 for found in values.values()):
-            kept.append(key)
-    return kept
+        for point in _grid_points(record, trials).values():
+            prefix = json.dumps([point.get(axis) for axis in axes], default=str)
+            values.setdefault(prefix, set()).add(json.dumps(point.get(key), default=str))
+        if any(len(distinct) > 1 for distinct in values.values()):
+            axes.append(key)
+    return axes
 
 
-def _elsewhere(record: AblationRecord, trials: Trials, baselines: Mapping[str, str]) -> list[str]:
-    places = _places(record, trials)
-    return [row for row, baseline in baselines.items() if places[row] != places[baseline]]
+def _rows_without_local_baseline(record: AblationRecord, trials: Trials, baselines: Mapping[str, str]) -> list[str]:
+    """Return the rows whose baseline is at another grid point."""
+    points = _grid_points(record, trials)
+    return [row for row, baseline in baselines.items() if points[row] != points[baseline]]
 
 
 def _row_trials(trials: Mapping[int, TrialResult], seeds: list[int]) -> RowTrials:
     failed: list[Failure] = [
-        {"seed": seed, "reason": trial["reason"] or "no reason was kept"}
+        {"seed": seed, "reason": trial["reason"] or "unknown reason"}
         for seed, trial in trials.items()
         if trial["state"] == "failed"
     ]

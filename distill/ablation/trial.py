@@ -1,4 +1,4 @@
-"""One trial of an ablation: train a run, measure it on the test split, save its result."""
+"""One trial of an ablation: train a run, evaluate it on the test split and save the result."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from distill.report import read_curves
 from distill.training import RunDirectory
 from distill.workflows.train import train_config
 
-#: Where a run lies is no part of its result, which may travel to another machine.
-_PLACES: Any = {"name": True, "output_dir": True, "teacher": {"checkpoint": True, "cache_dir": True}}
+#: Paths are left out of results, so that results are valid on other machines.
+_PATHS: Any = {"name": True, "output_dir": True, "teacher": {"checkpoint": True, "cache_dir": True}}
 STUDENT, TEACHER = "student", "teacher"
-#: Figures that need images to be looked at again: through the map, and with ever fewer or more of their pixels.
+#: Metrics that need further forward passes: on images masked by the map, and on images with pixels deleted or inserted.
 MASKED = {"average_drop", "increase_in_confidence", "win_rate", "coherency", "adcc"}
 PERTURBED = {"deletion_auc", "insertion_auc"}
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What a process needs to know of one run.
+    """Arguments of a trial; picklable, so that it can run in another process.
 
     Args:
-        config: The run.
-        identity: Of what it computes, as the ablation knows it.
-        measured: Test sets and maps.
-        figures: That must be among what is measured.
-        results: Folders of results, the own one first.
-        overwrite: Whether another run in its directory may be replaced.
+        config: Configuration of the run.
+        identity: Hash of what the run computes.
+        measured: Evaluation settings: ``test_sets`` and ``maps``.
+        figures: Metrics that the result must contain.
+        results: Folders of results; the first is written to.
+        overwrite: Whether to replace a run with another configuration in the run's directory.
     """
 
     config: Config
@@ -64,23 +64,25 @@ class TrialJob:
 
 
 def run_trial(job: TrialJob) -> RunResult:
-    """Train, go on with, or find a run, and measure it; of processes that run the same, one does and the others wait.
+    """Return the stored result of a run, or train (or resume) the run, evaluate it and store the result.
+
+    A lock per run makes other processes with the same run wait for its result.
 
     Raises:
-        InputError: if something in it does not fit.
-        RunError: if it failed.
+        InputError: if the configuration is invalid.
+        RunError: if training failed.
     """
     results = Results(job.results)
     start = time.monotonic()
     with _lock(results.folders[0] / job.identity):
-        known = results.find(job.identity, job.measured, job.figures)
-        if known is not None:
-            return known
-        config = _find_finished(job.config, results.find_run(job.identity))
+        stored = results.find(job.identity, job.measured, job.figures)
+        if stored is not None:
+            return stored
+        config = _find_trained_run(job.config, results.find_run(job.identity))
         if config is None:
             config = job.config
             train_once(config, overwrite=job.overwrite)
-            results.remember_run(job.identity, config.directory)
+            results.save_run_path(job.identity, config.directory)
         earlier = results.find(job.identity, job.measured, ())
         measured = measure(
             config,
@@ -94,7 +96,7 @@ def run_trial(job: TrialJob) -> RunResult:
             "format": 1,
             "identity": job.identity,
             "measured": dict(job.measured),
-            "config": job.config.model_dump(mode="json", exclude=_PLACES),
+            "config": job.config.model_dump(mode="json", exclude=_PATHS),
             "figures": dict(sorted(figures.items())),
             "seconds": round(time.monotonic() - start, 1),
         }
@@ -102,24 +104,26 @@ def run_trial(job: TrialJob) -> RunResult:
         return result
 
 
-def _find_finished(config: Config, run: Path | None) -> Config | None:
-    """Give the configuration as that of the same run in another directory, if it is finished there."""
+def _find_trained_run(config: Config, run: Path | None) -> Config | None:
+    """Return the configuration with the directory of an earlier training of the same run, or None."""
     if run is None:
         return None
-    there = config.model_copy(update={"name": run.name, "output_dir": str(run.parent)})
+    earlier = config.model_copy(update={"name": run.name, "output_dir": str(run.parent)})
     try:
-        done = RunDirectory(run).state(run_identity(there)) == "done"
-    except InputError:  # another run took its place
+        done = RunDirectory(run).state(run_identity(earlier)) == "done"
+    except InputError:  # the directory now contains another run
         return None
-    return there if done else None
+    return earlier if done else None
 
 
 def train_teacher(config: Config) -> str:
-    """Train a teacher that ablations share, or find it; of processes that want the same, one does and the others wait.
+    """Train a teacher that ablations share, unless it is trained already, and return its directory.
+
+    A lock makes other processes with the same teacher wait.
 
     Raises:
-        InputError: if something in it does not fit.
-        RunError: if it failed.
+        InputError: if the configuration is invalid.
+        RunError: if training failed.
     """
     with _lock(config.directory):
         train_once(config, overwrite=False)
@@ -127,7 +131,7 @@ def train_teacher(config: Config) -> str:
 
 
 def train_once(config: Config, *, overwrite: bool) -> None:
-    """Train a run, or go on with it; another one in its directory is replaced, if it may be."""
+    """Train or resume a run; with ``overwrite``, replace a run with another configuration in its directory."""
     replace = False
     try:
         RunDirectory(config.directory).state(run_identity(config))
@@ -139,14 +143,14 @@ def train_once(config: Config, *, overwrite: bool) -> None:
 
 
 def _lock(path: Path) -> FileLock:
-    """Give the lock of what will lie at a path; it dies with its process."""
+    """Return the lock for a path; the operating system releases it when the process ends."""
     locks = path.parent / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
     return FileLock(locks / f"{path.name}.lock")
 
 
 def settings_for(figures: Iterable[str]) -> EvaluationSettings:
-    """Choose how much is measured: no more than one pass over the images, unless a figure asks for it.
+    """Return evaluation settings with only the passes over the images that the metrics need.
 
     Example:
         >>> settings_for(["test/accuracy"]) == ONE_PASS
@@ -154,49 +158,55 @@ def settings_for(figures: Iterable[str]) -> EvaluationSettings:
         >>> settings_for(["test/adcc"]).masked
         True
     """
-    wanted = {figure.rpartition("/")[2] for figure in figures}
-    perturbed = EvaluationSettings.perturbed if wanted & PERTURBED else 0
-    return replace(ONE_PASS, masked=bool(wanted & MASKED), perturbed=perturbed)
+    names = {figure.rpartition("/")[2] for figure in figures}
+    perturbed = EvaluationSettings.perturbed if names & PERTURBED else 0
+    return replace(ONE_PASS, masked=bool(names & MASKED), perturbed=perturbed)
 
 
 def measure(
     config: Config, test_sets: Mapping[str, Mapping[str, Any]], *, maps: MapSettings, extent: EvaluationSettings
 ) -> Figures:
-    """Measure a finished run's student, beside its teacher if it has one, on its test split.
+    """Evaluate the student of a finished run, and its teacher if it has one, on the test split.
+
+    Args:
+        config: Configuration of the run.
+        test_sets: Changes to the data section, by name of the test set.
+        maps: How maps are computed.
+        extent: How much is measured.
 
     Returns:
-        Figures by ``SET/figure``, and the accuracy on the validation split of the weights that were kept.
+        Values by ``SET/METRIC``, and the validation accuracy of the saved weights.
     """
     sets = {name: load_images(config.data, "test", **changes) for name, changes in test_sets.items()}
     networks: dict[str, StagedNetwork] = {STUDENT: load_model(config.directory)}
-    known: Mapping[str, Mapping[str, EvaluationCache]] = {}
+    caches: Mapping[str, Mapping[str, EvaluationCache]] = {}
     if config.teacher is not None:
         networks[TEACHER] = load_teacher(config.teacher, next(iter(sets.values()))).eval()
-        known = open_evaluation_cache(config, TEACHER, networks[TEACHER], sets, maps)
+        caches = open_evaluation_cache(config, TEACHER, networks[TEACHER], sets, maps)
     record, _ = evaluate(
         networks,
         reference=TEACHER if config.teacher else None,
         sets=sets,
         maps=maps,
-        settings=extent,
+        settings=settings,
         device="cuda" if torch.cuda.is_available() else "cpu",
-        caches=known,
+        caches=caches,
     )
-    figures: Figures = {VALIDATION: kept_accuracy(config)}
+    figures: Figures = {VALIDATION: saved_accuracy(config)}
     for name, entry in record["sets"].items():
         for figure, measured in entry["networks"][STUDENT]["figures"].items():
             figures[f"{name}/{figure}"] = measured["value"] if measured else None
     return figures
 
 
-def kept_accuracy(config: Config) -> float | None:
-    """Give the validation accuracy of the epoch whose weights became the student's."""
+def saved_accuracy(config: Config) -> float | None:
+    """Return the validation accuracy of the epoch whose weights were saved."""
     series = read_curves(config.directory, run=config.name).series
     accuracy = dict(series.get(VALIDATION, ()))
-    watched = series.get(config.monitor.metric, [])
-    if not watched:
+    monitored = series.get(config.monitor.metric, [])
+    if not monitored:
         return None
     if config.monitor.select == "last":
-        return accuracy.get(watched[-1][0])
+        return accuracy.get(monitored[-1][0])
     choose = max if config.monitor.mode == "max" else min
-    return accuracy.get(choose(watched, key=lambda point: point[1])[0])
+    return accuracy.get(choose(monitored, key=lambda point: point[1])[0])

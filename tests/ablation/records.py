@@ -1,4 +1,4 @@
-"""Ablations whose figures are made up, so that tests can look for them."""
+"""Synthetic ablation records with known values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from distill.report.ablation.record import AblationRecord, TrialResult
 
 HOSTILE = '<script>alert("1")</script> & $x$ | a'
-#: Noise of eight seeds, shared by the rows: pairs differ by much less than single runs do.
+#: Noise of eight seeds that all rows share, so that paired differences vary less than single runs.
 SEEDS = (0.004, -0.011, 0.007, 0.0, 0.013, -0.006, -0.009, 0.002)
-#: What is left of it within a pair.
+#: Additional noise of a row, which remains in paired differences.
 PAIRED = (0.001, -0.002, 0.0005, 0.0015, -0.001, 0.0, -0.0005, 0.002)
 
 
@@ -39,12 +39,12 @@ def record(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     exploratory: bool = False,
 ) -> AblationRecord:
-    """Make a record of figures by row, seed and SET/figure; a seed whose figures are empty failed."""
-    seeds = sorted({seed for own in rows.values() for seed in own})
+    """Return a record from values by row, seed and SET/METRIC; a seed without values has failed."""
+    seeds = sorted({seed for by_seed in rows.values() for seed in by_seed})
     trials = [
         trial(row, seed, figures, reason=None if figures else "NaN in cross_entropy at step 3")
-        for row, own in rows.items()
-        for seed, figures in own.items()
+        for row, by_seed in rows.items()
+        for seed, figures in by_seed.items()
     ]
     for each in trials:
         each["settings"] = dict((settings or {}).get(each["row"], {}))
@@ -62,12 +62,12 @@ def record(
 
 
 def shifted(base: float, by: float, *, paired: tuple[float, ...] = PAIRED) -> dict[int, float]:
-    """Give eight seeds around a base, ``by`` above it with the noise of a pair."""
+    """Return values of eight seeds around ``base + by``, with shared and paired noise."""
     return {seed: base + noise + by + rest for seed, (noise, rest) in enumerate(zip(SEEDS, paired, strict=True))}
 
 
 def typical() -> AblationRecord:
-    """KD as the baseline, one row that helps, one that harms, one inside the noise, and one trial that failed."""
+    """Return a record with KD as baseline, a better row, a worse row, a row inside the noise, and a failed trial."""
     accuracy = {
         "CE + KD": shifted(0.70, 0.0, paired=(0.0,) * 8),
         "CE": shifted(0.70, -0.04),
@@ -82,16 +82,16 @@ def typical() -> AblationRecord:
                 "unbiased/map_cosine": cosine[row] + value / 10,
                 "unbiased/output_kl": None,
             }
-            for seed, value in own.items()
+            for seed, value in by_seed.items()
         }
-        for row, own in accuracy.items()
+        for row, by_seed in accuracy.items()
     }
     rows[HOSTILE][3] = {}
     return record(rows, baseline="CE + KD", metrics=["unbiased/accuracy", "unbiased/map_cosine", "unbiased/output_kl"])
 
 
 def swept() -> AblationRecord:
-    """A weight under two layers."""
+    """Return a record of a grid: a weight with two layers."""
     axes: dict[str, list[Any]] = {
         "objective.explanation.weight": [1, 5, 20],
         "objective.explanation.layer": ["final", "group2"],

@@ -1,4 +1,4 @@
-"""An ablation file becomes runs, or one message with all that is wrong with it."""
+"""Planning an ablation: the trials of a file, and all errors in one message."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(folder: Path, **keys: Any) -> Path:
     return path
 
 
-def mistakes(path: Path, *pairs: str) -> list[str]:
+def errors_of(path: Path, *pairs: str) -> list[str]:
     with pytest.raises(InputError) as error:
         plan(path, pairs)
     head, *lines = str(error.value).split("\n  ")
@@ -43,7 +43,7 @@ def settings(ablation: Ablation) -> list[tuple[str, int, str]]:
     return [(trial.row, trial.seed, trial.config.name) for trial in ablation.trials]
 
 
-def test_every_row_under_every_seed() -> None:
+def test_each_row_with_each_seed() -> None:
     ablation = plan(TINY, ["output_dir=out"])
     assert ablation.rows == ("CE", "CE + KD", "CE + KD + Grad-CAM++")
     assert settings(ablation) == [
@@ -58,7 +58,7 @@ def test_every_row_under_every_seed() -> None:
     assert len({trial.identity for trial in ablation.trials}) == 6
 
 
-def test_a_teacher_that_is_trained_along_is_every_students() -> None:
+def test_the_ablations_teacher_is_used_by_all_runs() -> None:
     ablation = plan(TINY, ["output_dir=out"])
     assert ablation.teacher is not None
     assert ablation.teacher.directory.parent == Path("out/teachers")
@@ -68,7 +68,7 @@ def test_a_teacher_that_is_trained_along_is_every_students() -> None:
         assert trial.config.teacher.cache_dir == "out/teacher_cache"
 
 
-def test_identities_follow_what_is_computed_and_nothing_else(tmp_path: Path) -> None:
+def test_identities_depend_only_on_what_is_computed(tmp_path: Path) -> None:
     def identities(*pairs: str) -> list[str]:
         return [trial.identity for trial in plan(TINY, pairs).trials]
 
@@ -81,18 +81,18 @@ def test_identities_follow_what_is_computed_and_nothing_else(tmp_path: Path) -> 
     }
 
 
-def test_a_checkpoint_counts_by_its_weights(tmp_path: Path) -> None:
+def test_a_checkpoint_is_identified_by_its_weights(tmp_path: Path) -> None:
     teacher = save_teacher(tmp_path / "teacher", "wrn_10_1")
     path = write(tmp_path, overrides={"teacher": {"checkpoint": str(teacher)}})
     (first,) = plan(path).trials
-    elsewhere = teacher.rename(tmp_path / "elsewhere")
-    (moved,) = plan(path, [f"overrides.teacher.checkpoint={elsewhere}"]).trials
+    renamed = teacher.rename(tmp_path / "renamed")
+    (moved,) = plan(path, [f"overrides.teacher.checkpoint={renamed}"]).trials
     assert moved.identity == first.identity
     other = save_teacher(tmp_path / "other", "wrn_16_1")
     assert plan(path, [f"overrides.teacher.checkpoint={other}"]).trials[0].identity != first.identity
 
 
-def test_pairs_find_what_the_file_says_in_either_form(tmp_path: Path) -> None:
+def test_pairs_override_nested_and_dotted_keys(tmp_path: Path) -> None:
     path = write(tmp_path, overrides={"trainer.max_epochs": 7}, rows={"CE": {"optimizer.lr": 0.3}})
     (trial,) = plan(path, ["overrides.trainer.max_epochs=1", "rows.CE.optimizer.lr=0.2", "seeds=[3]"]).trials
     assert (trial.config.max_epochs, trial.config.optimizer.lr, trial.seed) == (1, 0.2, 3)
@@ -103,7 +103,7 @@ def test_pairs_find_what_the_file_says_in_either_form(tmp_path: Path) -> None:
     ]
 
 
-def test_every_run_has_a_value_on_every_axis(tmp_path: Path) -> None:
+def test_each_run_has_a_value_for_each_axis(tmp_path: Path) -> None:
     path = write(
         tmp_path, rows=None, baseline=None, one_factor_at_a_time={"optimizer.lr": [0.5], "optimizer.momentum": [0]}
     )
@@ -114,19 +114,19 @@ def test_every_run_has_a_value_on_every_axis(tmp_path: Path) -> None:
     ]
 
 
-def test_a_factor_at_its_default_is_the_default(tmp_path: Path) -> None:
+def test_a_factor_at_its_default_value_is_left_out(tmp_path: Path) -> None:
     path = write(tmp_path, rows=None, baseline=None, one_factor_at_a_time={"optimizer.lr": [0.05, 0.5]})
     assert plan(path).rows == ("default", "lr=0.5")
 
 
-def test_a_row_can_do_without_the_teacher(tmp_path: Path) -> None:
+def test_a_row_without_a_teacher(tmp_path: Path) -> None:
     ablation = plan(TINY, ["rows.alone={teacher: null}"])
     assert [t.config.teacher is None for t in ablation.trials if t.seed == 0] == [False, False, False, True]
 
 
-def test_all_mistakes_of_the_file_at_once(tmp_path: Path) -> None:
+def test_all_errors_of_the_file_are_reported_at_once(tmp_path: Path) -> None:
     path = write(tmp_path, seeds="many", metrcs=["a"], metrics=[], executor={"nam": "ray", "processes": 0})
-    assert mistakes(path) == [
+    assert errors_of(path) == [
         "executor.nam: unknown key; did you mean 'name'?",
         "executor.processes: input should be greater than or equal to 1, got 0",
         "metrcs: unknown key; did you mean 'metrics'?",
@@ -135,7 +135,7 @@ def test_all_mistakes_of_the_file_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_all_mistakes_of_the_runs_at_once(tmp_path: Path) -> None:
+def test_all_errors_of_the_runs_are_reported_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         overrides={"optimizer.lrr": 1},
@@ -145,10 +145,10 @@ def test_all_mistakes_of_the_runs_at_once(tmp_path: Path) -> None:
             "slip": {"objective.soft_target.weight": 1, "trainer.max_epoch": 3},
         },
     )
-    assert mistakes(path, "baseline=CD", "metrics=[tset/accuracy, accuracy, test/agreement]") == [
+    assert errors_of(path, "baseline=CD", "metrics=[tset/accuracy, accuracy, test/agreement]") == [
         "baseline: unknown row 'CD' (known: CE, KD, slip)",
-        "metrics: 'accuracy' should be SET/figure, such as test/accuracy",
         "metrics: 'tset/accuracy': unknown test set 'tset'; did you mean 'test'? (known: test)",
+        "metrics: expected SET/METRIC, such as test/accuracy, got 'accuracy'",
         "objective.soft_target: unknown term 'soft_target'; did you mean 'soft_targets'? (known: cross_entropy, "
         "soft_targets, explanation, attention_transfer; or give it a `term:`) (in 'slip')",
         "optimizer.lrr: unknown key; did you mean 'lr'?",
@@ -159,8 +159,8 @@ def test_all_mistakes_of_the_runs_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (["metrics=[test/acuracy]"], "metrics: 'test/acuracy': unknown figure 'acuracy'; did you mean 'accuracy'?"),
-        (["metrics=[test/agreement]"], "metrics: 'test/agreement' compares with a teacher, and no run has one"),
+        (["metrics=[test/acuracy]"], "metrics: 'test/acuracy': unknown metric 'acuracy'; did you mean 'accuracy'?"),
+        (["metrics=[test/agreement]"], "metrics: 'test/agreement' compares with a teacher, but no run has a teacher"),
         (
             ["test_sets.odd={bakground: unbiased}"],
             "test_sets.odd.unknown option of data set fashion_scenes 'bakground'",
@@ -170,10 +170,10 @@ def test_all_mistakes_of_the_runs_at_once(tmp_path: Path) -> None:
         (["overrides.student.dropuot=0.1"], "student: model 'wrn_10_1' with options {'dropuot': 0.1}"),
         (["maps.layer=group7"], "maps.layer: unknown layer 'group7'"),
         (["maps.method=gradcam"], "maps.method: unknown method 'gradcam'"),
-        (["overrides.seed=3", "rows.B.name=x"], "name: the ablation sets this by itself (in 'B')"),
-        (["rows.B={}"], "rows: 'CE' and 'B' are the same run"),
-        (["axes.optimizer.lr=[0.1,0.1]"], "rows: there is more than one 'CE, lr=0.1'"),
-        (["exclude=[{row: CE}]"], "exclude: leaves no row at all"),
+        (["overrides.seed=3", "rows.B.name=x"], "name: the ablation sets this key; remove it (in 'B')"),
+        (["rows.B={}"], "rows: 'CE' and 'B' have the same configuration; remove one"),
+        (["axes.optimizer.lr=[0.1,0.1]"], "rows: 'CE, lr=0.1' occurs more than once; give each row its own name"),
+        (["exclude=[{row: CE}]"], "exclude: all rows are excluded; remove a rule"),
         (["overrides.teacher.checkpoint=none"], "teacher.checkpoint: no checkpoint at none; give a run directory"),
         (["teacher={base: none.yaml}"], None),
         (
@@ -182,69 +182,66 @@ def test_all_mistakes_of_the_runs_at_once(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_one_mistake(tmp_path: Path, pairs: list[str], message: str | None) -> None:
+def test_one_error(tmp_path: Path, pairs: list[str], message: str | None) -> None:
     path = write(tmp_path)
     pairs = [pair.replace("BASE", str(BASE)) for pair in pairs]
     if message is None:
         with pytest.raises(InputError, match="no configuration file"):
             plan(path, pairs)
     else:
-        found = mistakes(path, *pairs)
-        assert [line for line in found if line.startswith(message)], found
+        lines = errors_of(path, *pairs)
+        assert [line for line in lines if line.startswith(message)], lines
     assert not (tmp_path / "out").exists()
 
 
-def test_a_layer_of_the_term_that_does_not_exist(tmp_path: Path) -> None:
+def test_an_unknown_layer_of_a_term(tmp_path: Path) -> None:
     teacher = save_teacher(tmp_path / "teacher", "wrn_10_1")
     path = write(tmp_path, overrides={"teacher": {"checkpoint": str(teacher)}})
     axis = "axes.objective.explanation.layer=[final,group9]"
-    (line,) = mistakes(path, axis, "baseline='CE, layer=final'")
+    (line,) = errors_of(path, axis, "baseline='CE, layer=final'")
     assert line.startswith("student: `layer` must be one of group1, group2, final")
     assert line.endswith("(in 'CE, layer=group9')")
 
 
-def test_too_many_runs_need_a_yes(tmp_path: Path) -> None:
+def test_too_many_runs_need_yes(tmp_path: Path) -> None:
     path = write(tmp_path, seeds=201)
-    with pytest.raises(
-        InputError, match=r"asks for 201 runs \(1 rows under 201 seeds\), more than max_runs=200; leave"
-    ):
+    with pytest.raises(InputError, match=r"has 201 runs \(1 rows x 201 seeds\), more than max_runs=200\. Remove"):
         plan(path)
     assert len(plan(path, yes=True).trials) == 201
     assert len(plan(path, ["max_runs=201"]).trials) == 201
 
 
-def test_a_seed_is_not_taken_for_a_number_of_seeds(tmp_path: Path) -> None:
-    (line,) = mistakes(write(tmp_path, seeds=20260714))
+def test_a_large_number_of_seeds_is_rejected(tmp_path: Path) -> None:
+    (line,) = errors_of(write(tmp_path, seeds=20260714))
     assert line.startswith(
-        "seeds: a number is how many seeds, and 20,260,714 are too many; one seed is a list, [20260714]"
+        "seeds: a number is the number of seeds, at most 1,000, got 20,260,714; for a single seed, give a list, "
+        "[20260714]"
     )
     assert plan(write(tmp_path, seeds=[20260714])).trials[0].seed == 20260714
 
 
 @pytest.mark.parametrize("yes", [False, True])
-def test_an_absurd_grid_is_refused_before_it_is_spelt_out(
+def test_a_huge_grid_is_rejected_before_it_is_expanded(
     tmp_path: Path, yes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, axes={f"optimizer.{key}": list(range(1000)) for key in ("lr", "weight_decay", "momentum")})
-    monkeypatch.setattr("distill.ablation.plan.grid_rows", lambda file: pytest.fail("it was spelt out"))
-    with pytest.raises(
-        InputError, match=r"asks for 1,000,000,000 runs \(1,000,000,000 rows under 1 seeds\), more than"
-    ):
+    monkeypatch.setattr("distill.ablation.plan.grid_rows", lambda file: pytest.fail("the grid was expanded"))
+    with pytest.raises(InputError, match=r"has 1,000,000,000 runs \(1,000,000,000 rows x 1 seeds\), more than"):
         plan(path, yes=yes)
 
 
 @pytest.mark.parametrize(
     "rule", [{"row": "CEE"}, {"optimizer.lr": 7}, {"optimizer": {"lr": 7}}, {"row": "CE", "optimizer.lr": 7}]
 )
-def test_a_rule_that_leaves_nothing_out_is_told(tmp_path: Path, rule: dict[str, Any]) -> None:
+def test_a_rule_that_matches_nothing_is_reported(tmp_path: Path, rule: dict[str, Any]) -> None:
     path = write(tmp_path, axes={"optimizer.lr": [0.1, 0.2]}, exclude=[rule], baseline="CE, lr=0.1")
-    assert mistakes(path) == [f"exclude: {rule} leaves nothing out"]
+    assert errors_of(path) == [f"exclude: {rule} matches no combination; remove or correct it"]
 
 
-@pytest.mark.parametrize("figure", ["win_rate", "output_kl", "map_ssim"])
-def test_a_figure_that_compares_wants_a_teacher(tmp_path: Path, figure: str) -> None:
-    (line,) = mistakes(write(tmp_path, metrics=[f"test/{figure}"]))
-    assert line == f"metrics: 'test/{figure}' compares with a teacher, and no run has one"
+@pytest.mark.parametrize("metric", ["win_rate", "output_kl", "map_ssim"])
+def test_a_metric_that_compares_needs_a_teacher(tmp_path: Path, metric: str) -> None:
+    (line,) = errors_of(write(tmp_path, metrics=[f"test/{metric}"]))
+    assert line == f"metrics: 'test/{metric}' compares with a teacher, but no run has a teacher"
 
 
 @pytest.mark.parametrize("rule", [{"optimizer.lr": 0.2}, {"optimizer": {"lr": 0.2}}])
@@ -253,8 +250,8 @@ def test_a_rule_may_be_nested(tmp_path: Path, rule: dict[str, Any]) -> None:
     assert plan(path).rows == ("CE, lr=0.1",)
 
 
-def test_a_folder_of_results_that_is_not_there_is_told(tmp_path: Path) -> None:
-    assert mistakes(write(tmp_path, results="nowhere")) == [f"results: there is no folder {tmp_path / 'nowhere'}"]
+def test_a_missing_results_folder_is_reported(tmp_path: Path) -> None:
+    assert errors_of(write(tmp_path, results="nowhere")) == [f"results: no folder {tmp_path / 'nowhere'}"]
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Trials on a local Ray: every result once, a lost worker included."""
+"""`RayExecutor` on a local Ray returns one result per task, also after a lost worker."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 TINY = Path(__file__).parents[2] / "configs" / "ablation" / "tiny.yaml"
 
 
-def kill_when_there(pid: Path) -> threading.Thread:
-    """End a worker from outside once it has left its number."""
+def kill_when_written(pid: Path) -> threading.Thread:
+    """Kill a worker once it has written its process number."""
 
     def kill() -> None:
         deadline = time.monotonic() + 60
@@ -43,7 +43,7 @@ def task_of(kind: str, payload: Any, folder: Path) -> Task:
     return Task(kind, (kind, payload), folder / "logs" / f"{kind}.log")
 
 
-def test_a_small_grid_with_a_lost_worker_a_failure_and_a_real_run(tmp_path: Path) -> None:
+def test_tasks_with_a_lost_worker_a_failure_and_a_real_run(tmp_path: Path) -> None:
     ablation = plan_ablation(
         TINY, [f"output_dir={tmp_path}", "rows.CE.teacher=null", "seeds=1", "metrics=[unbiased/accuracy]"]
     )
@@ -59,34 +59,35 @@ def test_a_small_grid_with_a_lost_worker_a_failure_and_a_real_run(tmp_path: Path
         task_of("real", job, tmp_path),
         task_of("environment", ["OMP_NUM_THREADS", "RAY_USAGE_STATS_ENABLED"], tmp_path),
     ]
-    killer = kill_when_there(tmp_path / "lost" / "pid")
-    ended = list(RayExecutor(processes=2, threads=1, gpus=0).run(tasks, work.one_of_many))
+    killer = kill_when_written(tmp_path / "lost" / "pid")
+    results = list(RayExecutor(processes=2, threads=1, gpus=0).run(tasks, work.one_of_many))
     killer.join()
-    by_key = {one.key: one for one in ended}
-    assert sorted(one.key for one in ended) == sorted(task.key for task in tasks)  # each once
+    by_key = {result.key: result for result in results}
+    assert sorted(result.key for result in results) == sorted(task.key for task in tasks)  # one result each
     assert by_key["wait"].value == "second"
     assert [by_key[f"square {n}"].value for n in range(4)] == [0, 1, 4, 9]
     assert by_key["fail"] == TaskResult("fail", "failed", reason="3 is odd; give an even one.")
-    said = (tmp_path / "logs" / "say.log").read_text().splitlines()
-    assert set(said) == {"hello on stdout", "hello on stderr", "hello from a process of its own"}
+    lines = (tmp_path / "logs" / "say.log").read_text().splitlines()
+    assert set(lines) == {"hello on stdout", "hello on stderr", "hello from a child process"}
     assert by_key["environment"].value["threads"] == 1
     assert by_key["environment"].value["RAY_USAGE_STATS_ENABLED"] == "0"
-    here = run_trial(TrialJob(trial.config, trial.identity, ablation.measured, job.figures, folders))  # finds it
-    assert by_key["real"].value == here
-    assert here["figures"]["unbiased/accuracy"] is not None
+    local = run_trial(TrialJob(trial.config, trial.identity, ablation.measured, job.figures, folders))  # stored result
+    assert by_key["real"].value == local
+    assert local["figures"]["unbiased/accuracy"] is not None
 
 
-def test_a_worker_that_is_always_lost_says_so(tmp_path: Path) -> None:
+def test_a_task_whose_worker_is_always_lost(tmp_path: Path) -> None:
     tasks = [task_of("die", None, tmp_path), task_of("square", 3, tmp_path)]
-    ended = {
-        one.key: one for one in RayExecutor(processes=2, threads=1, gpus=0, retries=0).run(tasks, work.one_of_many)
+    results = {
+        result.key: result
+        for result in RayExecutor(processes=2, threads=1, gpus=0, retries=0).run(tasks, work.one_of_many)
     }
-    assert ended["square"].value == 9
-    assert ended["die"].state == "lost"
-    assert "died" in str(ended["die"].reason)
+    assert results["square"].value == 9
+    assert results["die"].state == "lost"
+    assert "died" in str(results["die"].reason)
 
 
-def test_a_cluster_that_does_not_answer(tmp_path: Path) -> None:
+def test_an_unreachable_cluster(tmp_path: Path) -> None:
     executor = RayExecutor(processes=1, threads=1, address="127.0.0.1:1")
-    with pytest.raises(InputError, match=r"^executor\.address: no Ray cluster answers at '127\.0\.0\.1:1'"):
+    with pytest.raises(InputError, match=r"^executor\.address: no Ray cluster at '127\.0\.0\.1:1'"):
         list(executor.run([task_of("square", 1, tmp_path)], work.one_of_many))

@@ -1,4 +1,4 @@
-"""Results of runs: found by what was run and measured, in any of the folders."""
+"""Stored results are found by run and evaluation settings in any of the folders."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def results(tmp_path: Path) -> Results:
     return Results([tmp_path / "own", tmp_path / "other"])
 
 
-def test_what_was_saved_is_found(results: Results) -> None:
+def test_a_saved_result_is_found(results: Results) -> None:
     results.save(result())
     assert results.find("abc", MEASURED, ["test/accuracy"]) == result()
     assert results.find("abc", dict(reversed(MEASURED.items())), []) == result()
     assert results.find("abd", MEASURED, []) is None
 
 
-def test_what_was_measured_otherwise_is_another_result(results: Results) -> None:
+def test_other_evaluation_settings_have_another_result(results: Results) -> None:
     results.save(result())
     assert results.find("abc", {**MEASURED, "maps": {"method": "grad_cam_pp"}}, []) is None
     assert results.find("abc", {**MEASURED, "test_sets": {"test": {"size": 16}}}, []) is None
 
 
-def test_a_result_without_a_figure_that_is_wanted_does_not_count(results: Results) -> None:
+def test_a_result_without_a_required_metric_is_not_returned(results: Results) -> None:
     results.save(result())
-    assert results.find("abc", MEASURED, ["test/agreement"]) == result()  # not measured, and known to be so
+    assert results.find("abc", MEASURED, ["test/agreement"]) == result()  # recorded as not available
     assert results.find("abc", MEASURED, ["test/accuracy", "test/adcc"]) is None
 
 
-def test_other_folders_are_read_and_never_written(results: Results, tmp_path: Path) -> None:
+def test_further_folders_are_read_only(results: Results, tmp_path: Path) -> None:
     Results([tmp_path / "other"]).save(result(accuracy=0.25))
     assert results.find("abc", MEASURED, []) == result(accuracy=0.25)
     results.save(result(accuracy=0.75))
@@ -55,19 +55,17 @@ def test_other_folders_are_read_and_never_written(results: Results, tmp_path: Pa
     assert Results([tmp_path / "other"]).find("abc", MEASURED, []) == result(accuracy=0.25)
 
 
-def test_what_another_process_wrote_is_kept(results: Results) -> None:
+def test_a_result_of_another_process_is_not_overwritten(results: Results) -> None:
     results.save(result(accuracy=0.25))
-    results.keep(result(accuracy=0.75))
+    results.save_if_missing(result(accuracy=0.75))
     assert results.find("abc", MEASURED, []) == result(accuracy=0.25)
-    results.keep(result("new"))
+    results.save_if_missing(result("new"))
     assert results.find("new", MEASURED, []) == result("new")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 2}'])
-def test_a_file_that_is_no_result_is_told(results: Results, text: str) -> None:
+def test_an_invalid_result_file_is_reported(results: Results, text: str) -> None:
     path = results.save(result())
     path.write_text(text)
-    with pytest.raises(
-        InputError, match=rf"^{path} is not the result of a run: .*; delete it, and it is measured again"
-    ):
+    with pytest.raises(InputError, match=rf"^{path} is not a valid result: .*\. Delete it to measure the run again"):
         results.find("abc", MEASURED, [])

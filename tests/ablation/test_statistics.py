@@ -1,4 +1,4 @@
-"""What trials say: means, paired differences, verdicts; and that it claims nothing that seeds do not bear out."""
+"""Means, paired differences and verdicts of an ablation, and its rate of false claims."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def noisy(rows: int, seeds: int, *, spread: float = 0.01) -> Rows:
     }
 
 
-def test_every_number_equals_the_textbook() -> None:
+def test_all_numbers_equal_the_oracle() -> None:
     rows = noisy(4, 9)
     summary = summary_of(rows)
     baseline = list(rows["KD"].values())
@@ -79,12 +79,12 @@ def test_verdicts() -> None:
 @pytest.mark.parametrize(
     ("figure", "said"), [("accuracy", "better"), ("output_kl", "worse"), ("gini", "different"), ("complexity", "worse")]
 )
-def test_a_rise_is_what_the_figure_says_it_is(figure: str, said: str) -> None:
+def test_an_increase_is_judged_by_the_direction_of_the_metric(figure: str, said: str) -> None:
     rows = {"KD": shifted(0.5, 0.0, paired=(0.0,) * 8), "maps": shifted(0.5, 0.02)}
     assert verdicts(summary_of(rows, figure=figure), f"test/{figure}")["maps"] == said
 
 
-def test_the_more_rows_are_looked_at_the_more_it_takes() -> None:
+def test_more_rows_need_a_smaller_p_value() -> None:
     rows = {"KD": shifted(0.7, 0.0, paired=(0.0,) * 8), "maps": shifted(0.7, 0.001, paired=PAIRED)}
     alone = summary_of(rows)
     p = difference(alone, "maps")["p"]
@@ -97,7 +97,7 @@ def test_the_more_rows_are_looked_at_the_more_it_takes() -> None:
     assert verdicts(among_others)["maps"] == "inside the noise"
 
 
-def test_pairing_by_seed_finds_what_single_runs_hide() -> None:
+def test_pairing_by_seed_detects_small_differences() -> None:
     generator = np.random.default_rng(0)
     common = 0.05 * generator.normal(size=8)
     rows = {
@@ -109,13 +109,13 @@ def test_pairing_by_seed_finds_what_single_runs_hide() -> None:
     assert verdicts(summary_of({**rows, "maps": unpaired}))["maps"] == "inside the noise"
 
 
-def test_nothing_is_claimed_where_there_is_nothing() -> None:
+def test_the_rate_of_false_claims_is_controlled() -> None:
     claims = 0
     for study in range(200):
         generator = np.random.default_rng(study)
         rows = {name: dict(enumerate(0.7 + 0.01 * generator.normal(size=8))) for name in ("KD", "a", "b", "c", "d")}
         claims += any(said in ("better", "worse") for said in verdicts(summary_of(rows)).values())
-    assert claims <= 19  # 5 % of 200 are 10; with 19 or fewer the chance of a false alarm is below 1 %
+    assert claims <= 19  # 10 of 200 are expected; more than 19 have a probability below 1 %
 
 
 def test_equal_rows_are_inside_the_noise() -> None:
@@ -126,8 +126,8 @@ def test_equal_rows_are_inside_the_noise() -> None:
     assert difference(found, "again")["seeds_needed"] is None
 
 
-def test_the_seeds_that_are_needed_are_more_than_there_are_where_nothing_is_claimed() -> None:
-    """They count at the level at which a claim is made, which is stricter the more rows there are."""
+def test_seeds_needed_exceed_the_seeds_of_an_unclaimed_difference() -> None:
+    """They are computed at the adjusted level of a claim, which is stricter with more rows."""
     generator = np.random.default_rng(3)
     shape = generator.normal(size=10)
     shape = 1.0 + (shape - shape.mean()) / shape.std(ddof=1)  # d_z = 1: p = 0.012
@@ -141,14 +141,14 @@ def test_the_seeds_that_are_needed_are_more_than_there_are_where_nothing_is_clai
     assert among["seeds_needed"] == seeds_needed(1.0, alpha=0.05 / 10) == 18
 
 
-def test_equal_differences_of_few_seeds_are_no_finding() -> None:
+def test_equal_differences_of_few_seeds_are_not_claimed() -> None:
     found = summary_of({"KD": {0: 0.5, 1: 0.75}, "maps": {0: 0.53125, 1: 0.78125}})
     assert verdicts(found)["maps"] == "inside the noise"
     assert difference(found, "maps")["low"] is None
     assert difference(found, "maps")["seeds_needed"] is None
 
 
-def test_a_row_whose_baseline_has_no_figure_is_measured_but_has_no_pairs() -> None:
+def test_a_metric_that_the_baseline_lacks_has_no_pairs() -> None:
     rows: dict[str, dict[int, Any]] = {
         "KD": {seed: {"test/accuracy": 0.7} for seed in range(3)},
         "maps": {seed: {"test/accuracy": 0.7, "test/map_cosine": 0.5} for seed in range(3)},
@@ -158,13 +158,13 @@ def test_a_row_whose_baseline_has_no_figure_is_measured_but_has_no_pairs() -> No
     assert any("no pairs: maps" in sentence for sentence in summary_sentences(found))
 
 
-def test_seeds_that_have_no_partner_do_not_count_as_enough() -> None:
+def test_unpaired_seeds_do_not_count_towards_enough_seeds() -> None:
     rows: Rows = {"KD": dict(enumerate([0.7] * 8)), "maps": dict.fromkeys(range(4, 12), 0.7)}
     assert summary_of(rows)["fewest"] == 4
     assert summary_of(rows)["exploratory"]
 
 
-def test_a_missing_partner_is_left_out_and_counted() -> None:
+def test_unpaired_seeds_are_left_out_and_counted() -> None:
     rows = {"KD": shifted(0.7, 0.0, paired=(0.0,) * 8), "maps": shifted(0.7, 0.02)}
     whole = rows["maps"]
     rows["KD"] = {seed: value for seed, value in rows["KD"].items() if seed != 2}
@@ -177,7 +177,7 @@ def test_a_missing_partner_is_left_out_and_counted() -> None:
     assert found["p"] == pytest.approx(expected.p)
 
 
-def test_failed_and_missing_trials_are_told() -> None:
+def test_failed_and_missing_trials_are_listed() -> None:
     made = typical()
     made["trials"] = [trial for trial in made["trials"] if (trial["row"], trial["seed"]) != ("CE", 7)]
     trials = summarise(made)["trials"]
@@ -189,7 +189,7 @@ def test_failed_and_missing_trials_are_told() -> None:
     assert trials["CE"] == {"done": 7, "failed": [], "missing": [7]}
 
 
-def test_figures_of_a_failed_trial_do_not_count() -> None:
+def test_values_of_a_failed_trial_are_ignored() -> None:
     made = typical()
     failed = next(trial for trial in made["trials"] if trial["state"] == "failed")
     before = summarise(made)
@@ -197,7 +197,7 @@ def test_figures_of_a_failed_trial_do_not_count() -> None:
     assert summarise(made) == before
 
 
-def test_what_was_not_measured_is_no_figure() -> None:
+def test_a_metric_that_was_not_measured() -> None:
     found = summarise(typical())["findings"]["unbiased/output_kl"]
     assert {entry["verdict"] for entry in found.values()} == {"baseline", "not measured"}
     assert found["CE"]["figure"] == {"n": 0, "mean": None, "deviation": None, "low": None, "high": None}
@@ -216,20 +216,20 @@ def test_fewer_than_eight_seeds_are_exploratory(seeds: int, exploratory: bool) -
     assert summary_of(noisy(3, seeds))["exploratory"] is exploratory
 
 
-def test_a_row_that_lost_a_seed_makes_all_exploratory() -> None:
+def test_a_row_with_a_missing_seed_makes_the_summary_exploratory() -> None:
     rows = noisy(3, 8)
     del rows["row 1"][4]
     assert summary_of(rows)["exploratory"]
 
 
-def test_what_was_said_to_be_exploratory_stays_so() -> None:
+def test_an_exploratory_record_stays_exploratory() -> None:
     made = record({"KD": {seed: {"test/accuracy": 0.7} for seed in range(9)}}, baseline="KD", metrics=["test/accuracy"])
     assert not summarise(made)["exploratory"]
     assert summarise({**made, "exploratory": True})["exploratory"]
 
 
 @pytest.mark.parametrize("make", [typical, swept])
-def test_the_order_of_arrival_does_not_matter(make: Callable[[], AblationRecord]) -> None:
+def test_the_order_of_trials_does_not_matter(make: Callable[[], AblationRecord]) -> None:
     made = make()
     expected = json.dumps(summarise(made), allow_nan=False)
     for seed in range(5):
@@ -246,7 +246,7 @@ def test_a_grid_alone_has_one_baseline() -> None:
 
 
 def multiplied(*, without: str = "") -> AblationRecord:
-    """Two named rows on a grid of two biases, and a background that costs more than the row brings."""
+    """Return two named rows on a grid of two biases; the bias changes the accuracy more than the row does."""
     rows: dict[str, dict[int, Any]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for bias, level in ((0.5, 0.7), (0.9, 0.4)):
@@ -265,7 +265,7 @@ def multiplied(*, without: str = "") -> AblationRecord:
     )
 
 
-def test_rows_on_a_grid_are_compared_at_the_same_place() -> None:
+def test_rows_on_a_grid_are_compared_at_the_same_grid_point() -> None:
     summary = summarise(multiplied())
     assert summary["within"] == ["data.background_bias"]
     assert summary["baselines"]["KD, background_bias=0.9"] == "CE, background_bias=0.9"
@@ -277,13 +277,13 @@ def test_rows_on_a_grid_are_compared_at_the_same_place() -> None:
     }
 
 
-def test_without_a_partner_on_the_grid_the_baseline_is_taken() -> None:
+def test_a_grid_point_without_a_baseline_uses_the_overall_baseline() -> None:
     summary = summarise(multiplied(without="CE, background_bias=0.9"))
     assert summary["baselines"]["KD, background_bias=0.9"] == "CE, background_bias=0.5"
     assert verdicts(summary)["KD, background_bias=0.9"] == "worse"
 
 
-def test_keys_that_move_along_do_not_name_a_place() -> None:
+def test_keys_that_change_together_are_named_once() -> None:
     made = multiplied()
     for trial in made["trials"]:
         trial["settings"]["trainer.max_epochs"] = 10 * trial["settings"]["data.background_bias"]
@@ -291,7 +291,7 @@ def test_keys_that_move_along_do_not_name_a_place() -> None:
     assert summarise({**made, "axes": axes})["within"] == ["data.background_bias"]
 
 
-def test_what_is_compared_elsewhere_on_the_grid_is_said() -> None:
+def test_rows_compared_at_another_grid_point_are_listed() -> None:
     made = multiplied()
     assert summarise(made)["elsewhere"] == []
     assert "of the same background_bias, paired" in legend(summarise(made))
@@ -315,12 +315,12 @@ def test_what_is_compared_elsewhere_on_the_grid_is_said() -> None:
         ({"seeds": [0, 1, 2]}, "with seed 3 is not in ablation"),
     ],
 )
-def test_what_does_not_belong_is_refused(change: dict[str, Any], message: str) -> None:
+def test_unknown_names_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         summarise({**typical(), **change})  # type: ignore[typeddict-item]
 
 
-def test_a_trial_that_is_there_twice_is_refused() -> None:
+def test_a_duplicate_trial_is_rejected() -> None:
     made = typical()
     made["trials"].append(made["trials"][0])
     with pytest.raises(ValueError, match=r"row 'CE \+ KD' with seed 0 occurs more than once"):

@@ -1,4 +1,4 @@
-"""The shipped studies: every run that they ask for is one, and their baselines are what their heads say."""
+"""The shipped studies can be planned, share one teacher, and match their documented tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIGURES = ("accuracy", "agreement", "map_cosine", "energy_in_object")
 
 
 def unfinished(path: Path) -> AblationRecord:
-    """The record of a study whose trials all failed: what is compared with what is known without a run."""
+    """Return a record of a study in which all trials failed; it defines the baselines without any run."""
     ablation = plan_ablation(path)
     return {
         "format": 1,
@@ -56,14 +56,14 @@ def unfinished(path: Path) -> AblationRecord:
     }
 
 
-def test_every_result_that_is_kept_has_its_table() -> None:
+def test_stored_results_have_tables() -> None:
     assert {path.parent.name for path in DOCS.glob("*/table.md")} <= RUNS.keys()
     assert list((DOCS / "results").glob("*.json"))
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in DOCS.glob("*/table.md")))
-def test_a_documented_table_is_that_of_the_results_that_are_kept(name: str, tmp_path: Path) -> None:
-    """Written by: distill ablate configs/ablation/NAME.yaml 'results=[../../docs/studies/results]'."""
+def test_documented_tables_match_the_stored_results(name: str, tmp_path: Path) -> None:
+    """The tables are written by: distill ablate configs/ablation/NAME.yaml 'results=[../../docs/studies/results]'."""
     ablation = plan_ablation(STUDIES / f"{name}.yaml", [f"results=[{DOCS / 'results'}]", f"output_dir={tmp_path}"])
     results = find_results(ablation)
     assert len(results) == len(ablation.trials)
@@ -77,7 +77,7 @@ def test_every_study_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_study_can_be_run(name: str) -> None:
+def test_a_study_can_be_planned(name: str) -> None:
     ablation = plan_ablation(STUDIES / f"{name}.yaml")
     assert (len(ablation.rows), len(ablation.file.seeds)) == RUNS[name]
     assert len(ablation.trials) <= ablation.file.max_runs
@@ -95,13 +95,13 @@ def test_a_study_can_be_run(name: str) -> None:
         ("table4", "CE", "CE + KD"),
     ],
 )
-def test_rows_are_compared_with_their_like(name: str, row: str, baseline: str) -> None:
+def test_rows_are_compared_with_the_baseline_at_the_same_grid_point(name: str, row: str, baseline: str) -> None:
     assert summarise(unfinished(STUDIES / f"{name}.yaml"))["baselines"][row] == baseline
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_all_studies_share_one_teacher(name: str) -> None:
-    first, own = (plan_ablation(STUDIES / f"{each}.yaml").teacher for each in ("table4", name))
+    first, teacher = (plan_ablation(STUDIES / f"{each}.yaml").teacher for each in ("table4", name))
     assert first is not None
-    assert own is not None
-    assert own.directory == first.directory
+    assert teacher is not None
+    assert teacher.directory == first.directory

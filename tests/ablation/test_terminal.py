@@ -1,4 +1,4 @@
-"""What an ablation prints at its end: means where somebody reads, the whole table where a program does."""
+"""Final output of an ablation: the means on a terminal, the whole table in a pipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill.ablation.run import FinishedAblation
 from distill.cli.ablate import show
 from tests.ablation.records import record
 
-FOUND = record(
+RECORD = record(
     {
         "KD": {seed: {"test/accuracy": 0.70 + seed / 1000} for seed in range(8)},
         "KD + [maps]": {seed: {"test/accuracy": 0.75 + (seed + seed % 2) / 1000} for seed in range(8)},
@@ -23,16 +23,16 @@ FOUND = record(
 )
 
 
-def test_a_terminal_is_shown_the_means_and_what_may_be_claimed(tmp_path: Path) -> None:
+def test_a_terminal_shows_means_and_claims(tmp_path: Path) -> None:
     file = io.StringIO()
-    show(FinishedAblation(FOUND, tmp_path, 0), Console(file=file, force_terminal=True, width=100))
+    show(FinishedAblation(RECORD, tmp_path, 0), Console(file=file, force_terminal=True, width=100))
     lines = [" ".join(line.split()) for line in Text.from_ansi(file.getvalue()).plain.splitlines()]
     assert "KD 8 70.35% ± 0.20" in lines
     assert any(line.startswith("KD + [maps] 8 75.40% ± ") and line.endswith(" better") for line in lines)
     assert f"all differences: {tmp_path / 'table.md'}" in lines
 
 
-def test_a_pipe_is_given_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_the_table_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "table.md").write_text("| all |\n")
-    show(FinishedAblation(FOUND, tmp_path, 0), Console(file=io.StringIO()))
+    show(FinishedAblation(RECORD, tmp_path, 0), Console(file=io.StringIO()))
     assert capsys.readouterr().out == "| all |\n"

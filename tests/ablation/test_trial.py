@@ -1,4 +1,4 @@
-"""One run of an ablation, in this process: trained or found, measured once, its result kept."""
+"""One trial in this process: it is trained or reused, evaluated once, and its result is stored."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from distill.ablation.results import Results
 from distill.ablation.trial import (
     TrialJob,
-    kept_accuracy,
     run_trial,
+    saved_accuracy,
     settings_for,
 )
 from distill.config import Config
@@ -52,14 +52,14 @@ def done(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> TrialJob:
 
 
 def accuracy(run: Path, **data: object) -> float:
-    """By hand: the share of the test split whose first choice is the label."""
+    """Return the accuracy on the test split, computed by hand."""
     test = load_split("fashion_scenes", "test", size=16, seed=0, count=40, **data)
     with torch.no_grad():
         logits = load_model(run)(test.images.float() / 255)
     return float((logits.argmax(1) == test.labels).double().mean())
 
 
-def test_the_figures_are_those_of_the_kept_weights_on_the_test_sets(done: TrialJob) -> None:
+def test_the_metrics_are_those_of_the_saved_weights_on_the_test_sets(done: TrialJob) -> None:
     result = run_trial(done)
     run = done.config.directory
     assert result["figures"]["plain/accuracy"] == pytest.approx(accuracy(run), abs=1e-6)
@@ -71,51 +71,49 @@ def test_the_figures_are_those_of_the_kept_weights_on_the_test_sets(done: TrialJ
     assert not [name for name, value in result["figures"].items() if value is None]
 
 
-def test_a_result_that_is_known_is_neither_trained_nor_measured(
-    done: TrialJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stored_result_is_neither_trained_nor_evaluated(done: TrialJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object, **__: object) -> None:
-        raise AssertionError("it was run again")
+        raise AssertionError("the trial was run again")
 
     first = run_trial(done)
     for name in ("train", "evaluate"):
         monkeypatch.setattr(f"distill.ablation.trial.{name}", forbidden)
     assert run_trial(done) == first
-    with pytest.raises(AssertionError, match="run again"):
+    with pytest.raises(AssertionError, match="the trial was run again"):
         run_trial(replace(done, figures=("plain/adcc",)))
 
 
 @pytest.mark.parametrize("policy", ["label", "teacher"])
-def test_a_teacher_with_a_cache_on_disk_is_asked_about_a_test_set_once(
+def test_a_teacher_with_a_disk_cache_runs_once_per_test_set(
     tmp_path: Path, teacher: Path, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, int]] = []
+    passes: list[tuple[str, int]] = []
     run = ComparedNetworks._forward
 
-    def counting(side: ComparedNetworks, network: str, images: torch.Tensor) -> StagedOutput:
-        asked.append((network, len(images)))
-        return run(side, network, images)
+    def counting(compared: ComparedNetworks, network: str, images: torch.Tensor) -> StagedOutput:
+        passes.append((network, len(images)))
+        return run(compared, network, images)
 
     monkeypatch.setattr(ComparedNetworks, "_forward", counting)
     measured = {**MEASURED, "maps": {**MEASURED["maps"], "target": policy}}
     figures = {}
-    for name, cache in (("asked", "off"), ("again", "off"), ("kept", "disk"), ("known", "disk")):
+    for name, cache in (("first", "off"), ("second", "off"), ("cold", "disk"), ("warm", "disk")):
         one = job(tmp_path, f"teacher.checkpoint={teacher}", f"teacher.cache={cache}", f"name={name}")
-        asked.clear()
+        passes.clear()
         figures[name] = run_trial(replace(one, identity=name, measured=measured))["figures"]
-        whole = [network for network, count in asked if count == 40]
+        whole = [network for network, count in passes if count == 40]
         assert whole.count("student") == 2
-        assert whole.count("teacher") == (0 if name == "known" else 2)
-    assert figures["asked"] == figures["again"], "a run is not repeatable, so the rest shows nothing"
-    assert figures["kept"] == figures["asked"]
-    assert figures["known"] == figures["asked"]
-    asked.clear()
-    elsewhere = {**measured, "maps": {**measured["maps"], "layer": "final"}}
-    run_trial(replace(one, identity="elsewhere", measured=elsewhere))
-    assert [network for network, count in asked if count == 40].count("teacher") == 2
+        assert whole.count("teacher") == (0 if name == "warm" else 2)
+    assert figures["first"] == figures["second"], "runs must be repeatable for this test"
+    assert figures["cold"] == figures["first"]
+    assert figures["warm"] == figures["first"]
+    passes.clear()
+    other_layer = {**measured, "maps": {**measured["maps"], "layer": "final"}}
+    run_trial(replace(one, identity="other layer", measured=other_layer))
+    assert [network for network, count in passes if count == 40].count("teacher") == 2
 
 
-def test_a_figure_that_is_wanted_later_is_measured_of_the_same_weights(done: TrialJob) -> None:
+def test_a_later_metric_is_measured_with_the_same_weights(done: TrialJob) -> None:
     weights = (done.config.directory / "student.safetensors").stat().st_mtime_ns
     before = run_trial(done)["figures"]
     after = run_trial(replace(done, figures=("plain/adcc",)))["figures"]
@@ -124,14 +122,14 @@ def test_a_figure_that_is_wanted_later_is_measured_of_the_same_weights(done: Tri
     assert (done.config.directory / "student.safetensors").stat().st_mtime_ns == weights
 
 
-def test_another_ablation_that_wants_other_figures_trains_nothing_and_drops_nothing(
+def test_another_ablation_with_other_metrics_trains_nothing_and_keeps_the_old_ones(
     done: TrialJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(*_: object, **__: object) -> None:
-        raise AssertionError("it was trained again")
+        raise AssertionError("the run was trained again")
 
     before = run_trial(replace(done, figures=("plain/adcc",)))["figures"]
-    monkeypatch.setattr("distill.ablation.trial.train", forbidden)
+    monkeypatch.setattr("distill.ablation.trial.train_config", forbidden)
     other = done.config.model_copy(update={"output_dir": str(Path(done.config.output_dir) / "other")})
     after = run_trial(replace(done, config=other, figures=("plain/deletion_auc",)))["figures"]
     assert after["plain/deletion_auc"] is not None
@@ -141,9 +139,9 @@ def test_another_ablation_that_wants_other_figures_trains_nothing_and_drops_noth
     assert not other.directory.exists()
 
 
-def test_a_run_that_is_no_longer_where_it_was_is_trained_again(done: TrialJob, tmp_path: Path) -> None:
+def test_a_run_whose_directory_is_missing_is_trained_again(done: TrialJob, tmp_path: Path) -> None:
     results = Results([tmp_path / "results"])
-    results.remember_run(done.identity, tmp_path / "nowhere")
+    results.save_run_path(done.identity, tmp_path / "nowhere")
     assert results.find_run(done.identity) == tmp_path / "nowhere"
     assert results.find_run("another") is None
     elsewhere = done.config.model_copy(update={"output_dir": str(tmp_path)})
@@ -151,13 +149,13 @@ def test_a_run_that_is_no_longer_where_it_was_is_trained_again(done: TrialJob, t
     assert results.find_run(done.identity) == elsewhere.directory
 
 
-def test_where_it_lies_is_no_part_of_a_result(done: TrialJob) -> None:
+def test_results_contain_no_paths(done: TrialJob) -> None:
     path = Results(done.results).path(done.identity, MEASURED)
     assert str(done.config.output_dir) not in path.read_text()
     assert json.loads(path.read_text())["config"]["optimizer"]["lr"] == done.config.optimizer.lr
 
 
-def test_without_a_teacher_nothing_is_compared(tmp_path: Path) -> None:
+def test_no_comparison_without_a_teacher(tmp_path: Path) -> None:
     alone = replace(job(tmp_path), figures=("plain/accuracy", "plain/agreement"))
     figures = run_trial(alone)["figures"]
     assert figures["plain/agreement"] is None
@@ -165,16 +163,16 @@ def test_without_a_teacher_nothing_is_compared(tmp_path: Path) -> None:
     assert "plain/map_cosine" not in figures
 
 
-def test_another_run_in_its_place_is_replaced_only_if_it_may_be(tmp_path: Path) -> None:
+def test_another_run_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     run_trial(job(tmp_path))
     other = replace(job(tmp_path, "optimizer.lr=0.01"), identity="abd")
-    with pytest.raises(InputError, match="holds a run of another configuration"):
+    with pytest.raises(InputError, match="contains a run with another configuration"):
         run_trial(other)
     run_trial(replace(other, overwrite=True))
     environment = tmp_path / "here" / "environment.json"
     written = environment.stat().st_mtime_ns
     Results(other.results).path("abd", MEASURED).unlink()
-    run_trial(replace(other, overwrite=True))  # the same run is gone on with
+    run_trial(replace(other, overwrite=True))  # the same run is reused
     assert environment.stat().st_mtime_ns == written
 
 
@@ -187,17 +185,17 @@ def test_another_run_in_its_place_is_replaced_only_if_it_may_be(tmp_path: Path) 
         ("{metric: validation/accuracy, mode: max, select: last}", 0.5),
     ],
 )
-def test_the_validation_accuracy_is_that_of_the_kept_epoch(tmp_path: Path, monitor: str, expected: float) -> None:
+def test_the_validation_accuracy_is_that_of_the_saved_epoch(tmp_path: Path, monitor: str, expected: float) -> None:
     config: Config = small(tmp_path, "name=here", f"monitor={monitor}")
     config.directory.mkdir()
     RunDirectory(config.directory).metrics.write_text(
         "epoch,step,validation/accuracy,validation/cross_entropy,train/loss\n"
         "0,3,0.3,1.0,\n0,3,,,9.0\n1,7,0.6,1.5,\n1,7,,,8.0\n2,11,0.5,1.2,\n2,11,,,7.0\n"
     )
-    assert kept_accuracy(config) == expected
+    assert saved_accuracy(config) == expected
 
 
-def test_no_more_is_measured_than_is_asked_for() -> None:
+def test_only_the_required_passes_are_made() -> None:
     assert settings_for(["a/accuracy", "validation/accuracy", "a/gini"]) == ONE_PASS
     assert settings_for(["a/average_drop"]) == replace(ONE_PASS, masked=True)
     assert settings_for(["a/deletion_auc"]) == replace(ONE_PASS, perturbed=EvaluationSettings.perturbed)

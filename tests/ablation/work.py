@@ -1,4 +1,4 @@
-"""What executors are given to do in tests: light functions of a module, as other processes need them."""
+"""Functions that executors run in tests; at module level, so that other processes can import them."""
 
 from __future__ import annotations
 
@@ -25,28 +25,32 @@ def odd_ones_fail(number: int) -> int:
 
 
 def break_down(number: int) -> NoReturn:
-    raise ZeroDivisionError("by nothing")
+    raise ZeroDivisionError("division by zero")
 
 
 def environment(names: list[str]) -> dict[str, Any]:
     imported = "torch" in sys.modules
     import torch
 
-    return {"threads": torch.get_num_threads(), "early": imported, **{name: os.environ.get(name) for name in names}}
+    return {
+        "threads": torch.get_num_threads(),
+        "torch_imported": imported,
+        **{name: os.environ.get(name) for name in names},
+    }
 
 
 def say(text: str) -> None:
     print(f"{text} on stdout")
     print(f"{text} on stderr", file=sys.stderr)
-    subprocess.run(["echo", f"{text} from a process of its own"], check=True)
+    subprocess.run(["echo", f"{text} from a child process"], check=True)
 
 
-def leave(text: str) -> NoReturn:
+def exit_without_result(text: str) -> NoReturn:
     os._exit(3)
 
 
 def die_at_first(marker: str) -> str:
-    """Be killed at the first attempt, and say at the second which process that was."""
+    """Kill this process at the first attempt; at the second, return the number of the killed process."""
     path = Path(marker)
     if not path.exists():
         path.write_text(str(os.getpid()))
@@ -59,8 +63,8 @@ def die(_: object) -> NoReturn:
     raise AssertionError("still alive")
 
 
-def wait_to_be_ended(folder: str) -> str:
-    """Leave one's number in a folder; at the first attempt sleep until killed from outside."""
+def wait_to_be_killed(folder: str) -> str:
+    """Write the process number to a folder, and at the first attempt sleep until killed."""
     path = Path(folder) / "pid"
     if path.exists():
         return "second"
@@ -69,13 +73,13 @@ def wait_to_be_ended(folder: str) -> str:
     return "first"
 
 
-def sleep_if_asked(folder: str | None) -> str:
-    """Sleep until SIGTERM if there is a folder, and leave a word in it."""
+def sleep_until_sigterm(folder: str | None) -> str:
+    """If a folder is given, sleep until SIGTERM and then write a file to it."""
     if folder is None:
         return "awake"
 
     def stop(number: int, frame: object) -> NoReturn:
-        (Path(folder) / "left").write_text("in order")
+        (Path(folder) / "end").write_text("stopped")
         sys.exit(0)
 
     signal.signal(signal.SIGTERM, stop)
@@ -85,18 +89,18 @@ def sleep_if_asked(folder: str | None) -> str:
 
 
 def one_of_many(task: tuple[str, Any]) -> Any:
-    """Do one of these, or run a trial, by name."""
+    """Run one of these functions, or a trial, by name."""
     kind, payload = task
     if kind == "real":
         from distill.ablation.trial import run_trial
 
         return run_trial(payload)
-    kinds: dict[str, Callable[[Any], Any]] = {
+    functions: dict[str, Callable[[Any], Any]] = {
         "square": square,
         "say": say,
         "fail": odd_ones_fail,
-        "wait": wait_to_be_ended,
+        "wait": wait_to_be_killed,
         "environment": environment,
         "die": die,
     }
-    return kinds[kind](payload)
+    return functions[kind](payload)
