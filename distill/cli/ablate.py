@@ -94,14 +94,14 @@ def _failures(ablation: Ablation, trials: list[TrialResult], failed: int) -> str
         for t in trials
         if t["state"] == "failed"
     ]
-    count = "a run failed" if failed == 1 else f"{failed} runs failed"
-    return f"{count}; the same command tries again:\n  " + "\n  ".join(lines)
+    count = "1 run failed" if failed == 1 else f"{failed} runs failed"
+    return f"{count}. Run the same command again to repeat:\n  " + "\n  ".join(lines)
 
 
 def _list(ablation: Ablation) -> None:
-    """Print every run with what is left of it, and about how long the open ones will take."""
+    """Print the state of each run, and the estimated time of the runs that are left."""
     known = find_results(ablation)
-    table = Table("row", "seed", "state", "what differs", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table("row", "seed", "state", "settings", box=box.SIMPLE_HEAD, pad_edge=False)
     for trial in ablation.trials:
         state = "done" if trial.config.name in known else state_on_disk(trial)
         settings = " ".join(f"{key}={format_setting(value)}" for key, value in trial.settings.items())
@@ -111,13 +111,13 @@ def _list(ablation: Ablation) -> None:
     run_preflight(ablation, left)
     console = Console(stderr=True)
     if not left:
-        console.print("nothing is left to run", highlight=False)
+        console.print("no runs left", highlight=False)
         return
     seconds, processes = _measured(ablation, left[0].config.name), ablation.file.executor.processes
     minutes = seconds * math.ceil(len(left) / processes) / 60
     console.print(
-        f"{len(left)} runs are left, very roughly {minutes:.0f} minutes: by its first steps {left[0].row!r} trains for "
-        f"{seconds:.0f} s, and {processes} runs go on at a time. The teacher, validation and evaluation come on top.",
+        f"runs left: {len(left)}; estimated training time: {minutes:.0f} min ({left[0].row!r} takes {seconds:.0f} s, "
+        f"{processes} runs at a time), without the teacher's training, validation and evaluation.",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -134,4 +134,4 @@ def _measured(ablation: Ablation, name: str) -> float:
                 if ended.state != "done":
                     raise InputError(f"{name}: {ended.reason}")
                 return float(ended.value)
-    raise RunError(f"{name}: its first steps told nothing.")
+    raise RunError(f"{name}: the time of its first steps was not measured.")
