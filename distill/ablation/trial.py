@@ -88,7 +88,7 @@ def run_trial(job: TrialJob) -> RunResult:
             config,
             job.measured["test_sets"],
             maps=MapSettings(**job.measured["maps"]),
-            extent=settings_for(job.figures),
+            settings=settings_for(job.figures),
         )
         figures: Figures = {**dict.fromkeys(job.figures), **(earlier["figures"] if earlier else {})}
         figures |= {name: value for name, value in measured.items() if value is not None}
@@ -164,7 +164,7 @@ def settings_for(figures: Iterable[str]) -> EvaluationSettings:
 
 
 def measure(
-    config: Config, test_sets: Mapping[str, Mapping[str, Any]], *, maps: MapSettings, extent: EvaluationSettings
+    config: Config, test_sets: Mapping[str, Mapping[str, Any]], *, maps: MapSettings, settings: EvaluationSettings
 ) -> Figures:
     """Evaluate the student of a finished run, and its teacher if it has one, on the test split.
 
@@ -172,7 +172,7 @@ def measure(
         config: Configuration of the run.
         test_sets: Changes to the data section, by name of the test set.
         maps: How maps are computed.
-        extent: How much is measured.
+        settings: How much is measured.
 
     Returns:
         Values by ``SET/METRIC``, and the validation accuracy of the saved weights.

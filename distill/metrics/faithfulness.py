@@ -39,7 +39,7 @@ def average_drop(probability: Float[Tensor, " n"], masked_probability: Float[Ten
         >>> average_drop(torch.tensor([0.8, 0.5, 0.0]), torch.tensor([0.6, 0.9, 0.1]))
         tensor([0.2500, 0.0000,    nan])
     """
-    before, after = at_least_float32(probability)(masked_probability)
+    before, after = at_least_float32(probability), at_least_float32(masked_probability)
     zero = before == 0
     return torch.where(zero, torch.nan, (before - after).relu() / torch.where(zero, 1.0, before))
 
@@ -63,7 +63,7 @@ def increase_in_confidence(
         >>> increase_in_confidence(torch.tensor([0.8, 0.5, 0.5]), torch.tensor([0.6, 0.9, 0.5]))
         tensor([0., 1., 0.])
     """
-    before, after = at_least_float32(probability)(masked_probability)
+    before, after = at_least_float32(probability), at_least_float32(masked_probability)
     return torch.where(before.isnan() | after.isnan(), torch.nan, (after > before).to(before.dtype))
 
 

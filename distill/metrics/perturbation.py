@@ -177,7 +177,7 @@ def area_under(curves: Curves) -> Float[Tensor, " n"]:
         >>> area_under(Curves(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([[1.0, 0.2, 0.0]])))
         tensor([0.3500])
     """
-    return torch.trapezoid(at_least_float32(curves.scores)(curves.fractions), dim=1)
+    return torch.trapezoid(at_least_float32(curves.scores), at_least_float32(curves.fractions), dim=1)
 
 
 class InsertionAUC(MeanScore):
