@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from filelock import FileLock, Timeout
@@ -40,6 +41,58 @@ class FinishedAblation(NamedTuple):
     folder: Path
     failed: int
 
+    @property
+    def table(self) -> str:
+        """The means and differences of all rows as Markdown; a notebook shows them."""
+        return (self.folder / "table.md").read_text(encoding="utf-8")
+
+    def _repr_markdown_(self) -> str:
+        return self.table
+
+
+def ablate(
+    file: Path | str,
+    *,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    max_runs: int | None = None,
+    overwrite: bool = False,
+    console: Console | None = None,
+    **keys: Any,
+) -> FinishedAblation:
+    """Run an ablation: a grid of runs times seeds; only runs without a stored result are run.
+
+    Convention:
+        - The runs are processes of their own. In a script, call this under ``if __name__ == "__main__":``.
+        - A run that fails does not stop the others; ``failed`` counts them, and the same call tries them again.
+
+    Args:
+        file: The ablation file; see docs/ablations.md.
+        overrides: Keys of the file that differ, as ``"key.path=value"`` strings or a mapping of dotted keys.
+        max_runs: Allow so many runs, in the place of the file's ``max_runs``.
+        overwrite: Whether to replace runs with another configuration in the folders of the trials.
+        console: Where progress is shown; standard error by default.
+        keys: Keys of the file that differ, such as ``seeds=3`` or ``executor={"processes": 1}``.
+
+    Returns:
+        The record, its folder, and the number of failed runs; ``.table`` is the result as text.
+
+    Raises:
+        InputError: with all mistakes in the file, or if there are too many runs.
+        RunError: if the teacher failed, or the user stopped the ablation; the same call resumes it.
+
+    Example:
+        In a notebook::
+
+            done = distill.ablate("configs/ablation/tiny.yaml", seeds=1)
+            done                    # is shown as a table
+            done.record["trials"]   # every run with its metrics
+    """
+    given = dict(overrides) if isinstance(overrides, Mapping) else {}
+    given |= keys if max_runs is None else {**keys, "max_runs": max_runs}
+    pairs = [] if isinstance(overrides, Mapping) else list(overrides)
+    pairs += [f"{key}={json.dumps(value, default=str)}" for key, value in given.items()]
+    return run_ablation(plan(file, pairs), overwrite=overwrite, console=console)
+
 
 def plan(path: Path | str, pairs: Sequence[str] = (), *, yes: bool = False) -> Ablation:
     """Read an ablation file, and return the planned ablation.
@@ -55,7 +108,7 @@ def plan(path: Path | str, pairs: Sequence[str] = (), *, yes: bool = False) -> A
     return plan_ablation(path, pairs, check=check_trainer_keys, yes=yes)
 
 
-def ablate(ablation: Ablation, *, overwrite: bool = False, console: Console | None = None) -> FinishedAblation:
+def run_ablation(ablation: Ablation, *, overwrite: bool = False, console: Console | None = None) -> FinishedAblation:
     """Run all trials without a result, and write the record, tables, plots and page.
 
     Args:

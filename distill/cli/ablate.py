@@ -19,11 +19,11 @@ from distill.ablation.preflight import run_preflight
 from distill.ablation.progress import state_on_disk
 from distill.ablation.run import (
     FinishedAblation,
-    ablate,
     find_results,
     log_path,
     make_executor,
     plan,
+    run_ablation,
 )
 from distill.ablation.statistics import summarise
 from distill.cli.arguments import split_files
@@ -54,7 +54,7 @@ def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool) -> N
     console = Console(stderr=True)
     runs = ablation.folder / "runs"
     console.print(f"curves of all runs: tensorboard --logdir {runs}", markup=False, highlight=False, soft_wrap=True)
-    done = ablate(ablation, overwrite=overwrite, console=console)
+    done = run_ablation(ablation, overwrite=overwrite, console=console)
     show(done, Console())
     console.print(f"report: {done.folder / PAGE}", markup=False, highlight=False, soft_wrap=True)
     if done.failed:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.ablation.run import ablate, plan
+from distill.ablation.run import plan, run_ablation
 from distill.build import load_images
 from distill.config import DataSection
 from distill.data import ImageSet
@@ -25,7 +25,7 @@ def no_run_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
 def errors_of(folder: Path, *pairs: str) -> list[str]:
     ablation = plan(TINY, [f"output_dir={folder}", *pairs])
     with pytest.raises(InputError) as error:
-        ablate(ablation)
+        run_ablation(ablation)
     return str(error.value).split("\n  ")[1:]
 
 
@@ -80,4 +80,4 @@ def test_a_test_set_cannot_be_called_validation(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"^output_dir: cannot create .*file/tiny"):
-        ablate(plan(TINY, [f"output_dir={tmp_path / 'file'}"]))
+        run_ablation(plan(TINY, [f"output_dir={tmp_path / 'file'}"]))

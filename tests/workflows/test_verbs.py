@@ -143,3 +143,19 @@ def test_an_old_path_works_and_warns(old: str, name: str, new: str, monkeypatch:
     assert getattr(module, name) is getattr(importlib.import_module(new), name)
     with pytest.raises(AttributeError, match="nothing"):
         module.nothing  # noqa: B018
+
+
+@pytest.mark.slow
+def test_an_ablation_from_python(tmp_path: Path) -> None:
+    tiny = Path(__file__).parents[2] / "configs" / "ablation" / "tiny.yaml"
+    changes = {"executor.processes": 1, "metrics": ["unbiased/accuracy"]}
+    with pytest.raises(InputError, match="seedz"):
+        distill.ablate(tiny, output_dir=str(tmp_path), seedz=1)
+    with pytest.raises(InputError, match="max_runs=1"):
+        distill.ablate(tiny, output_dir=str(tmp_path), max_runs=1)
+    done = distill.ablate(tiny, overrides=["executor.processes=1"], output_dir=str(tmp_path), seeds=[3], max_runs=3)
+    assert (done.failed, done.folder) == (0, tmp_path / "tiny")
+    assert [trial["seed"] for trial in done.record["trials"]] == [3, 3, 3]
+    assert "| CE + KD" in done.table
+    again = distill.ablate(tiny, overrides=changes, output_dir=str(tmp_path), seeds=[3])
+    assert again.record["trials"][0]["state"] == "done"
