@@ -2,7 +2,8 @@
 
 from distill.build.networks import build_student, build_teacher, load_teacher, teacher_hash
 from distill.build.objective import build_module
-from distill.build.run import (
+from distill.build.teacher_cache import add_cache, cache_folder, open_evaluation_cache
+from distill.build.training_run import (
     BuiltRun,
     Objects,
     build,
@@ -12,7 +13,6 @@ from distill.build.run import (
     load_images,
     run_identity,
 )
-from distill.build.teacher_cache import add_cache, cache_folder, open_evaluation_cache
 
 __all__ = [
     "BuiltRun",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from distill.build.run import load_config
+from distill.build.training_run import load_config
 from distill.config import Config, DataSection, TeacherSection
 from distill.data import DATASETS
 from distill.errors import InputError

@@ -3,7 +3,7 @@
 from distill.evaluation.evaluate import EvaluationResult, Scores, evaluate
 from distill.evaluation.gallery import make_gallery
 from distill.evaluation.image_scores import Column, ImageScores
-from distill.evaluation.networks import ComparedNetworks, Progress, differing_classes, evaluation_mode
+from distill.evaluation.job import ComparedNetworks, Progress, differing_classes, evaluation_mode
 from distill.evaluation.parquet import save_scores
 from distill.evaluation.settings import ONE_PASS, EvaluationSettings, MapSettings, choose_batch_size
 from distill.teachers.evaluation_cache import CachedOutput, EvaluationCache

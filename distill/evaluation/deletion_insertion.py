@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.evaluation.image_scores import Figures
-from distill.evaluation.networks import EvaluationJob
+from distill.evaluation.job import EvaluationJob
 from distill.metrics import (
     Baseline,
     Curves,

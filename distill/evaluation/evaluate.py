@@ -13,7 +13,7 @@ from distill.evaluation.aggregate import compare_networks, summarise
 from distill.evaluation.deletion_insertion import score_perturbed
 from distill.evaluation.held_out import make_explainers, score_held_out
 from distill.evaluation.image_scores import ImageScores, score_images
-from distill.evaluation.networks import ComparedNetworks, EvaluationJob, Progress, evaluation_mode
+from distill.evaluation.job import ComparedNetworks, EvaluationJob, Progress, evaluation_mode
 from distill.evaluation.sampling import sample
 from distill.evaluation.sanity import score_randomised
 from distill.evaluation.settings import PIPELINE, POLICIES, EvaluationSettings, MapSettings, choose_batch_size

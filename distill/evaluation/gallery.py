@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distill.data.imageset import ImageSet
 from distill.errors import InputError
 from distill.evaluation.image_scores import STRATA, ImageScores
-from distill.evaluation.networks import ComparedNetworks, EvaluationJob, NetworkOutput, evaluation_mode
+from distill.evaluation.job import ComparedNetworks, EvaluationJob, NetworkOutput, evaluation_mode
 from distill.evaluation.sampling import sample
 from distill.evaluation.settings import MapSettings, choose_batch_size
 from distill.maps import normalize_maps

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill.errors import InputError
 from distill.evaluation.image_scores import Figures, cosine_floor
-from distill.evaluation.networks import ComparedNetworks, EvaluationBatch, EvaluationJob, name_network_in_errors
+from distill.evaluation.job import ComparedNetworks, EvaluationBatch, EvaluationJob, name_network_in_errors
 from distill.evaluation.sampling import other_images
 from distill.explain import Explainer
 from distill.maps import resize_maps

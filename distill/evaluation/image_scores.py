@@ -13,7 +13,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from distill.data.imageset import ImageSet
-from distill.evaluation.networks import BatchOutputs, ComparedNetworks, EvaluationBatch, EvaluationJob, NetworkOutput
+from distill.evaluation.job import BatchOutputs, ComparedNetworks, EvaluationBatch, EvaluationJob, NetworkOutput
 from distill.evaluation.sampling import blocks, other_images
 from distill.maps import resize_maps
 from distill.metrics import (

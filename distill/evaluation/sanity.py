@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.evaluation.networks import EvaluationJob, name_network_in_errors
+from distill.evaluation.job import EvaluationJob, name_network_in_errors
 from distill.maps import resize_maps
 from distill.metrics import map_spearman, map_ssim
 from distill.models import StagedNetwork

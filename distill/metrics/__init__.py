@@ -10,7 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distill.metrics.base import MeanScore, Measurement
     from distill.metrics.calibration import (
         CalibrationBins,
         ExpectedCalibrationError,
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
         expected_calibration_error,
     )
     from distill.metrics.catalogue import METRICS
+    from distill.metrics.common import MeanScore, Measurement
     from distill.metrics.faithfulness import (
         ADCC,
         AverageDrop,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from distill.maps import at_least_float32
-from distill.metrics.base import Measurement
+from distill.metrics.common import Measurement
 
 
 class CalibrationBins(NamedTuple):

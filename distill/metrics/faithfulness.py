@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from distill.maps import at_least_float32
-from distill.metrics.base import MeanScore, Measurement
+from distill.metrics.common import MeanScore, Measurement
 from distill.metrics.map_agreement import map_pearson
 
 

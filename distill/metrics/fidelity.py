@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.maps import at_least_float32
-from distill.metrics.base import MeanScore
+from distill.metrics.common import MeanScore
 
 
 def top_one_agreement(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor
 
-from distill.metrics.base import MeanScore, is_empty, resize_and_normalize
+from distill.metrics.common import MeanScore, is_empty, resize_and_normalize
 
 
 def boxes_to_masks(boxes: Num[Tensor, "n m 4"], size: Sequence[int]) -> Bool[Tensor, "n h w"]:

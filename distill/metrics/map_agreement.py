@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill.maps import at_least_float32, normalize_maps
-from distill.metrics.base import MeanScore, check_same_size, gaussian_blur, is_empty
+from distill.metrics.common import MeanScore, check_same_size, gaussian_blur, is_empty
 
 
 def map_pearson(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.maps import normalize_maps
-from distill.metrics.base import MeanScore, is_empty
+from distill.metrics.common import MeanScore, is_empty
 
 
 def gini(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distill.maps import at_least_float32
-from distill.metrics.base import MeanScore, gaussian_blur, is_empty, resize_and_normalize
+from distill.metrics.common import MeanScore, gaussian_blur, is_empty, resize_and_normalize
 
 Baseline = Literal["zero", "blur"]
 

@@ -18,7 +18,7 @@ from distill.config import Config, ExplanationTerm
 from distill.data import to_unit
 from distill.data.image_input import PreparedImage, Source, prepare_image
 from distill.errors import InputError
-from distill.evaluation.networks import evaluation_mode
+from distill.evaluation.job import evaluation_mode
 from distill.explain import Explainer
 from distill.maps import resize_maps
 from distill.models import StagedNetwork

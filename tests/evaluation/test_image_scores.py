@@ -19,7 +19,7 @@ from distill.evaluation import (
     evaluate,
 )
 from distill.evaluation.image_scores import STRATA, Column, score_images
-from distill.evaluation.networks import ComparedNetworks, EvaluationJob
+from distill.evaluation.job import ComparedNetworks, EvaluationJob
 from distill.evaluation.sampling import blocks, other_images, sample
 from distill.explain import Explainer
 from distill.maps import resize_maps
