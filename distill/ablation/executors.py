@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from distill.errors import InputError, RunError
+from distill.malloc import keep_freed_memory
 
 #: Exit code of an interrupted run.
 _INTERRUPTED = 130
@@ -79,6 +80,7 @@ def pack_task(task: Task, work: Callable[[Any], Any]) -> bytes:
 
 def run_packed(packed: bytes) -> TaskResult:
     """Run a serialised task; an error is printed and returned as the reason."""
+    keep_freed_memory()
     key, payload, work = pickle.loads(packed)
     try:
         return TaskResult(key, "done", work(payload))

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from distill.errors import InputError, RunError
+from distill.malloc import keep_freed_memory
 
 app = typer.Typer(
     name="distill",
@@ -260,6 +261,7 @@ def list_(
 
 def main() -> None:
     """Run a command; a user's mistake is one message and exit 2, a failed run exit 1."""
+    keep_freed_memory()
     # Lightning's own, about torch's internals; nothing a user could do.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     sys.path.append(str(Path.cwd()))  # where a user's own networks lie, as with `python -m`
