@@ -1,9 +1,9 @@
-"""Is Grad-CAM++ more than positive-gradient Grad-CAM? The cosine of two methods' maps, layer by layer.
+"""Cosine similarity of two methods' maps by layer, Grad-CAM++ and positive-gradient Grad-CAM by default.
 
     python scripts/compare_maps.py RUN [--images N] [--layers final group2 ...] [--methods A B] [--json FILE]
 
-Lerma and Lucas (arXiv 2205.10838) found the two almost the same. Both methods explain the label of each image of the
-run's test split, out of one forward pass. Images of which a map is zero everywhere have no cosine: they are counted.
+Lerma and Lucas (arXiv 2205.10838) found the two almost equal. Both methods explain the label of each image of the run's
+test split, from one forward pass. An image with a map that is zero everywhere has no cosine; such images are counted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from distill.training.environment import describe_machine
 
 
 class Row(TypedDict):
-    """How alike two methods are at one layer; ``zero`` is the share of images left out, a map of theirs being zero."""
+    """Similarity of two methods at one layer; ``zero`` is the share of images left out because a map is zero."""
 
     layer: str
     mean: float | None
@@ -53,7 +53,7 @@ def load(run: Path) -> Loaded:
     """Read a run directory.
 
     Raises:
-        InputError: if it is none, or not finished.
+        InputError: if it is not a run directory, or the run has not finished.
     """
     recorded = RunDirectory(run).config
     if not recorded.exists():
@@ -62,8 +62,8 @@ def load(run: Path) -> Loaded:
 
 
 def cosines(loaded: Loaded, layer: str, methods: Sequence[str], *, count: int, batch_size: int = 250) -> Tensor:
-    """Compare the maps of the first images, (N,); NaN where one of the two is zero everywhere."""
-    found = []
+    """Return the cosines for the first ``count`` images, (N,); NaN if one of the maps is zero everywhere."""
+    parts = []
     with torch.no_grad():
         for start in range(0, count, batch_size):
             rows = slice(start, min(start + batch_size, count))
@@ -73,12 +73,12 @@ def cosines(loaded: Loaded, layer: str, methods: Sequence[str], *, count: int, b
                 Explainer(method, layer).from_output(output, labels).flatten(1).double() for method in methods
             )
             empty = (first.amax(1) == 0) | (second.amax(1) == 0)
-            found.append(torch.where(empty, torch.nan, torch.cosine_similarity(first, second, eps=1e-300)))
-    return torch.cat(found)
+            parts.append(torch.where(empty, torch.nan, torch.cosine_similarity(first, second, eps=1e-300)))
+    return torch.cat(parts)
 
 
 def summarise(layer: str, values: Tensor) -> Row:
-    """Describe the cosines of a layer."""
+    """Summarise the cosines of a layer."""
     kept = values[~values.isnan()]
     row = Row(
         layer=layer, mean=None, median=None, percentile_5=None, n=len(kept), zero=1 - len(kept) / max(len(values), 1)
@@ -90,10 +90,10 @@ def summarise(layer: str, values: Tensor) -> Row:
 
 
 def compare(loaded: Loaded, layers: Sequence[str] | None, methods: Sequence[str], images: int | None) -> list[Row]:
-    """Compare two methods at layers of a network; at all its named cuts, if none are given.
+    """Compare two methods at layers of a network, by default at all its named cuts.
 
     Raises:
-        InputError: if a method, a layer or a number does not fit.
+        InputError: if a method or layer is unknown, or ``images`` is below 1.
     """
     for method in methods:
         if method not in METHODS:
@@ -124,15 +124,21 @@ def show(rows: Sequence[Row], methods: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """Parse, compare, print; exit 2 if the input is wrong."""
+    """Compare and print; return 2 if the input is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory of `distill train`")
-    parser.add_argument("--images", type=int, metavar="N", help="only the first of the test split")
-    parser.add_argument("--layers", nargs="+", help="layers; all cuts of the network if left out")
     parser.add_argument(
-        "--methods", nargs=2, metavar=("A", "B"), default=["grad_cam_pp", "positive_grad_cam"], help="what to compare"
+        "--images", type=int, metavar="N", help="number of images, the first of the test split (default: all)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures with versions and processor")
+    parser.add_argument("--layers", nargs="+", help="layers (default: all cuts of the network)")
+    parser.add_argument(
+        "--methods",
+        nargs=2,
+        metavar=("A", "B"),
+        default=["grad_cam_pp", "positive_grad_cam"],
+        help="the methods to compare",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, with versions and processor")
     arguments = parser.parse_args()
     try:
         rows = compare(load(arguments.run), arguments.layers, arguments.methods, arguments.images)

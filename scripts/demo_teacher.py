@@ -2,8 +2,8 @@
 
     python scripts/demo_teacher.py [--train] [key=value ...]
 
-The shipped teacher, configs/demo/teacher, is the run directory of `distill train configs/demo/teacher.yaml`. Its files are
-compared with the SHA-256 sums beside them and copied to runs/demo/teacher, which `distill evaluate`, `explain` and `train`
+The shipped teacher, configs/demo/teacher, is the run directory of `distill train configs/demo/teacher.yaml`. Its files
+are compared with their SHA-256 sums and copied to runs/demo/teacher, which `distill evaluate`, `explain` and `train`
 then accept like any finished run. A finished teacher that is already there is kept. With --train the teacher is trained
 instead, and the other arguments are passed on to `distill train`.
 """
@@ -49,8 +49,8 @@ def check_sums(folder: Path) -> None:
         digest = digest_of(folder / name)
         if digest != expected:
             raise InputError(
-                f"{folder / name}: expected the SHA-256 sum {expected}, got {digest or 'no file'}. The file was changed "
-                "or damaged; restore it with `git checkout -- configs/demo/teacher`, or train the teacher with "
+                f"{folder / name}: expected the SHA-256 sum {expected}, got {digest or 'no file'}. The file was "
+                "changed or damaged; restore it with `git checkout -- configs/demo/teacher`, or train the teacher with "
                 "`scripts/demo --train-teacher`."
             )
 

@@ -1,10 +1,11 @@
-"""Where does the denominator of Grad-CAM++, 2 + g sum(A), do anything? What it holds, layer by layer.
+"""Values of the denominator of Grad-CAM++, 2 + g sum(A), by layer.
 
     python scripts/denominators.py RUN [--images N]
 
-For positive gradients it says how far the denominator is from 2, where alpha is 1/2 and Grad-CAM++ is positive-gradient
-Grad-CAM. For negative ones, which only the signed method of section 7.1 keeps, it says how many lie past the pole at
-g sum(A) = -2, and of how many images the signed map is empty. Labels of the run's test split are explained.
+For positive gradients, the first column shows how far the denominator is from 2, where alpha is 1/2 and Grad-CAM++
+equals positive-gradient Grad-CAM. Negative gradients are used only by the signed method of section 7.1; the other
+columns show how many lie past the pole at g sum(A) = -2, and for how many images the signed map is empty. The maps
+explain the labels of the run's test split.
 """
 
 from __future__ import annotations
@@ -28,10 +29,16 @@ COLUMNS = ("layer", "median of g sum(A), g > 0", "past the pole, g < 0", "signed
 
 
 def main() -> int:
-    """Measure, print; exit 2 if the input is wrong."""
+    """Measure and print; return 2 if the input is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory of `distill train`")
-    parser.add_argument("--images", type=int, metavar="N", default=256, help="the first of the test split; 256")
+    parser.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        default=256,
+        help="number of images, the first of the test split (default 256)",
+    )
     arguments = parser.parse_args()
     try:
         if arguments.images < 1:
@@ -49,9 +56,9 @@ def main() -> int:
             gradients = score_gradients(output.heads[layer], activations, labels, create_graph=False)
             empty = Explainer("grad_cam_pp_signed", layer).from_output(output, labels).flatten(1).amax(1) == 0
         product = (gradients * activations.sum((2, 3), keepdim=True)).expand_as(activations)
-        there = gradients.expand_as(activations)
-        past = (product[there < 0] < -2).double().mean()
-        table.add_row(layer, f"{product[there > 0].median():.3f}", f"{past:.2%}", f"{empty.double().mean():.1%}")
+        expanded = gradients.expand_as(activations)
+        past = (product[expanded < 0] < -2).double().mean()
+        table.add_row(layer, f"{product[expanded > 0].median():.3f}", f"{past:.2%}", f"{empty.double().mean():.1%}")
     Console().print(table)
     return 0
 

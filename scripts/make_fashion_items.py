@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Choose the 12,000 Fashion-MNIST items that ship with the package.
+"""Select the 12,000 Fashion-MNIST items that ship with the package.
 
 Per class: the first 900 items of the train file for training, its next 100 for validation, and the first 200 of the
-t10k file for testing. They are stored train | validation | test, and within a split the classes take turns, so that
-item ``i`` is of class ``i % 10`` and every beginning of a split is balanced.
+t10k file for testing. They are stored in the order train, validation, test. Within a split the classes alternate: item
+``i`` has class ``i % 10``, so the first items of a split are balanced.
 
     python scripts/make_fashion_items.py [FOLDER] [--output FILE]
 
-FOLDER holds the four IDX files, as Debian's package dataset-fashion-mnist does.
+FOLDER has the four IDX files, for example that of Debian's package dataset-fashion-mnist.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ASSET = Path(__file__).parents[1] / "distill" / "data" / "assets" / "fashion_ite
 
 
 def choose(labels: NDArray[np.uint8], part: slice) -> NDArray[np.intp]:
-    """Positions of the items ``part`` of every class, the classes taking turns."""
+    """Return the positions of the items ``part`` of every class, with the classes alternating."""
     return np.stack([np.flatnonzero(labels == c)[part] for c in range(CLASSES)], axis=1).ravel()
 
 

@@ -1,10 +1,10 @@
-"""One picture of every method on the same four images, and what each method costs.
+"""A picture of every method on the same four images, and the cost of each method.
 
     python scripts/methods_page.py RUN [--output docs/images/methods.png] [--seed N] [--time] [--json FILE]
 
-The images are drawn from the run's test split by the seed; every map explains the label, and is shown as a share of its
-own largest value, in the colours of the reports. With --time, the maps of a batch (one forward pass included) are timed
-against the forward pass that reads the layer, made just before: all variants in turn, and the median of the ratios.
+The seed selects the images from the run's test split. Every map explains the label and is divided by its largest value;
+the colours are those of the reports. With --time, the time for the maps of a batch, with one forward pass, is divided
+by that of the forward pass that reads the layer, made just before. All variants are timed in turn; the median is shown.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ PICTURES = 4
 SIDE, GAP = 1.0, 0.06
 
 
-def can(method: str, layer: str) -> bool:
-    """Tell whether a method exists at a layer."""
+def is_defined(method: str, layer: str) -> bool:
+    """Return whether a method is defined at a layer."""
     return METHODS[method].needs != "class_weights" or layer == "final"
 
 
 def heat(network: StagedNetwork, method: str, layer: str, images: Tensor, labels: Tensor) -> Tensor:
-    """Make maps in the size of the images, from 0 to 1."""
+    """Return maps in the size of the images, in [0, 1]."""
     maps = Explainer(method, layer)(network, images, labels).maps
     return normalize_maps(resize_maps(maps, images.shape[-2:]), "max")
 
 
 def two_lines(name: str) -> str:
-    """Break a long name at its middle underscore, so that labels do not run into each other."""
+    """Break a long name at its middle underscore, so that labels do not overlap."""
     parts = name.split("_")
     half = (len(parts) + 1) // 2
     return name if len(name) < 10 else "_".join(parts[:half]) + "\n_" + "_".join(parts[half:])
 
 
 def draw(loaded: Loaded, *, seed: int, output: Path) -> None:
-    """Draw a row for each image and layer, and a column for each method."""
+    """Draw a grid with a row for each image and layer and a column for each method."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -81,7 +81,7 @@ def draw(loaded: Loaded, *, seed: int, output: Path) -> None:
             row[0].imshow(images[n].permute(1, 2, 0).numpy(), interpolation="nearest")
             row[0].set_ylabel(loaded.images.classes[int(labels[n])], fontsize=8)
         for column, method in enumerate(METHODS, start=1):
-            maps = heat(loaded.network, method, layer, images, labels) if can(method, layer) else None
+            maps = heat(loaded.network, method, layer, images, labels) if is_defined(method, layer) else None
             for n in range(PICTURES):
                 axis = grid[n][column]
                 axis.imshow(images[n].mean(0).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -105,14 +105,14 @@ def draw(loaded: Loaded, *, seed: int, output: Path) -> None:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Time one call."""
+    """Return the duration of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def time_methods(loaded: Loaded, *, batch: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Time the maps of a batch as multiples of a forward pass, by method and layer."""
+    """Return the time for the maps of a batch as a multiple of a forward pass, by method and layer."""
     images, labels = loaded.images.images[:batch].float() / 255, loaded.images.labels[:batch]
     images = images.to(memory_format=torch.channels_last)
     network = loaded.network
@@ -120,14 +120,14 @@ def time_methods(loaded: Loaded, *, batch: int, rounds: int) -> dict[str, dict[s
         (method, layer): partial(Explainer(method, layer), network, images, labels)
         for method in METHODS
         for layer in LAYERS
-        if can(method, layer)
+        if is_defined(method, layer)
     }
     ratios: dict[tuple[str, str], list[float]] = {name: [] for name in runs}
     with torch.no_grad():
         for i in range(rounds + 1):
             for name, run in runs.items():
                 forward = partial(network.run, images, [name[1]])
-                forward()  # what ran before must be alike for both: caches and the allocator remember it
+                forward()  # the same work before both, because caches and the allocator keep its state
                 base, cost = seconds(forward), seconds(run)
                 if i > 0:
                     ratios[name].append(cost / base)
@@ -149,23 +149,23 @@ def show(costs: dict[str, dict[str, float]], title: str) -> None:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Parse, draw, time; exit 2 if the input is wrong."""
+    """Draw and time; return 2 if the input is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory of a WRN")
-    parser.add_argument("--output", type=Path, metavar="PNG", help="draw the picture")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw of images (default 0)")
-    parser.add_argument("--time", action="store_true", help="measure what each method costs")
+    parser.add_argument("--output", type=Path, metavar="PNG", help="write the picture")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the selection of images (default 0)")
+    parser.add_argument("--time", action="store_true", help="measure the cost of each method")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=9, help="rounds of the timing (default 9)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the times with versions and processor")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the times, with versions and processor")
     arguments = parser.parse_args(given)
     try:
         loaded = load(arguments.run)
         missing = [layer for layer in LAYERS if layer not in loaded.network.cuts]
         if missing:
-            raise InputError(f"{arguments.run}: the page needs the layers {', '.join(LAYERS)} of a WRN.")
+            raise InputError(f"{arguments.run}: expected a WRN with the layers {', '.join(LAYERS)}.")
         if not (arguments.output or arguments.time):
-            raise InputError("nothing to do: give --output PNG, --time, or both.")
+            raise InputError("nothing to do; expected --output PNG, --time, or both.")
     except InputError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]distill:[/] {escape(str(error))}", highlight=False)
         return error.exit_code

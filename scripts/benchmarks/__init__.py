@@ -1,1 +1,1 @@
-"""Parts of scripts/bench.py."""
+"""Modules of scripts/bench.py."""

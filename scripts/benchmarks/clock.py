@@ -1,4 +1,4 @@
-"""When an epoch's parts begin and end inside a run that is fitted as `distill train` fits it."""
+"""Start and end times of the parts of an epoch, inside a run that is fitted as `distill train` does it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from distill.training import RunDirectory, fit
 
 @dataclass
 class Epoch:
-    """Moments of one epoch, in seconds.
+    """Times of one epoch, in seconds.
 
     Convention:
-        - ``end`` is where the next epoch begins, or training ends: validation, logging and checkpoints lie before it.
+        - ``end`` is the start of the next epoch or the end of training, after validation, logging and checkpoints.
     """
 
     start: float
@@ -31,23 +31,23 @@ class Epoch:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Duration of the epoch."""
         return self.end - self.start
 
     @property
     def training(self) -> float:
-        """All of it but the validation."""
+        """Duration without validation."""
         return self.seconds - self.validation
 
     @property
     def step(self) -> float:
-        """From the start of one step to that of the next, loader included; the whole epoch if it has one step."""
+        """Median time between the starts of consecutive steps, loader included; `training` if there is one step."""
         gaps = [b - a for a, b in zip(self.batches, self.batches[1:], strict=False)]
         return statistics.median(gaps) if gaps else self.training
 
 
 class Clock(Callback):
-    """Note the time at every boundary."""
+    """Callback that records the times."""
 
     def __init__(self) -> None:
         self.epochs: list[Epoch] = []
@@ -58,20 +58,20 @@ class Clock(Callback):
             self.epochs[-1].end = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the epoch before, and open one."""
+        """Close the previous epoch and start one."""
         self._close()
         self.epochs.append(Epoch(time.perf_counter()))
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Note a step."""
+        """Record the start of a step."""
         self.epochs[-1].batches.append(time.perf_counter())
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note where the validation begins."""
+        """Record the start of validation."""
         self._validation = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add what it took."""
+        """Add the duration of validation."""
         self.epochs[-1].validation += time.perf_counter() - self._validation
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -80,9 +80,9 @@ class Clock(Callback):
 
 
 def timed_fit(run: BuiltRun) -> list[Epoch]:
-    """Fit a run in its directory, as `distill train` does after building it, and give its epochs.
+    """Fit a run in its directory, as `distill train` does after building it, and return its epochs.
 
-    The display writes what it writes where no terminal is, into a string.
+    The progress display is written to a string instead of the terminal.
     """
     clock = Clock()
     run.module.configure_callbacks = lambda: [clock]  # type: ignore[method-assign]

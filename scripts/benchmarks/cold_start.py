@@ -1,4 +1,4 @@
-"""From the start of the process `distill train` to the end of its first training step."""
+"""Time from the start of the process `distill train` to the end of its first training step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .setting import Row, Setting
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/demo/kd_grad_cam_pp.yaml"
-#: The command, which tells the time on its way and leaves after a step. What it imports first is imported anyway.
+#: The command; it prints the times and exits after one step. It would import torch and Lightning in any case.
 COMMAND = """
 import time; at = {"interpreter": time.time()}
 import torch; at["torch"] = time.time()
@@ -34,7 +34,7 @@ main()
 
 
 def measure_start(setting: Setting) -> list[Row]:
-    """Start the shipped recipe with a teacher and the term some times."""
+    """Start the shipped configuration with a teacher and the term, once per round."""
     parts: dict[str, list[float]] = {"torch": [], "lightning": [], "step": []}
     with tempfile.TemporaryDirectory() as root:
         random_teacher(Path(root), setting.teacher)
@@ -70,6 +70,6 @@ def _start(setting: Setting, folder: Path, name: str) -> dict[str, float]:
         check=False,
     )
     if not done.stdout:
-        raise RuntimeError(f"distill train did not come to its first step: {done.stderr[-2000:]}")
+        raise RuntimeError(f"distill train did not reach its first step: {done.stderr[-2000:]}")
     at: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return at

@@ -1,4 +1,4 @@
-"""The data path alone: views of a whole batch against one image at a time through PIL, and its share of a step."""
+"""The data path alone: views of a whole batch compared with PIL image by image, and its share of a step."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .pairs import alternate, pair_ratios, spread
 from .setting import TERM_AT_FINAL, WITHOUT_TEACHER, Row, Setting
 from .steps import Step, make_step
 
-OURS, PIL = "views of a batch", "PIL, image by image"
+BATCHED, PIL = "views of a batch", "PIL, image by image"
 PAD, SIDE = 4, 32
 
 
 def measure_loader(setting: Setting) -> list[Row]:
-    """Time the epoch of both paths over the same images, and one step of two variants beside them."""
+    """Time an epoch of both paths over the same images, and one step of two variants."""
     batch, batches = setting.batch, setting.steps
     images = torch.randint(256, (batches * batch, 3, SIDE, SIDE), dtype=torch.uint8)
     data = ImageSet(images, torch.zeros(len(images), dtype=torch.int64), ("only",))
@@ -28,10 +28,10 @@ def measure_loader(setting: Setting) -> list[Row]:
         name: make_step(name, setting.precision, batch=batch, teacher=setting.teacher, student=setting.student)
         for name in (WITHOUT_TEACHER, TERM_AT_FINAL)
     }
-    runs: dict[str, Step] = {OURS: partial(batched, loader), PIL: partial(one_by_one, pictures, batch), **steps}
+    runs: dict[str, Step] = {BATCHED: partial(batched, loader), PIL: partial(one_by_one, pictures, batch), **steps}
     seconds = alternate(runs, rounds=setting.rounds_or(7), warm_up=1)
     rows: list[Row] = []
-    for name in (OURS, PIL):
+    for name in (BATCHED, PIL):
         each = [took / batches for took in seconds[name]]
         rows.append(
             {
@@ -41,7 +41,7 @@ def measure_loader(setting: Setting) -> list[Row]:
                 "precision": setting.precision,
                 "seconds": spread(each)["median"],
                 "microseconds_per_image": 1e6 * spread(each)["median"] / batch,
-                "ratio": pair_ratios(seconds[name], seconds[OURS]),
+                "ratio": pair_ratios(seconds[name], seconds[BATCHED]),
                 "of_ce_step": pair_ratios(each, seconds[WITHOUT_TEACHER]),
                 "of_term_step": pair_ratios(each, seconds[TERM_AT_FINAL]),
             }
@@ -50,7 +50,7 @@ def measure_loader(setting: Setting) -> list[Row]:
 
 
 def batched(loader: BatchLoader) -> None:
-    """Gather every batch and take its views, as training does."""
+    """Load every batch and make its views, as training does."""
     views = loader.views
     assert isinstance(views, Views)
     for one in loader:
@@ -58,7 +58,7 @@ def batched(loader: BatchLoader) -> None:
 
 
 def one_by_one(pictures: list[object], batch: int) -> None:
-    """Crop, mirror and scale each decoded picture by itself, and stack them."""
+    """Crop, mirror and scale each decoded picture separately, and stack them."""
     transform = v2.Compose(
         [
             v2.RandomCrop(SIDE, padding=PAD),

@@ -1,4 +1,4 @@
-"""What an evaluation costs beside the forward passes that it cannot do without."""
+"""Cost of an evaluation compared with the forward passes that it needs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .pairs import alternate, pair_ratios, spread
 from .setting import Row, Setting
 
 IMAGES, QUICK_IMAGES, SIDE, CLASSES = 10_000, 1_000, 32, 10
-#: Images of a pass before the first round, or the forward pass alone would pay for what only the first one costs.
+#: Images of the warm-up; without it, only the first forward pass would include one-time costs.
 WARM = 512
-#: Where the forward pass is cheapest, all else weighs most.
+#: The network with the cheapest forward pass, where everything else has the largest share.
 SMALLEST = "wrn_10_1"
 
 
 def measure_evaluation(setting: Setting) -> list[Row]:
-    """Time forward passes over a test set against the whole evaluation of maps at final, in float32."""
+    """Compare forward passes over a test set with the whole evaluation of maps at final, in float32."""
     data = make_images(QUICK_IMAGES if setting.quick else IMAGES)
     groups = {
         f"{SMALLEST} beside {SMALLEST}": {"teacher": SMALLEST, "student": SMALLEST},
@@ -52,7 +52,7 @@ def measure_evaluation(setting: Setting) -> list[Row]:
 
 
 def make_images(count: int) -> ImageSet:
-    """Draw images, labels and masks."""
+    """Make random images and labels, and masks."""
     draw = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, 3, SIDE, SIDE), dtype=torch.uint8, generator=draw)
     labels = torch.randint(CLASSES, (count,), generator=draw)
@@ -62,7 +62,7 @@ def make_images(count: int) -> ImageSet:
 
 
 def make_network(name: str) -> StagedNetwork:
-    """Build a network with random weights, in evaluation mode."""
+    """Return a network with random weights, in evaluation mode."""
     torch.manual_seed(0)
     return create_model(name, num_classes=CLASSES).eval()
 
@@ -78,5 +78,5 @@ def forward(networks: dict[str, StagedNetwork], data: ImageSet) -> None:
 
 
 def assess(networks: dict[str, StagedNetwork], data: ImageSet) -> None:
-    """Evaluate maps and answers, and compare them with the teacher's."""
+    """Evaluate maps and predictions, and compare them with the teacher's."""
     evaluate(networks, reference="teacher", sets={"test": data}, settings=ONE_PASS)

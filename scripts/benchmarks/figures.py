@@ -1,4 +1,4 @@
-"""The figures that have a bound, found in what was measured."""
+"""Key figures and their bounds, read from the measured sections."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .setting import TERM_AT_FINAL, WITHOUT_TEACHER, Row
 TERM_BOUNDS = {"float32": 1.05, "bf16": 1.10}
 AT_LEAST_OF_BARE, WARM_TO_CE, OVERHEAD, MEMORY, START_SECONDS = 0.95, 1.08, 1.03, 1.05, 8.0
 EVALUATION = 3.0
-#: The batch that the bound on the overhead is for.
+#: The batch size to which the bound on the overhead applies.
 OVERHEAD_BATCH = 128
 
 
 def key_figures(sections: Mapping[str, Sequence[Row]]) -> list[Row]:
-    """Read the figures with their bounds out of the sections that are there."""
+    """Return the key figures of the sections that were measured."""
     return [
         *_steps(sections.get("steps", ())),
         *_epochs(sections.get("epochs", ())),
@@ -29,10 +29,10 @@ def key_figures(sections: Mapping[str, Sequence[Row]]) -> list[Row]:
 
 
 def worst_term(rows: Sequence[Row]) -> float:
-    """Give the largest ratio of the term at final to CE+KD alone.
+    """Return the largest ratio of the term at final to CE+KD alone.
 
     Raises:
-        ValueError: if no row has it.
+        ValueError: if no row has this ratio.
     """
     return max(float(row["ratio"]["median"]) for row in rows if row["variant"] == TERM_AT_FINAL)
 
@@ -59,21 +59,21 @@ def _steps(rows: Sequence[Row]) -> Iterator[Row]:
 
 def _epochs(rows: Sequence[Row]) -> Iterator[Row]:
     by_name = {row["variant"]: row for row in rows}
-    for name, said in ((TERM_AT_FINAL, "with live teacher and term"), (WITHOUT_TEACHER, "without teacher")):
+    for name, label in ((TERM_AT_FINAL, "with live teacher and term"), (WITHOUT_TEACHER, "without teacher")):
         row = by_name.get(name)
         if row is None:
             continue
         live = name == TERM_AT_FINAL
         least = AT_LEAST_OF_BARE if live else None
-        yield _figure(f"images/s of an epoch {said} / of bare steps", row, row["of_bare"], least=least)
-        yield _figure(f"the same, validation counted, {said}", row, row["of_bare_validated"])
+        yield _figure(f"images/s of an epoch {label} / of bare steps", row, row["of_bare"], least=least)
+        yield _figure(f"the same, with validation, {label}", row, row["of_bare_validated"])
         most = OVERHEAD if row["batch"] == OVERHEAD_BATCH else None
-        yield _figure(f"step inside a run {said} / bare step, loader included", row, row["overhead"], most=most)
+        yield _figure(f"step inside a run {label} / bare step, loader included", row, row["overhead"], most=most)
     warm = by_name.get(WARM)
     if warm is not None and "to_ce" in warm:
         yield _figure("epoch with warm cache / epoch without any teacher", warm, warm["to_ce"], most=WARM_TO_CE)
-        yield _figure("the same, validation counted, with warm cache", warm, warm["to_ce_validated"])
-        yield _figure("share of views that the warm cache knew", warm, warm["teacher_cache_hits"], least=1.0)
+        yield _figure("the same, with validation, with warm cache", warm, warm["to_ce_validated"])
+        yield _figure("share of views found in the warm cache", warm, warm["teacher_cache_hits"], least=1.0)
 
 
 def _memory(rows: Sequence[Row]) -> Iterator[Row]:
@@ -95,5 +95,5 @@ def _loader(rows: Sequence[Row]) -> Iterator[Row]:
 
 def _evaluation(rows: Sequence[Row]) -> Iterator[Row]:
     for row in rows:
-        said = f"maps and metrics of {row['images']:,} images, {row['networks']} / forward passes"
-        yield _figure(said, row, row["ratio"], most=EVALUATION)
+        name = f"maps and metrics of {row['images']:,} images, {row['networks']} / forward passes"
+        yield _figure(name, row, row["ratio"], most=EVALUATION)

@@ -1,4 +1,4 @@
-"""How time and memory of the term grow with batch, image size, classes and width, one at a time."""
+"""Time and memory of the term as batch, image size, classes or width grow, one at a time."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .worker import ask
 
 
 def points(setting: Setting) -> list[tuple[str, str, dict[str, Any]]]:
-    """List what is measured: the axis, its value, and what changes; the first batch is the base."""
+    """List the measurements as (axis, value, changes); the first batch is the base."""
     first, last = setting.batches[0], setting.batches[-1]
-    found: list[tuple[str, str, dict[str, Any]]] = [("base", _describe(setting, first), {})]
-    found += [("batch", str(n), {"batch": n}) for n in dict.fromkeys([first // 2, last, 2 * last]) if n != first]
-    found += [("image size", f"{n} x {n}", {"size": n}) for n in (48, 64)]
-    found += [("classes", str(n), {"classes": n}) for n in (100, 1000)]
-    found += [("student", name, {"student": name}) for name in widths(setting.student)]
-    return found
+    listed: list[tuple[str, str, dict[str, Any]]] = [("base", _describe(setting, first), {})]
+    listed += [("batch", str(n), {"batch": n}) for n in dict.fromkeys([first // 2, last, 2 * last]) if n != first]
+    listed += [("image size", f"{n} x {n}", {"size": n}) for n in (48, 64)]
+    listed += [("classes", str(n), {"classes": n}) for n in (100, 1000)]
+    listed += [("student", name, {"student": name}) for name in widths(setting.student)]
+    return listed
 
 
 def widths(student: str) -> list[str]:
-    """Name the networks of half and twice a WRN's width; none for another network.
+    """Return the WRNs with half and twice the width; an empty list for another network.
 
     Example:
         >>> widths("wrn_16_2"), widths("wrn_10_1"), widths("resnet18")
@@ -37,7 +37,7 @@ def widths(student: str) -> list[str]:
 
 
 def measure_growth(setting: Setting) -> list[Row]:
-    """Measure the term against KD alone at every point, in the last precision."""
+    """Compare the term with KD alone at every point, in the last precision."""
     rows: list[Row] = []
     for axis, value, changes in points(setting):
         step = {

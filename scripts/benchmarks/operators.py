@@ -1,4 +1,4 @@
-"""Where the time of one step goes, by torch.profiler."""
+"""Time of one step by operator, measured with torch.profiler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHOWN = 15
 
 
 def measure_profile(setting: Setting) -> list[Row]:
-    """Profile one step of the term at final after two others; the operators that cost most by themselves."""
+    """Profile one step of the term at final after two warm-up steps; the operators with the most self time."""
     step = make_step(
         TERM_AT_FINAL, setting.precision, batch=setting.batch, teacher=setting.teacher, student=setting.student
     )
@@ -19,8 +19,8 @@ def measure_profile(setting: Setting) -> list[Row]:
         step()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         step()
-    found = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    total = sum(event.self_cpu_time_total for event in found)
+    events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
     return [
         {
             "operator": event.key,
@@ -30,5 +30,5 @@ def measure_profile(setting: Setting) -> list[Row]:
             "milliseconds": event.self_cpu_time_total / 1000,
             "share": event.self_cpu_time_total / total,
         }
-        for event in found[:SHOWN]
+        for event in events[:SHOWN]
     ]

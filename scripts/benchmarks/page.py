@@ -1,4 +1,4 @@
-"""The part of docs/performance.md that is written by measuring."""
+"""The generated part of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 
 def fill_page(text: str, measured: Mapping[str, Any]) -> str:
-    """Put the tables of a measurement between the two marks of a page.
+    """Write the tables of a measurement between the two markers of a page.
 
     Raises:
-        ValueError: if the page does not have each mark once, in order.
+        ValueError: if the page does not have each marker once, in order.
 
     Example:
         >>> page = fill_page("a\\n<!-- measured -->\\nold\\n<!-- /measured -->\\nb\\n", {"sections": {}})
@@ -23,13 +23,13 @@ def fill_page(text: str, measured: Mapping[str, Any]) -> str:
         (False, True, True)
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"the page must hold {BEGIN} and, after it, {END}, once each.")
+        raise ValueError(f"the page must have the markers {BEGIN} and {END}, once each and in this order.")
     head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
     return f"{head}{BEGIN}\n\n{tables(measured)}\n{END}{tail}"
 
 
 def tables(measured: Mapping[str, Any]) -> str:
-    """Write every section that was measured, the key figures first."""
+    """Return the tables of all measured sections, the key figures first."""
     sections = measured["sections"]
     parts = []
     figures = key_figures({name: section["rows"] for name, section in sections.items()})
@@ -43,7 +43,7 @@ def tables(measured: Mapping[str, Any]) -> str:
 
 
 def facts(section: Mapping[str, Any]) -> str:
-    """Say where, how and with which code a section was measured."""
+    """Return a sentence with the command, machine and commit of a section."""
     machine, networks = section["machine"], f"{section['teacher']} to {section['student']}"
     torch = machine["packages"]["torch"]
     return (

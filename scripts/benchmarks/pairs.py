@@ -1,4 +1,4 @@
-"""Alternating measurements, and the median of pairs that is made of them."""
+"""Alternating measurements, and medians of paired ratios."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypedDict
 
 
 class Spread(TypedDict):
-    """A median with the quartiles around it."""
+    """A median with its quartiles."""
 
     median: float
     low: float
@@ -17,7 +17,7 @@ class Spread(TypedDict):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Give median and quartiles; the quartiles of one value are that value.
+    """Return median and quartiles; those of a single value are the value.
 
     Example:
         >>> spread([4.0, 1.0, 2.0, 3.0, 5.0])
@@ -29,17 +29,17 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median=median, low=low, high=high)
 
 
-def pair_ratios(mine: Iterable[float], reference: Iterable[float]) -> Spread:
-    """Divide what was measured in the same round, then take the median: what slows both down falls out.
+def pair_ratios(values: Iterable[float], reference: Iterable[float]) -> Spread:
+    """Divide the measurements of each round and return the median, so that a slower round affects both equally.
 
     Raises:
-        ValueError: if one has more rounds than the other.
+        ValueError: if the numbers of rounds differ.
 
     Example:
         >>> pair_ratios([2.0, 30.0, 3.0], [1.0, 10.0, 2.0])["median"]
         2.0
     """
-    return spread([a / b for a, b in zip(mine, reference, strict=True)])
+    return spread([a / b for a, b in zip(values, reference, strict=True)])
 
 
 def seconds_of(run: Callable[[], object]) -> float:
@@ -50,10 +50,10 @@ def seconds_of(run: Callable[[], object]) -> float:
 
 
 def alternate(runs: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int) -> dict[str, list[float]]:
-    """Time every one in turn, round after round, each second round in the opposite order.
+    """Time all functions in turn, every second round in the opposite order.
 
     Returns:
-        Seconds by name, one a round; the rounds of the warm-up are left out.
+        Seconds by name, one per round, without the warm-up rounds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(warm_up + rounds):

@@ -1,4 +1,4 @@
-"""One process against two that share the batch and the threads out (DDP, gloo)."""
+"""One process compared with two that divide the batch and the threads (DDP, gloo)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .worker import launch
 
 
 def measure_ddp(setting: Setting) -> list[Row]:
-    """Measure epochs of the term at final, in turn by one process and by two; the same images a step in all."""
+    """Measure epochs of the term at final with one process and with two, in turn; images per step are the same."""
     half = max(setting.threads // 2, 1)
     kinds = {1: {"threads": setting.threads}, 2: {"threads": half}}
-    found: dict[int, list[Row]] = {processes: [] for processes in kinds}
+    answers: dict[int, list[Row]] = {processes: [] for processes in kinds}
     with tempfile.TemporaryDirectory() as root:
         random_teacher(Path(root), setting.teacher)
         for number in range(setting.rounds_or(2)):
@@ -31,8 +31,8 @@ def measure_ddp(setting: Setting) -> list[Row]:
                     "steps": setting.steps,
                     "processes": processes,
                 }
-                found[processes].append(launch(task, **kind))
-    seconds = {processes: [row["seconds"] for row in rows] for processes, rows in found.items()}
+                answers[processes].append(launch(task, **kind))
+    seconds = {processes: [row["seconds"] for row in rows] for processes, rows in answers.items()}
     return [
         {
             "processes": processes,
@@ -42,7 +42,7 @@ def measure_ddp(setting: Setting) -> list[Row]:
             "seconds": spread(seconds[processes])["median"],
             "images_per_second": setting.steps * setting.batch / spread(seconds[processes])["median"],
             "ratio": pair_ratios(seconds[processes], seconds[1]),
-            "peak_mib": spread([row["peak_mib"] for row in found[processes]])["median"],
+            "peak_mib": spread([row["peak_mib"] for row in answers[processes]])["median"],
         }
         for processes, kind in kinds.items()
     ]

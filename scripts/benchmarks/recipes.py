@@ -1,4 +1,4 @@
-"""Configurations of the runs that are measured."""
+"""Configurations of the measured runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLD, WARM = f"{TERM_AT_FINAL}, cache cold", f"{TERM_AT_FINAL}, cache warm"
 
 
 def random_teacher(folder: Path, name: str) -> Path:
-    """Save a network of random weights, which costs what a trained one does."""
+    """Save a network with random weights; it takes as long as a trained one."""
     torch.manual_seed(0)
     return save_model(create_model(name, num_classes=10), folder / "teacher")
 
@@ -34,18 +34,18 @@ def configure(
     epochs: int = 1,
     processes: int = 1,
 ) -> Config:
-    """Write the configuration of a run.
+    """Return the configuration of a run.
 
     Args:
-        folder: Where the run directory goes, and where the teacher lies.
+        folder: Folder of the run directory and of the teacher.
         variant: One of ``VARIANTS``, ``COLD`` or ``WARM``.
         name: Name of the run.
         student: Network.
         precision: ``float32`` or ``bf16``.
-        batch: Images a step and process.
-        steps: Steps of an epoch; the validation split has a tenth of their images.
+        batch: Images per step and process.
+        steps: Steps per epoch; the validation split has a tenth of the training images.
         epochs: Epochs.
-        processes: Processes that share the batches out.
+        processes: Processes of DDP.
     """
     images = steps * batch * processes
     trainer: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What is measured: networks, batches, precisions, and how often."""
+"""Settings of the benchmark: networks, batches, precisions and rounds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Row: TypeAlias = dict[str, Any]
 
 KD = ["objective.cross_entropy.weight=0.1", "objective.soft_targets.weight=0.9"]
 TERM = [*KD, "objective.explanation.weight=5"]
-#: What each variant adds to a configuration; with a teacher, its checkpoint comes on top.
+#: What each variant adds to the configuration; variants with a teacher also get its checkpoint.
 VARIANTS: Mapping[str, list[str]] = {
     "CE": [],
     "CE+KD": KD,
@@ -22,21 +22,22 @@ VARIANTS: Mapping[str, list[str]] = {
     "CE+KD+Grad-CAM++ group1": [*TERM, "objective.explanation.layer=group1"],
 }
 WITHOUT_TEACHER, REFERENCE, TERM_AT_FINAL = list(VARIANTS)[:3]
-#: Forward, cross-entropy, backward and optimiser, with nothing of ours but the network.
+#: Forward, cross-entropy, backward and optimiser; only the network is from this library.
 FLOOR = "student alone"
 LIGHTNING_PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The setting of a whole run.
+    """The setting of the whole benchmark.
 
     Args:
-        precisions: Those that are measured; sections that measure one take the last.
-        batches: Likewise.
-        rounds: Rounds of every section; each has its own number if None.
-        steps: Steps of an epoch.
-        scenes: Training images of the cold start; those of the demo if None.
+        precisions: Measured precisions; sections that measure only one use the last.
+        batches: Batch sizes; likewise.
+        rounds: Rounds of every section; None for the default of each section.
+        steps: Steps per epoch.
+        scenes: Training images of the section `start`; None for those of the demo.
+        quick: Whether to measure less, in under a minute.
     """
 
     teacher: str = "wrn_40_2"
@@ -60,10 +61,10 @@ class Setting:
         return self.batches[-1]
 
     def rounds_or(self, default: int) -> int:
-        """Give the rounds that were asked for, or a section's own number."""
+        """Return the number of rounds, or the default of a section if none is set."""
         return default if self.rounds is None else self.rounds
 
 
 def computed_precisions() -> tuple[str, ...]:
-    """Name the precisions that this processor computes in; bfloat16 that is emulated is not worth a figure."""
+    """Return the precisions that this processor has instructions for; emulated bfloat16 is not measured."""
     return ("float32", "bf16") if resolve_precision("auto", "cpu") == "bf16-mixed" else ("float32",)

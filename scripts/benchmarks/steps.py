@@ -1,4 +1,4 @@
-"""One optimiser step on a batch that lies ready, with what each term adds to it."""
+"""One optimiser step on a batch in memory, by variant."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from .pairs import alternate, pair_ratios, spread
 from .setting import FLOOR, REFERENCE, TERM_AT_FINAL, VARIANTS, Row, Setting
 
 Step = Callable[[], None]
-#: Steps in a schedule that is as long as any measurement.
+#: Steps of the schedule, more than any measurement makes.
 SCHEDULED = 10_000
 
 
 def autocast(precision: str) -> AbstractContextManager[object]:
-    """Compute as training in this precision does."""
+    """Return the context in which training in this precision computes."""
     return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def make_step(
     variant: str, precision: str, *, batch: int, teacher: str, student: str, size: int = 32, classes: int = 10
 ) -> Step:
-    """Build the optimiser step of a variant, networks and batch included."""
+    """Return the optimiser step of a variant, on new networks and a random batch."""
     torch.manual_seed(0)
     pairs = VARIANTS[TERM_AT_FINAL if variant == FLOOR else variant]
     config = load([], [*pairs, *(["teacher.checkpoint=random"] if pairs else [])])
-    pupil = create_model(student, num_classes=classes).to(memory_format=torch.channels_last)
+    network = create_model(student, num_classes=classes).to(memory_format=torch.channels_last)
     images = torch.rand(batch, 3, size, size).to(memory_format=torch.channels_last)
     numbers = torch.arange(batch)
     data = Batch(images, torch.randint(classes, (batch,)), numbers, numbers)
     if variant == FLOOR:
-        return floor_step(pupil, data, precision, Optimisation(config.optimizer, config.schedule))
+        return floor_step(network, data, precision, Optimisation(config.optimizer, config.schedule))
     frozen = None
     if config.teacher is not None:
         frozen = FrozenTeacher(create_model(teacher, num_classes=classes), layers=_layers(config))
-    return module_step(build_module(config, pupil, frozen), data, precision)
+    return module_step(build_module(config, network, frozen), data, precision)
 
 
 def floor_step(student: torch.nn.Module, data: Batch, precision: str, optimisation: Optimisation) -> Step:
-    """Train a network on the labels of a batch, and nothing else."""
+    """Return a step that trains a network on the labels of a batch, without anything else."""
     optimizer, schedule = optimisation.make(student, steps_per_epoch=SCHEDULED, total_steps=SCHEDULED)
     student.train()
 
@@ -64,7 +64,7 @@ def floor_step(student: torch.nn.Module, data: Batch, precision: str, optimisati
 
 
 def module_step(module: DistillationModule, data: Batch, precision: str) -> Step:
-    """Train a module on a batch without a Trainer around it."""
+    """Return a step that trains a module on a batch without a Trainer."""
     optimizer, schedule = module.optimisation.make(module, steps_per_epoch=SCHEDULED, total_steps=SCHEDULED)
     module.train()
 
@@ -80,7 +80,7 @@ def module_step(module: DistillationModule, data: Batch, precision: str) -> Step
 
 
 def measure_steps(setting: Setting) -> list[Row]:
-    """Time the step of every variant, for each precision and batch."""
+    """Time the step of every variant for each precision and batch size."""
     names = [REFERENCE, TERM_AT_FINAL] if setting.quick else [FLOOR, *VARIANTS]
     rows: list[Row] = []
     for precision in setting.precisions:

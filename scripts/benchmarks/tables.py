@@ -1,4 +1,4 @@
-"""What was measured, as tables: on the terminal and in Markdown."""
+"""Tables of the measured sections, for the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = Literal["text", "count", "fine", "milli", "share", "spread", "verdict"]
 
 
 class Column(NamedTuple):
-    """One column: its heading, the key of a row, and how the value is written."""
+    """One column: heading, key of a row, and format of the value."""
 
     heading: str
     key: str
@@ -32,7 +32,7 @@ _WHAT = (_PRECISION, _BATCH, Column("variant", "variant"))
 
 LAYOUTS = {
     "steps": Layout(
-        "One step on a resident batch",
+        "One step on a batch in memory",
         (
             *_WHAT,
             Column("seconds", "seconds", "fine"),
@@ -47,12 +47,12 @@ LAYOUTS = {
             *_WHAT,
             Column("steps", "steps", "count"),
             Column("seconds", "seconds", "fine"),
-            Column("of it validation", "validation_seconds", "fine"),
+            Column("of which validation", "validation_seconds", "fine"),
             Column("images/s", "images_per_second", "count"),
             Column("to CE", "to_ce", "spread"),
-            Column("to CE, validated", "to_ce_validated", "spread"),
-            Column("images/s of bare", "of_bare", "spread"),
-            Column("the same, validated", "of_bare_validated", "spread"),
+            Column("to CE, with validation", "to_ce_validated", "spread"),
+            Column("images/s to bare steps", "of_bare", "spread"),
+            Column("the same, with validation", "of_bare_validated", "spread"),
             Column("step to bare step", "overhead", "spread"),
             Column("cache hits", "teacher_cache_hits", "fine"),
         ),
@@ -62,12 +62,12 @@ LAYOUTS = {
         (
             Column("path", "path"),
             _BATCH,
-            Column("seconds a batch", "seconds", "milli"),
-            Column("microseconds an image", "microseconds_per_image", "fine"),
+            Column("seconds per batch", "seconds", "milli"),
+            Column("microseconds per image", "microseconds_per_image", "fine"),
             Column("ratio", "ratio", "spread"),
             _PRECISION,
-            Column("of a CE step", "of_ce_step", "spread"),
-            Column("of a step with the term", "of_term_step", "spread"),
+            Column("share of a CE step", "of_ce_step", "spread"),
+            Column("share of a step with the term", "of_term_step", "spread"),
         ),
     ),
     "memory": Layout(
@@ -78,12 +78,12 @@ LAYOUTS = {
             Column("peak MiB", "peak_mib", "count"),
             Column("before the first step", "before_mib", "count"),
             Column("to CE+KD", "ratio", "spread"),
-            Column("what is added, to CE+KD", "added_ratio", "spread"),
+            Column("growth from then on, to CE+KD", "added_ratio", "spread"),
             Column("cache hits", "teacher_cache_hits", "fine"),
         ),
     ),
     "growth": Layout(
-        "The term at final against CE+KD, as one size grows",
+        "The term at final compared with CE+KD, as one size grows",
         (
             Column("axis", "axis"),
             Column("value", "value"),
@@ -97,20 +97,20 @@ LAYOUTS = {
         ),
     ),
     "ddp": Layout(
-        "An epoch's training by one process and by two",
+        "Training epoch with one process and with two",
         (
             Column("processes", "processes", "count"),
-            Column("threads each", "threads", "count"),
-            Column("images a step", "batch", "count"),
+            Column("threads per process", "threads", "count"),
+            Column("images per step", "batch", "count"),
             _PRECISION,
             Column("seconds", "seconds", "fine"),
             Column("images/s", "images_per_second", "count"),
             Column("to one process", "ratio", "spread"),
-            Column("peak MiB of the first", "peak_mib", "count"),
+            Column("peak MiB of the first process", "peak_mib", "count"),
         ),
     ),
     "evaluation": Layout(
-        "Maps at final and metrics, against the forward passes of the same networks",
+        "Maps at final and metrics, compared with the forward passes of the same networks",
         (
             Column("networks", "networks"),
             Column("images", "images", "count"),
@@ -118,16 +118,29 @@ LAYOUTS = {
             _BATCH,
             Column("forward passes, seconds", "forward_seconds", "fine"),
             Column("evaluation, seconds", "seconds", "fine"),
-            Column("images/s, each network's counted", "images_per_second", "count"),
+            Column("images/s, summed over the networks", "images_per_second", "count"),
             Column("ratio", "ratio", "spread"),
         ),
     ),
+    "allocator": Layout(
+        "Allocator setting on and off",
+        (
+            Column("task", "task"),
+            Column("images", "images", "count"),
+            _BATCH,
+            Column("setting", "setting"),
+            Column("seconds", "seconds", "fine"),
+            Column("to off", "ratio", "spread"),
+            Column("page faults", "page_faults", "count"),
+            Column("peak MiB", "peak_mib", "count"),
+        ),
+    ),
     "start": Layout(
-        "From the command to its first step",
+        "Time from the command to the end of the first step",
         (Column("what", "what"), Column("seconds", "seconds", "spread"), Column("share", "share", "share")),
     ),
     "profile": Layout(
-        "Operators of one step of CE+KD+Grad-CAM++ final, by their own time",
+        "Operators of one step of CE+KD+Grad-CAM++ final, by self time",
         (
             Column("operator", "operator"),
             _PRECISION,
@@ -152,7 +165,7 @@ LAYOUTS = {
 
 
 def cell(value: object, kind: Kind) -> str:
-    """Write one value; nothing where there is none.
+    """Format one value; None gives an empty string.
 
     Example:
         >>> cell({"median": 1.0061, "low": 0.9812, "high": 1.05}, "spread"), cell(1234.5, "count"), cell(None, "fine")
@@ -171,13 +184,13 @@ def cell(value: object, kind: Kind) -> str:
 
 
 def table_rows(section: str, rows: Sequence[Row]) -> list[list[str]]:
-    """Write the cells of a section's table, row by row."""
+    """Return the cells of a section's table by row."""
     columns = LAYOUTS[section].columns
     return [[cell(row.get(column.key), column.kind) for column in columns] for row in rows]
 
 
 def rich_table(section: str, rows: Sequence[Row]) -> Table:
-    """Make the table for a terminal."""
+    """Return the table for a terminal."""
     layout = LAYOUTS[section]
     table = Table(title=layout.title, title_justify="left")
     for column in layout.columns:
@@ -188,7 +201,7 @@ def rich_table(section: str, rows: Sequence[Row]) -> Table:
 
 
 def markdown_table(section: str, rows: Sequence[Row]) -> str:
-    """Write the table in Markdown, without its title."""
+    """Return the table in Markdown, without its title."""
     columns = LAYOUTS[section].columns
     lines = [[column.heading for column in columns], ["---" if c.kind == "text" else "---:" for c in columns]]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [*lines, *table_rows(section, rows)])

@@ -1,15 +1,15 @@
-"""Whole epochs of real runs, by variant, against each other and against the bare step.
+"""Whole epochs of real runs, by variant, compared with each other and with bare steps.
 
-Each round builds and fits a run of one epoch for every variant in turn, in a directory of its own: module, Trainer,
-loader, metrics.csv, TensorBoard and both checkpoints. The clock runs from the epoch's start to the end of training:
-imports, data and networks are outside (`start` measures those), and what an epoch repeats is inside. A first round of
-few steps is a warm-up for all: what torch sets up once a process and shape is behind it. The validation split is a
-tenth of the training images (an eighth in the demo); its time is told apart, because it depends on the recipe.
+Each round builds and fits a run of one epoch for every variant in turn, in its own directory: module, Trainer, loader,
+metrics.csv, TensorBoard and both checkpoints. The time runs from the start of the epoch to the end of training. It
+excludes imports, data and networks (see `start`), and includes everything that each epoch repeats. A first round of a
+few steps is the warm-up, which has the one-time costs of torch per process and shape. The validation split is a tenth
+of the training images (an eighth in the demo); its time is reported separately, because it depends on the recipe.
 
-Short epochs are the hard case: what happens once an epoch is shared out over 20 steps here, and over 390 on CIFAR-10.
-The bare steps are the same module's (or the student's alone) on a resident batch, as many, in the same round.
+Short epochs are the worst case: costs per epoch are divided by 20 steps here, and by 390 on CIFAR-10. The bare steps
+are as many steps of the same module (or of the student alone) on a batch in memory, in the same round.
 
-Cold: `teacher.cache=disk` in an empty folder. Warm: the same, in one that an epoch of the same views has filled.
+Cold: `teacher.cache=disk` in an empty folder. Warm: the same in a folder that an epoch of the same views has filled.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from .recipes import COLD, WARM, configure, random_teacher
 from .setting import FLOOR, TERM_AT_FINAL, VARIANTS, WITHOUT_TEACHER, Row, Setting
 from .steps import Step, floor_step, module_step
 
-#: Variants that are measured against bare steps, and what those are.
+#: Variants that are compared with bare steps, and the variant of those steps.
 BARE: Mapping[str, str] = {WITHOUT_TEACHER: FLOOR, TERM_AT_FINAL: TERM_AT_FINAL}
 WARM_UP_STEPS = 3
 
 
 @dataclass
 class Measured:
-    """What was measured of one variant, a value a round."""
+    """Measurements of one variant, one value per round."""
 
     epochs: list[Epoch] = field(default_factory=list)
     hits: list[float] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Measured:
 
 
 def measure_epochs(setting: Setting) -> list[Row]:
-    """Measure epochs of all variants in the last precision and batch."""
+    """Measure epochs of all variants in the last precision and batch size."""
     names = [TERM_AT_FINAL] if setting.quick else [*VARIANTS, COLD, WARM]
     measured = {name: Measured() for name in names}
     with tempfile.TemporaryDirectory() as root:
@@ -70,7 +70,7 @@ def measure_epochs(setting: Setting) -> list[Row]:
 
 
 def one_epoch(run: BuiltRun) -> tuple[Epoch, float]:
-    """Fit a run of one epoch; give its times, and the share of views that the cache knew (0 without)."""
+    """Fit a run of one epoch; return its times and the share of cache hits (0 without a cache)."""
     epoch = timed_fit(run)[-1]
     with RunDirectory(run.config.directory).metrics.open(newline="") as file:
         hits = [float(row[CACHE_HITS]) for row in csv.DictReader(file) if row.get(CACHE_HITS)]
@@ -78,7 +78,7 @@ def one_epoch(run: BuiltRun) -> tuple[Epoch, float]:
 
 
 def bare_steps(config: Config, kind: str, precision: str, steps: int) -> list[float]:
-    """Time each of so many steps of a run on its first batch, without loader, Trainer and log."""
+    """Time ``steps`` single steps of a run on its first batch, without loader, Trainer and log."""
     step = _bare_step(config, kind, precision)
     step()
     return [seconds_of(step) for _ in range(steps)]
@@ -94,29 +94,29 @@ def _bare_step(config: Config, kind: str, precision: str) -> Step:
 
 
 def _row(name: str, measured: Mapping[str, Measured], setting: Setting) -> Row:
-    mine, without = measured[name], measured.get(WITHOUT_TEACHER)
-    training = [epoch.training for epoch in mine.epochs]
+    of_variant, without = measured[name], measured.get(WITHOUT_TEACHER)
+    training = [epoch.training for epoch in of_variant.epochs]
     row: Row = {
         "precision": setting.precision,
         "batch": setting.batch,
         "variant": name,
         "steps": setting.steps,
-        "seconds": spread([epoch.seconds for epoch in mine.epochs])["median"],
-        "validation_seconds": spread([epoch.validation for epoch in mine.epochs])["median"],
+        "seconds": spread([epoch.seconds for epoch in of_variant.epochs])["median"],
+        "validation_seconds": spread([epoch.validation for epoch in of_variant.epochs])["median"],
         "images_per_second": setting.steps * setting.batch / spread(training)["median"],
-        "teacher_cache_hits": min(mine.hits) if name in (COLD, WARM) else None,
+        "teacher_cache_hits": min(of_variant.hits) if name in (COLD, WARM) else None,
     }
     if without is not None:
         row["to_ce"] = pair_ratios(training, [epoch.training for epoch in without.epochs])
         row["to_ce_validated"] = pair_ratios(
-            [epoch.seconds for epoch in mine.epochs], [epoch.seconds for epoch in without.epochs]
+            [epoch.seconds for epoch in of_variant.epochs], [epoch.seconds for epoch in without.epochs]
         )
     if name in BARE:
-        bare = [sum(steps) for steps in mine.bare]
+        bare = [sum(steps) for steps in of_variant.bare]
         row["bare"] = BARE[name]
         row["of_bare"] = pair_ratios(bare, training)
-        row["of_bare_validated"] = pair_ratios(bare, [epoch.seconds for epoch in mine.epochs])
+        row["of_bare_validated"] = pair_ratios(bare, [epoch.seconds for epoch in of_variant.epochs])
         row["overhead"] = pair_ratios(
-            [epoch.step for epoch in mine.epochs], [spread(steps)["median"] for steps in mine.bare]
+            [epoch.step for epoch in of_variant.epochs], [spread(steps)["median"] for steps in of_variant.bare]
         )
     return row
