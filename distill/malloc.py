@@ -1,8 +1,9 @@
 """Keep freed memory in the process, so that large tensors do not need new pages at every allocation (glibc only).
 
-glibc takes blocks above its mmap threshold (32 MiB at most by default) from the kernel and unmaps them when they are freed;
-it also gives the top of the heap back when more than its trim threshold is free there. At batch 256 and 32 x 32 pixels an
-activation of a WRN has 32 MiB, so nearly every layer would map and clear new pages. Results do not depend on the setting.
+glibc takes blocks above its mmap threshold (32 MiB at most by default) from the kernel and unmaps them when they are
+freed. It also returns the top of the heap when more than its trim threshold is free there. At batch 256 and 32 x 32
+pixels an activation of a WRN has 32 MiB, so nearly every layer would map and clear new pages. Results do not depend on
+the setting.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from distill.build import BuiltRun, build, cache_folder
 from distill.config import Config
 from distill.data import BatchLoader
 from distill.errors import InputError
+from distill.malloc import keep_freed_memory
 from distill.teachers.cache import fill_missing
 from distill.training import make_trainer_for_inference
 
@@ -35,6 +36,7 @@ def fill_cache(config: Config, *, progress: Callable[[int, int], None] | None = 
     Raises:
         InputError: if there is no teacher, the cache is not on disk, or there is no room for it.
     """
+    keep_freed_memory()
     folder = cache_folder(config)
     if folder is None:
         raise InputError("only a cache on disk can be filled ahead: give a teacher, and teacher.cache=disk.")

@@ -26,6 +26,7 @@ from distill.evaluation import (
     save_scores,
 )
 from distill.evaluation import evaluate as evaluate_networks
+from distill.malloc import keep_freed_memory
 from distill.models import file_hash
 from distill.report import (
     EvaluationRecord,
@@ -125,6 +126,7 @@ def evaluate(
         >>> done.record["sets"]["test"]["n"], done.report
         (20, None)
     """
+    keep_freed_memory()
     place = _device(device)
     loaded = load_runs(runs, reference=reference, ceiling=ceiling, network=network)
     if data is not None and on:

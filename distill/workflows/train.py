@@ -22,6 +22,7 @@ from distill.config import Config, format_mistakes, merge, validate
 from distill.config.dotted_keys import merge_values, nested
 from distill.data import ImageSet, as_image_set, partition
 from distill.errors import InputError
+from distill.malloc import keep_freed_memory
 from distill.models import StagedNetwork, load_model
 from distill.objects import object_name
 from distill.report import read_curves
@@ -146,6 +147,7 @@ def train_config(
     notify: Callable[[str], None] | None = None,
 ) -> Run:
     """Train a run from its resolved configuration; see :func:`train`."""
+    keep_freed_memory()
     objects = objects or Objects()
     directory = RunDirectory(config.directory)
     identity = run_identity(config)

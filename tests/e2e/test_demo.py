@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distill.build import load_config, load_images
-from distill.build.run import run_identity
+from distill.build.training_run import run_identity
 from distill.errors import InputError
 from distill.models import load_model
 from distill.training import RunDirectory
