@@ -149,7 +149,7 @@ __all__ = [
 
 #: Modules that define the public names.
 _MODULES = (
-    "base",
+    "common",
     "calibration",
     "catalogue",
     "faithfulness",
