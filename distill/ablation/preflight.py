@@ -103,7 +103,7 @@ def _first_images(data: ImageSet) -> ImageSet:
 
 def _check_teacher_layers(config: Config, teacher: StagedNetwork) -> Iterator[str]:
     for name, term in config.objective.items():
-        if not isinstance(term, LayeredTerm) or not term.weight:
+        if not isinstance(term, LayeredTerm) or not term.weight or not term.needs_teacher:
             continue
         for layer in term.layers:
             try:

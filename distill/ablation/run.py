@@ -22,7 +22,7 @@ from distill.ablation.progress import ProgressBoard
 from distill.ablation.results import RunResult
 from distill.ablation.statistics import summarise
 from distill.ablation.trial import TrialJob, run_trial, train_teacher
-from distill.build import check_trainer_keys
+from distill.build import check_config
 from distill.errors import InputError, RunError
 from distill.report.ablation.page import write_ablation_report
 from distill.report.ablation.record import AblationRecord, TrialResult, save_ablation
@@ -105,7 +105,7 @@ def plan(path: Path | str, pairs: Sequence[str] = (), *, yes: bool = False) -> A
     Raises:
         InputError: with all errors; or if there are more runs than ``max_runs`` and ``yes`` is False.
     """
-    return plan_ablation(path, pairs, check=check_trainer_keys, yes=yes)
+    return plan_ablation(path, pairs, check=check_config, yes=yes)
 
 
 def run_ablation(ablation: Ablation, *, overwrite: bool = False, console: Console | None = None) -> FinishedAblation:

@@ -2,12 +2,15 @@
 
 from distill.build.networks import build_student, build_teacher, load_teacher, teacher_hash
 from distill.build.objective import build_module
+from distill.build.ready_terms import split_terms, term_record
 from distill.build.teacher_cache import add_cache, cache_folder, open_evaluation_cache
+from distill.build.terms import resolve_terms, term_options
 from distill.build.training_run import (
     BuiltRun,
     Objects,
     build,
     build_views,
+    check_config,
     check_trainer_keys,
     load_config,
     load_images,
@@ -24,11 +27,16 @@ __all__ = [
     "build_teacher",
     "build_views",
     "cache_folder",
+    "check_config",
     "check_trainer_keys",
     "load_config",
     "load_images",
     "load_teacher",
     "open_evaluation_cache",
+    "resolve_terms",
     "run_identity",
+    "split_terms",
     "teacher_hash",
+    "term_options",
+    "term_record",
 ]

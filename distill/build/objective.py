@@ -1,36 +1,32 @@
-"""The objective of a run, with what its terms need."""
+"""Build the objective of a run, and the explainers and layers that its terms need."""
 
 from __future__ import annotations
 
+import copy
+import sys
+import traceback
 from collections.abc import Mapping
 
-import torch
+from jaxtyping import Int
+from torch import Tensor, nn
 
-from distill.config import (
-    AnyTerm,
-    AttentionTransferTerm,
-    Config,
-    ExplanationTerm,
-    LayeredTerm,
-)
+from distill.build.terms import make_term
+from distill.config import BUILT_IN_TERMS, Config, CustomTerm, ExplanationTerm, LayeredTerm, Term
 from distill.data import ImageSet, Views
 from distill.errors import InputError
 from distill.explain import Explainer, PairExplainer
-from distill.losses import (
-    TERMS,
-    Objective,
-    TermSchedule,
-    WeightedTerm,
-)
+from distill.explain.explainer import ClassPolicy
+from distill.losses import ComparedLayer, Objective, TermSchedule, WeightedTerm, needs_of, registered_terms
 from distill.models import StagedNetwork
 from distill.teachers import FrozenTeacher
 from distill.teachers.frozen_maps import FrozenMaps
 from distill.training import DistillationModule, Optimisation
 from distill.training.module import Explainers
+from distill.types import MapPair, StagedOutput
 
-#: Keys of a term that say how maps are made; the others belong to its loss.
+#: Keys of a term that describe how its maps are made; the other keys are options of its loss.
 EXPLAINER_KEYS = ("method", "teacher_layer", "target", "gradients", "statistics", "frozen")
-#: Keys of every term that say when it counts.
+#: Keys of every term that describe in which steps it is computed.
 SCHEDULE_KEYS = ("every", "start_epoch", "ramp_epochs")
 
 
@@ -41,21 +37,41 @@ def build_module(
     *,
     data: ImageSet | None = None,
     views: Views | None = None,
+    terms: Mapping[str, nn.Module] | None = None,
 ) -> DistillationModule:
-    """Put student, teacher and objective together; data and views are needed where maps are frozen."""
+    """Build the Lightning module of a run.
+
+    Args:
+        config: The run.
+        student: Network that is trained.
+        teacher: Its teacher, if there is one.
+        data: Training images; required if maps are frozen.
+        views: Views of the training images; required if maps are frozen.
+        terms: Ready-made terms by name. ``config.objective`` must have an entry for each, see
+            :func:`distill.build.term_record`; it holds the weight, the schedule and the layers.
+
+    Raises:
+        InputError: if a term needs a layer, a teacher or activations that are not available, or cannot be built.
+    """
     active = {name: term for name, term in config.objective.items() if term.weight > 0}
-    explainers = {name: _pairs(term) for name, term in active.items() if isinstance(term, LayeredTerm)}
-    for pair in (pair for by_layer in explainers.values() for pair in by_layer.values()):
-        _check_layer(student, pair.student.layer, "student")
-        if teacher is not None:
-            _check_layer(teacher.network, pair.teacher.layer, "teacher")
+    ready = dict(terms or {})
+    if missing := [name for name in ready if name not in config.objective]:
+        raise InputError(f"objective.{missing[0]}: a ready-made term needs an entry in the objective; see term_record.")
+    modules = {n: copy.deepcopy(ready[n]) if n in ready else _make(n, term) for n, term in active.items()}
+    for name, term in active.items():
+        _check_needs(name, term, modules[name], config, student, teacher)
+    explainers = {name: _pairs(term, needs_of(modules[name]).maps) for name, term in active.items()}
+    explainers = {name: by_layer for name, by_layer in explainers.items() if by_layer}
     schedules = {name: TermSchedule(**term.model_dump(include=set(SCHEDULE_KEYS))) for name, term in active.items()}
-    objective = Objective({name: WeightedTerm(term.weight, _term(term)) for name, term in active.items()})
-    optimisation = Optimisation(config.optimizer, config.schedule)
+    weighted = {name: WeightedTerm(term.weight, modules[name], _layers(term)) for name, term in active.items()}
+    try:
+        objective = Objective(weighted)
+    except ValueError as error:
+        raise InputError(f"objective: {error}") from error
     return DistillationModule(
         student,
         objective,
-        optimisation,
+        Optimisation(config.optimizer, config.schedule),
         teacher=teacher,
         explainers=explainers,
         frozen=_frozen(active, explainers, data, views),
@@ -64,8 +80,87 @@ def build_module(
     )
 
 
+def try_terms(
+    objective: Objective,
+    student: StagedOutput,
+    teacher: StagedOutput | None,
+    maps: Mapping[str, Mapping[str, MapPair]],
+    labels: Int[Tensor, " n"],
+) -> None:
+    """Compute every term once, in evaluation mode, so that an error is reported before training.
+
+    Raises:
+        InputError: if a third-party term raises an exception or returns no scalar.
+        ValueError, RuntimeError: if a built-in term fails.
+    """
+    training = objective.training
+    objective.eval()
+    try:
+        for name in objective.names:
+            term = objective.terms[name]
+            try:
+                objective.value(name, student, teacher, maps.get(name), labels)
+            except Exception as error:
+                if isinstance(error, ValueError | RuntimeError) and type(term) in _BUILT_IN:
+                    raise
+                raise InputError(f"objective.{name}: {_describe_failure(term, error)}") from error
+    finally:
+        objective.train(training)
+
+
+def _describe_failure(term: nn.Module, error: Exception) -> str:
+    file = getattr(sys.modules.get(type(term).__module__), "__file__", None)
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    if not lines:
+        return str(error)
+    declared = ", ".join(f"needs_{key}={value!r}" for key, value in needs_of(term)._asdict().items())
+    return (
+        f"{type(term).__name__} failed on two images with {type(error).__name__}: {error} ({file}, line "
+        f"{lines[-1].lineno}). The class declares {declared}."
+    )
+
+
+_BUILT_IN = tuple(registered_terms()[name] for name in BUILT_IN_TERMS)
+
+
+def _make(name: str, section: Term) -> nn.Module:
+    if isinstance(section, CustomTerm):
+        return make_term(name, section)
+    options = section.model_dump(exclude={"term", "weight", *EXPLAINER_KEYS, *SCHEDULE_KEYS})
+    return registered_terms()[section.term](**options)
+
+
+def _check_needs(
+    name: str,
+    section: Term,
+    module: nn.Module,
+    config: Config,
+    student: StagedNetwork,
+    teacher: FrozenTeacher | None,
+) -> None:
+    """Check that teacher, layers and activations that a term needs are available."""
+    needs = needs_of(module)
+    if needs.teacher and teacher is None:
+        raise InputError(f"objective.{name} needs a teacher: add teacher.checkpoint, or set its weight to 0")
+    if needs.activations and needs.teacher and config.teacher is not None and config.teacher.cache != "off":
+        raise InputError(
+            f"teacher.cache: objective.{name} needs the teacher's activations, which the cache does not store; set "
+            "teacher.cache=off."
+        )
+    for layer, other in _layers(section).items():
+        _check_layer(student, layer, "student")
+        if needs.teacher and teacher is not None:
+            _check_layer(teacher.network, other.teacher, "teacher")
+
+
+def _layers(section: Term) -> dict[str, ComparedLayer]:
+    if not isinstance(section, LayeredTerm):
+        return {}
+    return {layer: ComparedLayer(section.layer_of_teacher(layer), weight) for layer, weight in section.layers.items()}
+
+
 def _frozen(
-    active: Mapping[str, AnyTerm], explainers: Explainers, data: ImageSet | None, views: Views | None
+    active: Mapping[str, Term], explainers: Explainers, data: ImageSet | None, views: Views | None
 ) -> dict[str, FrozenMaps]:
     names = [name for name, term in active.items() if isinstance(term, ExplanationTerm) and term.frozen]
     if names and (data is None or views is None):
@@ -73,25 +168,17 @@ def _frozen(
     return {name: FrozenMaps(explainers[name], data, views) for name in names if data is not None and views is not None}
 
 
-def _term(section: AnyTerm) -> torch.nn.Module:
-    settings = section.model_dump(exclude={"term", "weight", *EXPLAINER_KEYS, *SCHEDULE_KEYS})
-    return TERMS[section.term](**settings)
-
-
-def _pairs(section: LayeredTerm) -> dict[str, PairExplainer]:
-    policy = section.target if isinstance(section, ExplanationTerm) else "label"
+def _pairs(section: Term, method: str | None) -> dict[str, PairExplainer]:
+    """Return the explainers of the layers of a term that needs maps."""
+    if method is None:
+        return {}
+    keys = section.model_dump(include={"method", "gradients", "statistics"})
+    settings = {"method": method, **keys}
+    policy: ClassPolicy = getattr(section, "target", "label")
     return {
-        layer: PairExplainer(_explainer(section, layer), _explainer(section, section.layer_of_teacher(layer)), policy)
-        for layer in section.layers
+        layer: PairExplainer(Explainer(layer=layer, **settings), Explainer(layer=other.teacher, **settings), policy)
+        for layer, other in _layers(section).items()
     }
-
-
-def _explainer(section: LayeredTerm, layer: str) -> Explainer:
-    if isinstance(section, ExplanationTerm):
-        return Explainer(section.method, layer, gradients=section.gradients, statistics=section.statistics)
-    if isinstance(section, AttentionTransferTerm):
-        return Explainer("activation_attention", layer)
-    raise TypeError(f"nobody said how the maps of a {type(section).__name__} are made.")
 
 
 def _check_layer(network: StagedNetwork, layer: str, role: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -15,8 +16,9 @@ from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
 from distill.build.networks import build_student, build_teacher, teacher_hash
-from distill.build.objective import build_module
+from distill.build.objective import build_module, try_terms
 from distill.build.teacher_cache import add_cache
+from distill.build.terms import check_terms, resolve_terms
 from distill.config import Config, DataSection, load
 from distill.config import identity as identity_of
 from distill.data import (
@@ -32,7 +34,7 @@ from distill.explain import warn_if_signed
 from distill.objects import is_object, object_type
 from distill.teachers import CacheSize
 from distill.training import DistillationModule, check_trainer
-from distill.training.module import explained_layers, make_maps
+from distill.training.module import make_maps
 from distill.types import Batch
 
 #: What the Trainer takes and a run decides by itself.
@@ -52,20 +54,23 @@ def check_step(module: DistillationModule, train: ImageSet) -> None:
     module.student.eval()
     try:
         with torch.no_grad():
-            student = module.run_student(images, module.explainers)
+            terms = module.objective.names
+            student = module.run_student(images, module.explainers, terms)
             if student.logits.shape != (len(images), len(train.classes)):
                 raise ValueError(
                     f"the student must return logits (samples, classes) = {(len(images), len(train.classes))}, "
                     f"got {tuple(student.logits.shape)}"
                 )
-            layers = explained_layers(module.explainers, "teacher")
+            layers = module.layers_to_read("teacher", module.explainers, terms)
             teacher = None if module.teacher is None else module.teacher(images, layers)
             batch = Batch(images, train.labels[:2], torch.arange(2), torch.zeros(2, dtype=torch.int64))
             live = {} if module.teacher is None else module.explainers
             maps = make_maps(live, student, teacher, batch)
             for pair in (pair for by_layer in live.values() for pair in by_layer.values()):
                 warn_if_signed(pair.student, student)
-            module.objective(student, teacher, maps, train.labels[:2])
+            try_terms(module.objective, student, teacher, maps, train.labels[:2])
+    except InputError:
+        raise
     except (ValueError, RuntimeError) as error:
         raise InputError(f"the parts do not fit together on images of {tuple(images.shape[1:])}: {error}") from error
     finally:
@@ -93,9 +98,26 @@ class BuiltRun(NamedTuple):
     cache: CacheSize | None = None
 
 
-def load_config(paths: Iterable[Path | str], overrides: Iterable[str] = ()) -> Config:
-    """Read a configuration and check the names in its ``trainer`` section along with the rest."""
-    return load(list(paths), list(overrides), check=check_trainer_keys)
+def check_config(merged: Mapping[str, Any], *, import_terms: bool = True) -> Iterable[str]:
+    """Check what the configuration cannot check without torch: the keys of ``trainer``, and third-party terms."""
+    yield from check_trainer_keys(merged)
+    yield from check_terms(merged, import_classes=import_terms)
+
+
+def load_config(paths: Iterable[Path | str], overrides: Iterable[str] = (), *, import_terms: bool = False) -> Config:
+    """Load a configuration, and check its ``trainer`` section and its third-party terms.
+
+    Args:
+        paths: YAML files, merged left to right.
+        overrides: ``key.path=value`` pairs, merged last.
+        import_terms: Whether to import terms ``package.module:Class`` in order to check their options. True for a
+            configuration that the user wrote; False for one that was found in a run directory, which must not execute
+            code. :func:`build` imports the terms in any case.
+
+    Raises:
+        InputError: if there are mistakes; one line for each.
+    """
+    return load(list(paths), list(overrides), check=partial(check_config, import_terms=import_terms))
 
 
 class Objects(NamedTuple):
@@ -130,7 +152,7 @@ def build(config: Config, objects: Objects | None = None) -> BuiltRun:
     Raises:
         InputError: if parts do not fit: classes, channels, layers, a checkpoint, a folder of images.
     """
-    objects = objects or Objects()
+    config, objects = resolve_terms(config), objects or Objects()
     train = load_images(config.data, "train") if objects.train is None else objects.train
     validation = load_images(config.data, "validation") if objects.validation is None else objects.validation
     teacher = build_teacher(config, train, objects.teacher)
@@ -138,7 +160,7 @@ def build(config: Config, objects: Objects | None = None) -> BuiltRun:
     student = build_student(config, train, objects.student)
     views = build_views(config.data)
     jitter = config.data.augment.colour_jitter
-    module = build_module(config, student, teacher, data=train, views=views)
+    module = build_module(config, student, teacher, data=train, views=views, terms=objects.terms)
     data = DistillDataModule(
         train,
         validation,

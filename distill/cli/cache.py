@@ -14,9 +14,9 @@ from distill.workflows.cache import fill_cache
 def run(arguments: list[str]) -> None:
     """Fill, and say what there was."""
     files, pairs = split_files(arguments)
-    if load_config(files, pairs).teacher is None:
+    if load_config(files, pairs, import_terms=True).teacher is None:
         raise InputError("the configuration has no teacher, so there is nothing to keep; give teacher.checkpoint.")
-    config = load_config(files, ["teacher.cache=disk", *pairs])
+    config = load_config(files, ["teacher.cache=disk", *pairs], import_terms=True)
     console = Console(stderr=True)
     columns = (TextColumn("teacher's answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:

@@ -38,15 +38,21 @@ def _datasets() -> _Listing:
 
 
 def _terms() -> _Listing:
-    from typing import get_args
+    from distill.build import term_options
+    from distill.config import BUILT_IN_TERMS, Term
+    from distill.losses import registered_terms
 
-    from distill.config import AnyTerm
+    def keys(record: type[Term]) -> str:
+        fields = {name: field for name, field in record.model_fields.items() if name != "term"}
+        return ", ".join(f"{n}: {'required' if f.is_required() else f.default}" for n, f in fields.items())
 
     rows: list[tuple[str, ...]] = []
-    for kind in get_args(get_args(AnyTerm)[0]):
-        fields = {name: f for name, f in kind.model_fields.items() if name != "term"}
-        name = get_args(kind.model_fields["term"].annotation)[0]
-        rows.append((name, kind.__doc__ or "", ", ".join(f"{n}: {f.default}" for n, f in fields.items())))
+    for name, term in registered_terms().items():
+        built_in = BUILT_IN_TERMS.get(name)
+        about = (built_in or term).__doc__ or ""
+        rows.append((name, about.strip().partition("\n")[0], keys(built_in or term_options(term).record)))
+    own = "your own torch.nn.Module, as `term: package.module:Class` or by distill.losses.register_term; docs/terms.md"
+    rows.append(("package.module:Class", own, keys(Term) + ", and the keyword arguments of its __init__"))
     return ("name", "what", "keys and defaults"), rows
 
 

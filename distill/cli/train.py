@@ -13,7 +13,7 @@ from distill.workflows.train import train_config
 
 def run(arguments: list[str], *, overwrite: bool, dry_run: bool) -> None:
     """Split files from pairs, train, and say where the student lies."""
-    config = load_config(*split_files(arguments))
+    config = load_config(*split_files(arguments), import_terms=True)
     if dry_run:
         print(OmegaConf.to_yaml(config.model_dump(mode="json")), end="")
         return

@@ -1,5 +1,15 @@
-"""Configuration: YAML -> typed records. Knows no torch; networks and data sets are looked up when they are built."""
+"""Configuration: from YAML files to typed records. Imports no torch; build resolves names of networks and data sets."""
 
+from distill.config.custom_terms import (
+    AnyTerm,
+    CustomLayeredTerm,
+    CustomTerm,
+    TermOptions,
+    check_options,
+    is_class_path,
+    record_of,
+    register_options,
+)
 from distill.config.identity import identity
 from distill.config.loading import (
     format_mistakes,
@@ -21,25 +31,31 @@ from distill.config.schema import (
     TeacherSection,
 )
 from distill.config.terms import (
-    AnyTerm,
+    BUILT_IN_TERMS,
     AttentionTransferTerm,
     CrossEntropyTerm,
     ExplanationTerm,
     LayeredTerm,
+    MapTerm,
     SoftTargetsTerm,
+    Term,
 )
 
 __all__ = [
+    "BUILT_IN_TERMS",
     "AnyTerm",
     "AttentionTransferTerm",
     "AugmentSection",
     "CheckpointSection",
     "Config",
     "CrossEntropyTerm",
+    "CustomLayeredTerm",
+    "CustomTerm",
     "DataSection",
     "ExplanationTerm",
     "LayeredTerm",
     "LoggersSection",
+    "MapTerm",
     "MonitorSection",
     "Normalisation",
     "OptimizerSection",
@@ -47,9 +63,15 @@ __all__ = [
     "SoftTargetsTerm",
     "StudentSection",
     "TeacherSection",
+    "Term",
+    "TermOptions",
+    "check_options",
     "format_mistakes",
     "identity",
+    "is_class_path",
     "load",
     "merge",
+    "record_of",
+    "register_options",
     "validate",
 ]

@@ -1,4 +1,4 @@
-"""What every section of a configuration is, and the numbers that they share."""
+"""Base classes of the sections of a configuration, and types of numbers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A part of the configuration; unknown keys are errors."""
+    """A section of the configuration; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class OpenSection(Section):
-    """A part whose other keys are handed on to what it names."""
+    """A section whose other keys are passed on to the object that it names."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keys that are handed on; one that is null is left out."""
+        """The keys that are passed on; keys that are null are left out."""
         return {key: value for key, value in (self.model_extra or {}).items() if value is not None}

@@ -1,4 +1,4 @@
-"""Nested mappings and dotted keys: split, flatten, merge, look up, shorten."""
+"""Convert between nested mappings and dotted keys; merge mappings, look up keys, and shorten keys for display."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 
 def nested(differences: Mapping[str, Any]) -> dict[str, Any]:
-    """Split dotted keys at their dots; keys of inner mappings stay as they are, for they may be dotted names.
+    """Split dotted keys into nested mappings. Keys of inner mappings are not split, since they may be dotted names.
 
     Example:
         >>> nested({"optimizer.lr": 0.1, "optimizer": {"momentum": 0}})
         {'optimizer': {'lr': 0.1, 'momentum': 0}}
     """
-    whole: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in differences.items():
         for part in reversed(str(key).split(".")):
             value = {part: value}
-        whole = merge_values(whole, value)
-    return whole
+        result = merge_values(result, value)
+    return result
 
 
 def dotted(differences: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -37,7 +37,7 @@ def dotted(differences: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def merge_values(first: Any, second: Any) -> Any:
-    """Merge nested mappings; where one of the two is none, the second wins."""
+    """Merge nested mappings; if one of the two values is no mapping, the second one is used."""
     if not isinstance(first, Mapping) or not isinstance(second, Mapping):
         return second
     common = {key: merge_values(first[key], value) if key in first else value for key, value in second.items()}
@@ -45,17 +45,17 @@ def merge_values(first: Any, second: Any) -> Any:
 
 
 def look_up(values: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """Give the value of a dotted key."""
-    found: Any = values
+    """Return the value of a dotted key, or the default if there is no such key."""
+    value: Any = values
     for part in key.split("."):
-        if not isinstance(found, Mapping) or part not in found:
+        if not isinstance(value, Mapping) or part not in value:
             return default
-        found = found[part]
-    return found
+        value = value[part]
+    return value
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Shorten dotted keys to their last parts, as many as tell them apart.
+    """Shorten dotted keys to the shortest suffixes that distinguish them.
 
     Example:
         >>> short_names(["objective.explanation.weight", "objective.hint.weight", "optimizer.lr"]).values()
@@ -66,12 +66,12 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
         parts = key.split(".")
         return [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
 
-    every = [suffix for key in keys for suffix in suffixes(key)]
-    return {key: next((s for s in suffixes(key) if every.count(s) == 1), key) for key in keys}
+    candidates = [suffix for key in keys for suffix in suffixes(key)]
+    return {key: next((s for s in suffixes(key) if candidates.count(s) == 1), key) for key in keys}
 
 
 def format_setting(value: Any) -> str:
-    """Write a value as a row's name shows it.
+    """Format a value as it appears in the name of a row.
 
     Example:
         >>> format_setting(True), format_setting(0.5), format_setting("l2"), format_setting({"final": 1.0})

@@ -1,4 +1,4 @@
-"""Which experiment a configuration describes, wherever it lies and on whatever device it runs."""
+"""Identity of a run: a hash of the configuration without names, paths, loggers and devices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 from distill.config.schema import Config
 
-#: Keys that do not change what a run computes, only where it lies and how it is shown.
+#: Keys that do not change the result of a run: names, paths, caches, loggers.
 NOT_IDENTITY = (
     "name",
     "output_dir",
@@ -39,12 +39,15 @@ NOT_IDENTITY_TRAINER = (
 
 
 def identity(config: Config, *, teacher_hash: str | None = None, data_hash: str | None = None) -> str:
-    """Hash what a run computes: the same for the same experiment, wherever it lies and on whatever device it runs.
+    """Return a hash that is equal for equal experiments, regardless of the run directory and the device.
 
     Args:
-        config: The run.
-        teacher_hash: Of the teacher's weights.
-        data_hash: Of the data, where the configuration does not say what they are, but only where they lie.
+        config: Configuration of the run.
+        teacher_hash: Hash of the teacher's weights.
+        data_hash: Hash of the data, if the configuration only contains their path.
+
+    Returns:
+        16 hexadecimal digits.
 
     Example:
         >>> from distill.config import load

@@ -1,6 +1,6 @@
-"""YAML files and `key=value` pairs -> one typed record, with every mistake told at once.
+"""Load YAML files and `key=value` pairs into one typed record, and report all mistakes at once.
 
-Files merge left to right, then the pairs; a file may name others that come before it under ``extends``.
+Files are merged from left to right, then the pairs. A file may list files under ``extends`` that are merged before it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def load(
     *,
     check: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
 ) -> Config:
-    """Read, merge and check a configuration.
+    """Read, merge and validate a configuration.
 
     Args:
         paths: YAML files, merged left to right.
         overrides: ``key.path=value`` pairs, merged last.
-        check: More checks of the merged mapping; their messages join the others.
+        check: Further checks of the merged mapping, called before the validation; returns messages.
 
     Raises:
-        InputError: with every mistake, a line each.
+        InputError: if there are mistakes; one line for each.
 
     Example:
         >>> load([], ["student.name=wrn_10_1", "optimizer.lr=0.05"]).optimizer.lr
@@ -53,7 +53,7 @@ def load(
 def validate(
     merged: Mapping[str, Any], *, check: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
 ) -> tuple[Config | None, list[str]]:
-    """Check merged values: give the configuration, or every mistake in it.
+    """Validate merged values; return the configuration, or None and the list of mistakes.
 
     Example:
         >>> validate({"seed": 1})[0].seed
@@ -65,18 +65,18 @@ def validate(
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        return None, [describe_mistake(item) for item in error.errors()] + mistakes
+        return None, [describe_mistake(item, values=merged) for item in error.errors()] + mistakes
     return (None, mistakes) if mistakes else (config, [])
 
 
 def format_mistakes(mistakes: Sequence[str], where: str) -> str:
-    """Word all mistakes as one message."""
+    """Join mistakes to one message."""
     count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
     return f"{count} in {where}:\n  " + "\n  ".join(sorted(mistakes))
 
 
 def merge(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Merge YAML files and pairs into plain values."""
+    """Merge YAML files and pairs into a plain mapping."""
     try:
         layers = [layer for path in paths for layer in _read(Path(path), ())]
         for pair in overrides:
@@ -95,14 +95,14 @@ def _read(path: Path, seen: tuple[Path, ...]) -> list[DictConfig]:
     if path.resolve() in seen:
         raise InputError(f"{path} extends itself.")
     try:
-        own = OmegaConf.load(path)
+        content = OmegaConf.load(path)
     except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(own, DictConfig):
+    if not isinstance(content, DictConfig):
         raise InputError(f"{path} must hold keys and values at its top level.")
-    bases = own.pop("extends", [])
+    bases = content.pop("extends", [])
     bases = [bases] if isinstance(bases, str) else bases
     return [
         *(layer for base in bases for layer in _read(path.parent / str(base), (*seen, path.resolve()))),
-        own,
+        content,
     ]

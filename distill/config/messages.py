@@ -1,4 +1,4 @@
-"""Mistakes in a configuration, in words: where, what was expected, what came, what may have been meant."""
+"""Messages for mistakes in a configuration: the key, what was expected, what came, and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from distill.config.base import Section
+from distill.config.custom_terms import record_of, term_names
+from distill.config.dotted_keys import look_up
 from distill.config.schema import Config
-from distill.config.terms import AnyTerm, Term
+from distill.config.terms import Term
 
 
-def describe_mistake(item: Any, *, record: type[BaseModel] = Config) -> str:
-    """Word one error of the validation of a record."""
-    path = _path(item["loc"])
+def describe_mistake(item: Any, *, record: type[BaseModel] = Config, values: Mapping[str, Any] | None = None) -> str:
+    """Return the message for one validation error of a record.
+
+    Args:
+        item: An entry of ``ValidationError.errors()``.
+        record: The record that was validated.
+        values: The values that were validated; they say which term an entry of the objective is.
+    """
+    path = [str(part) for part in item["loc"]]
     where = ".".join(path)
     if item["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_suggest(path[-1], _fields(record, path[:-1]))}"
-    if item["type"] == "union_tag_invalid":
-        known = list(_terms())
-        got = item["ctx"]["tag"]
-        return f"{where}: unknown term {got!r}{_suggest(got, known)} (known: {', '.join(known)}; or give it a `term:`)"
+        return f"{where}: unknown key{_suggest(path[-1], _keys(record, path[:-1], values or {}))}"
+    if item["type"] == "unknown_term":
+        names, got = term_names(), item["ctx"]["term"]
+        choices = f"known: {', '.join(names)}; or set `term:` to one of these or to package.module:Class"
+        return f"{where}: unknown term {got!r}{_suggest(str(got), names)} ({choices})"
     message = str(item["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     got = item["input"]
@@ -32,19 +40,12 @@ def describe_mistake(item: Any, *, record: type[BaseModel] = Config) -> str:
     return f"{where + ': ' if where else ''}{message}{shown}"
 
 
-def _path(loc: Sequence[int | str]) -> list[str]:
-    path = [str(part) for part in loc]
-    if path[:1] == ["objective"] and len(path) > 2:
-        del path[2]  # pydantic's tag of the term
-    return path
-
-
-def _fields(record: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """List the keys that a section takes."""
+def _keys(record: type[BaseModel], path: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    """Return the keys that a section accepts."""
     model: Any = record
     for i, part in enumerate(path):
         if path[0] == "objective" and i == 1:
-            model = _terms().get(part, Term)
+            model = record_of(look_up(values, f"objective.{part}.term", part)) or Term
         elif i == 0 or path[0] != "objective":
             annotation = model.model_fields[part].annotation
             options = [annotation, *get_args(annotation)]
@@ -55,11 +56,6 @@ def _fields(record: type[BaseModel], path: Sequence[str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _suggest(got: str, known: Iterable[str]) -> str:
-    close = get_close_matches(got, list(known), n=1, cutoff=0.6)
+def _suggest(got: str, names: Iterable[str]) -> str:
+    close = get_close_matches(got, list(names), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _terms() -> dict[str, type[Term]]:
-    kinds = get_args(get_args(AnyTerm)[0])
-    return {get_args(kind.model_fields["term"].annotation)[0]: kind for kind in kinds}

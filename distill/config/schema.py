@@ -1,4 +1,4 @@
-"""The sections of a configuration but for its terms: one typed record each, a line for every key."""
+"""Sections of a configuration, except for the terms: one typed record per section, one field per key."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from distill.config.base import (
     Positive,
     Section,
 )
-from distill.config.terms import AnyTerm, CrossEntropyTerm
+from distill.config.custom_terms import AnyTerm
+from distill.config.terms import CrossEntropyTerm
 
 
 class Normalisation(Section):
-    """Mean and standard deviation of every channel, in units of images in [0, 1]."""
+    """Mean and standard deviation of each channel, for images in [0, 1]."""
 
     mean: list[float]
     std: list[Positive]
 
 
 class ColourJitterSection(Section):
-    """By how much colours change at random: a factor in [1 - x, 1 + x] for every image."""
+    """Random colour changes: each value x is the range [1 - x, 1 + x] of a factor (hue: [-x, x] of a shift)."""
 
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
     contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -34,68 +35,68 @@ class ColourJitterSection(Section):
 
 
 class AugmentSection(Section):
-    """Views of an image in training: a crop after padding, and a mirror image."""
+    """Views of an image in training: a random crop after padding, and a horizontal flip."""
 
     pad: Annotated[int, Field(ge=0)] = 4
-    """Pixels added on each side before the crop; 0 leaves the crop out."""
+    """Pixels of padding on each side before the crop; 0 turns the crop off."""
     flip: bool = True
-    """Whether half of the views are mirrored."""
+    """Whether half of the views are flipped."""
     padding: Literal["zero", "reflect"] = "zero"
-    """What the added pixels are."""
+    """Values of the padding."""
     views: Annotated[int, Field(ge=1)] | None = None
-    """How many of the views each image takes, chosen by data.seed; all of them if left out."""
+    """Number of views per image, chosen by data.seed; all possible views if left out."""
     colour_jitter: ColourJitterSection | None = None
-    """Random colours; a teacher's cache is of no use with them."""
+    """Random colour changes; cannot be combined with a teacher cache."""
 
 
 class DataSection(OpenSection):
-    """Which images; other keys belong to the data set, see `distill list datasets`."""
+    """Data set; other keys are options of the data set, see `distill list datasets`."""
 
     name: str = "fashion_scenes"
-    """A data set of `distill list datasets`."""
+    """Name of a data set, see `distill list datasets`."""
     batch_size: Annotated[int, Field(ge=1)] = 128
-    """Images a step, on each device."""
+    """Images per training step, on each device."""
     eval_batch_size: Annotated[int, Field(ge=1)] = 256
-    """Images a step where nothing is trained."""
+    """Images per step, outside of training."""
     seed: int = 0
-    """Fixes scenes, splits and views; runs that share it meet the same images in the same views."""
+    """Seed of scenes, splits and views; runs with equal seeds use the same images in the same views."""
     workers: Annotated[int, Field(ge=0)] | None = None
-    """Processes that decode images which do not lie in memory; a few if left out."""
+    """Number of processes that decode image files; at most 4, one per core, if left out."""
     augment: AugmentSection = AugmentSection()
-    """Views in training."""
+    """Views of the images in training."""
 
 
 class StudentSection(OpenSection):
-    """The network that is trained; other keys are its own, such as `dropout`."""
+    """Network that is trained; other keys are options of the network, such as `dropout`."""
 
     name: str = "wrn_16_2"
-    """A network of `distill list models`, or `package.module:callable`."""
+    """Name of a network, see `distill list models`, or `package.module:callable`."""
     normalisation: Normalisation | None = None
-    """Input scaling; the training images' own statistics if left out."""
+    """Input normalisation; computed from the training images if left out."""
     compile: bool = False
-    """Whether the forward pass in training goes through torch.compile."""
+    """Whether the forward pass in training is compiled by torch.compile."""
 
 
 class TeacherSection(OpenSection):
-    """The network that is learnt from; other keys are its own."""
+    """Network that the student learns from; other keys are options of the network."""
 
     checkpoint: str
-    """A run directory, .ckpt, .safetensors, or a plain state dict (.pth)."""
+    """Path of a run directory, a .ckpt or .safetensors file, or a plain state dict (.pth)."""
     name: str | None = None
-    """Architecture; needed for a plain state dict, checked otherwise."""
+    """Name of the network; required for a plain state dict, compared with the file otherwise."""
     normalisation: Normalisation | None = None
-    """Input scaling; needed for a plain state dict."""
+    """Input normalisation; required for a plain state dict."""
     cache: Literal["off", "memory", "disk"] = "off"
-    """Whether the teacher's logits and maps are kept by image and view, for this run or for all that share the disk."""
+    """Where the teacher's logits and maps are stored by image and view; other runs can use a cache on disk."""
     cache_dir: str | None = None
-    """Folder of a cache on disk; `teacher_cache` in output_dir if left out."""
+    """Folder of the cache on disk; `teacher_cache` in output_dir if left out."""
     compile: bool = False
-    """Whether the teacher's forward pass goes through torch.compile."""
+    """Whether the teacher's forward pass is compiled by torch.compile."""
 
     @field_validator("cache", mode="before")
     @classmethod
-    def _off_is_a_word(cls, cache: Any) -> Any:
-        return "off" if cache is False else cache  # which YAML takes `off` for
+    def _read_false_as_off(cls, cache: Any) -> Any:
+        return "off" if cache is False else cache  # YAML reads `off` as False
 
 
 class OptimizerSection(Section):
@@ -103,37 +104,37 @@ class OptimizerSection(Section):
 
     name: Literal["sgd"] = "sgd"
     lr: Positive = 0.1
-    """Learning rate at the start, or the peak of a one-cycle schedule."""
+    """Initial learning rate, or the maximum of a one-cycle schedule."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: NotNegative = 5e-4
     decay_norm_and_bias: bool = True
-    """Whether batch normalisation and biases are decayed as well."""
+    """Whether weight decay applies to batch normalisation and biases as well."""
 
     @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> OptimizerSection:
+    def _check_nesterov(self) -> OptimizerSection:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         return self
 
 
 class ScheduleSection(Section):
-    """Learning rate over the epochs."""
+    """Schedule of the learning rate."""
 
     name: Literal["constant", "multi_step", "cosine", "one_cycle"] = "cosine"
     milestones: list[Annotated[int, Field(ge=1)]] = Field(default=[])
-    """Epochs at which `multi_step` multiplies the rate by `gamma`."""
+    """Epochs at which `multi_step` multiplies the learning rate by `gamma`."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     @model_validator(mode="after")
-    def _milestones_belong_to_multi_step(self) -> ScheduleSection:
+    def _check_milestones(self) -> ScheduleSection:
         if bool(self.milestones) != (self.name == "multi_step"):
             raise ValueError("milestones belong to name=multi_step, which needs at least one")
         return self
 
 
 class MonitorSection(Section):
-    """Which weights of a run are kept as its student: selected on the validation split, never on the test split."""
+    """Selection of the weights that become the student; uses the validation split only."""
 
     metric: str = "validation/accuracy"
     mode: Literal["max", "min"] = "max"
@@ -141,45 +142,45 @@ class MonitorSection(Section):
 
 
 class CheckpointSection(Section):
-    """When the state of a run is saved, besides the end of every epoch."""
+    """When checkpoints are saved, in addition to the end of every epoch."""
 
     every_n_steps: Annotated[int, Field(ge=1)] | None = None
 
 
 class LoggersSection(Section):
-    """Where metrics go besides metrics.csv."""
+    """Loggers, in addition to metrics.csv."""
 
     tensorboard: bool = True
 
 
 class Config(Section):
-    """One run."""
+    """Configuration of one run."""
 
     name: str = "run"
     """Name of the run directory."""
     output_dir: str = "runs"
     """Folder of the run directory."""
     seed: int = 0
-    """Fixes initialisation, order and dropout."""
+    """Seed of initialisation, order of the images, and dropout."""
     data: DataSection = DataSection()
     student: StudentSection = StudentSection()
     teacher: TeacherSection | None = None
-    """Left out for plain supervised training."""
+    """Teacher; plain supervised training if left out."""
     objective: dict[str, AnyTerm] = Field(
         default={"cross_entropy": CrossEntropyTerm(term="cross_entropy")}, min_length=1
     )
-    """Terms by name; `cross_entropy` is there by itself, unless it is null or its weight 0."""
+    """Terms by name; `cross_entropy` is added unless it is set to null."""
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection = ScheduleSection()
     trainer: dict[str, Any] = Field(default={})
-    """Handed to Lightning's Trainer as it is; `precision: auto` takes bfloat16 where the hardware has it."""
+    """Arguments of Lightning's Trainer; `precision: auto` uses bfloat16 if the hardware supports it."""
     monitor: MonitorSection = MonitorSection()
     checkpoint: CheckpointSection = CheckpointSection()
     loggers: LoggersSection = LoggersSection()
 
     @field_validator("trainer")
     @classmethod
-    def _length_is_known(cls, trainer: dict[str, Any]) -> dict[str, Any]:
+    def _check_max_epochs(cls, trainer: dict[str, Any]) -> dict[str, Any]:
         epochs = trainer.get("max_epochs", 1)
         if type(epochs) is not int or epochs < 1:
             raise ValueError(f"max_epochs should be a whole number of at least 1, for the schedule, got {epochs!r}")
@@ -187,7 +188,7 @@ class Config(Section):
 
     @field_validator("objective", mode="before")
     @classmethod
-    def _name_is_term(cls, terms: Any) -> Any:
+    def _fill_in_names_of_terms(cls, terms: Any) -> Any:
         if not isinstance(terms, Mapping):
             return terms
         return {
@@ -197,20 +198,21 @@ class Config(Section):
         }
 
     @model_validator(mode="after")
-    def _terms_have_what_they_need(self) -> Config:
-        if not any(term.weight > 0 for term in self.objective.values()):
+    def _check_needs_of_terms(self) -> Config:
+        active = {name: term for name, term in self.objective.items() if term.weight > 0}
+        if not active:
             raise ValueError("objective needs at least one term with a weight above 0")
-        taught = [n for n, term in self.objective.items() if term.weight > 0 and term.term != "cross_entropy"]
-        if taught and self.teacher is None:
-            raise ValueError(f"objective.{taught[0]} needs a teacher: add teacher.checkpoint, or set its weight to 0")
+        for name, term in active.items():
+            if term.needs_teacher and self.teacher is None:
+                raise ValueError(f"objective.{name} needs a teacher: add teacher.checkpoint, or set its weight to 0")
         return self
 
     @property
     def directory(self) -> Path:
-        """The run directory."""
+        """Path of the run directory."""
         return Path(self.output_dir) / self.name
 
     @property
     def max_epochs(self) -> int:
-        """Length of the run in epochs."""
+        """Number of epochs."""
         return int(self.trainer.get("max_epochs", 30))

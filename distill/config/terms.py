@@ -1,4 +1,4 @@
-"""The terms of the objective: one typed record each, a line for every key."""
+"""Built-in terms of the objective: one typed record per term, one field per key."""
 
 from __future__ import annotations
 
@@ -11,48 +11,76 @@ from typing_extensions import Self
 from distill.config.base import NotNegative, Positive, Section
 
 Layer = str
+Layers = dict[Layer, Positive]
+Method = Literal[
+    "cam",
+    "grad_cam",
+    "positive_grad_cam",
+    "grad_cam_pp",
+    "grad_cam_pp_signed",
+    "grad_cam_pp_softmax",
+    "xgrad_cam",
+    "hires_cam",
+    "layer_cam",
+    "activation_attention",
+]
+Target = Literal["label", "teacher", "student"]
+Gradients = Literal["auto", "closed_form", "linear", "autograd"]
+Statistics = Literal["batch", "running"]
 
 
 class Term(Section):
-    """What every term has."""
+    """Keys of every term."""
 
+    term: str
+    """A term of `distill list terms`, or `package.module:Class`; the name of the entry if left out."""
     weight: NotNegative = 1.0
-    """What the term counts for; at 0 it is not computed."""
+    """Weight of the term in the objective; a term of weight 0 is not computed."""
     every: Annotated[int, Field(ge=1)] = 1
-    """The term counts in every so many steps only."""
+    """The term is computed in every K-th step only."""
     start_epoch: NotNegative = 0.0
-    """The term does not count before this epoch, from 0."""
+    """The term is not computed before this epoch, counted from 0."""
     ramp_epochs: NotNegative = 0.0
-    """From its start the weight rises linearly over so many epochs."""
+    """Number of epochs after start_epoch over which the weight rises linearly."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the term needs a teacher."""
+        return True
 
 
 class CrossEntropyTerm(Term):
-    """Cross-entropy with the labels."""
+    """Cross-entropy of the student's logits with the labels."""
 
     term: Literal["cross_entropy"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the label that is spread over all classes."""
+    """Share of the target probability that is spread over all classes."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """False."""
+        return False
 
 
 class SoftTargetsTerm(Term):
-    """The teacher's softened probabilities."""
+    """Divergence of the student's softened probabilities from the teacher's."""
 
     term: Literal["soft_targets"]
     temperature: Positive = 4.0
-    """T; the term is scaled by its square."""
+    """Temperature T of both softmaxes; the term is multiplied by T squared."""
 
 
 class LayeredTerm(Term):
-    """What every term has that compares layers."""
+    """Keys of every term that compares layers."""
 
-    layers: Annotated[dict[Layer, Positive], Field(min_length=1)]
-    """Layers of the student, with weights, or a list of them; `layer: final` is short for one."""
+    layers: Annotated[Layers, Field(min_length=1)]
+    """Layers of the student, with weights, or a list of layers; `layer: final` is short for one layer."""
     teacher_layer: Layer | dict[Layer, Layer] | None = None
-    """Layer of the teacher, or one for each of the student's; the same name if left out."""
+    """Layer of the teacher, or one for each layer of the student; the layer of the same name if left out."""
 
     @model_validator(mode="before")
     @classmethod
-    def _layers_have_short_forms(cls, values: Any) -> Any:
+    def _expand_short_forms_of_layers(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
         if "layer" in values:
@@ -64,79 +92,83 @@ class LayeredTerm(Term):
         return {**values, "layers": dict.fromkeys(layers, 1.0)} if isinstance(layers, list) else values
 
     @model_validator(mode="after")
-    def _teachers_layers_belong_to_students(self) -> Self:
+    def _check_teacher_layer(self) -> Self:
         if isinstance(self.teacher_layer, dict) and not self.teacher_layer.keys() <= self.layers.keys():
             raise ValueError(f"teacher_layer names layers of the student that are not in {list(self.layers)}")
         return self
 
     def layer_of_teacher(self, layer: str) -> str:
-        """Give the teacher's layer for one of the student's."""
+        """Return the layer of the teacher that a layer of the student is compared with."""
         if isinstance(self.teacher_layer, dict):
             return self.teacher_layer.get(layer, layer)
         return self.teacher_layer or layer
 
 
+class MapTerm(LayeredTerm):
+    """Keys of every third-party term that compares maps."""
+
+    method: Method
+    """Method of the maps, see `distill list methods`."""
+    target: Target = "label"
+    """Explained class: the label, or the class that the teacher or the student predicts."""
+    gradients: Gradients = "auto"
+    """How gradients are computed; `auto` takes the first of the other three that is exact."""
+    statistics: Statistics = "batch"
+    """Statistics of batch normalisation above the layer while the student trains."""
+
+
 class ExplanationTerm(LayeredTerm):
-    """The teacher's maps."""
+    """Distance between the student's and the teacher's maps."""
 
     term: Literal["explanation"]
     weight: NotNegative = 5.0
-    """What the term counts for; chosen in docs/studies/one_factor for maps of `normalize: l2`."""
-    method: Literal[
-        "cam",
-        "grad_cam",
-        "positive_grad_cam",
-        "grad_cam_pp",
-        "grad_cam_pp_signed",
-        "grad_cam_pp_softmax",
-        "xgrad_cam",
-        "hires_cam",
-        "layer_cam",
-        "activation_attention",
-    ] = "grad_cam_pp"
-    """How maps are made, see `distill list methods`."""
-    layers: dict[Layer, Positive] = Field(default={"final": 1.0}, min_length=1)
-    """Layers of the student that are explained, with weights, or a list of them; `layer: final` is short for one."""
-    target: Literal["label", "teacher", "student"] = "label"
-    """Which class is explained: the label, or the first choice of one of the two."""
+    """Weight of the term; the default was chosen in docs/studies/one_factor for maps of `normalize: l2`."""
+    method: Method = "grad_cam_pp"
+    """Method of the maps, see `distill list methods`."""
+    layers: Layers = Field(default={"final": 1.0}, min_length=1)
+    """Explained layers of the student, with weights, or a list of layers; `layer: final` is short for one layer."""
+    target: Target = "label"
+    """Explained class: the label, or the class that the teacher or the student predicts."""
     normalize: Literal["l2", "max", "sum", "min_max", "none"] = "l2"
-    """Scale of each map by itself."""
+    """Normalisation of each map."""
     distance: Literal["squared_error", "cosine", "l1", "jensen_shannon"] = "squared_error"
-    """How two maps are compared."""
-    gradients: Literal["auto", "closed_form", "linear", "autograd"] = "auto"
-    """How gradients are found; `auto` takes the first of the others that is exact."""
-    statistics: Literal["batch", "running"] = "batch"
-    """What batch normalisation above the layer uses as constants while the student trains."""
+    """Distance of two maps."""
+    gradients: Gradients = "auto"
+    """How gradients are computed; `auto` takes the first of the other three that is exact."""
+    statistics: Statistics = "batch"
+    """Statistics of batch normalisation above the layer while the student trains."""
     frozen: bool = False
-    """Whether the teacher's maps are made once, of whole images, and moved along with the views."""
+    """Whether the teacher's maps are computed once, for whole images, and transformed with each view."""
 
     @model_validator(mode="after")
-    def _frozen_maps_have_one_class(self) -> Self:
+    def _check_target_of_frozen_maps(self) -> Self:
         if self.frozen and self.target == "student":
             raise ValueError("frozen maps cannot follow the student's choice; set target to label or teacher")
         return self
 
 
 class AttentionTransferTerm(LayeredTerm):
-    """Where the teacher's layers are active."""
+    """Distance between the student's and the teacher's attention: sums of squared activations over the channels."""
 
     term: Literal["attention_transfer"]
     weight: NotNegative = 1000.0
-    """What the term counts for; `form: paper` has no default."""
-    layers: dict[Layer, Positive] = Field(
-        default={"group1_sum": 1.0, "group2_sum": 1.0, "group3_sum": 1.0}, min_length=1
-    )
-    """Layers of the student, with weights, or a list of them; `layer: final` is short for one."""
+    """Weight of the term; `form: paper` has no default weight."""
+    layers: Layers = Field(default={"group1_sum": 1.0, "group2_sum": 1.0, "group3_sum": 1.0}, min_length=1)
+    """Layers of the student, with weights, or a list of layers; `layer: final` is short for one layer."""
     form: Literal["reference", "paper"] = "reference"
-    """Squared difference, mean over the sites, as the authors' code has it; or its norm, as their paper has it."""
+    """`reference`: squared difference, mean over the sites (code of the authors); `paper`: norm of the difference."""
 
     @model_validator(mode="after")
-    def _the_papers_form_is_of_another_size(self) -> Self:
+    def _check_weight_of_paper_form(self) -> Self:
         if self.form == "paper" and "weight" not in self.model_fields_set:
             raise ValueError("form=paper needs a weight: its values are hundreds of times those of form=reference")
         return self
 
 
-AnyTerm = Annotated[
-    CrossEntropyTerm | SoftTargetsTerm | ExplanationTerm | AttentionTransferTerm, Field(discriminator="term")
-]
+#: Records of the built-in terms.
+BUILT_IN_TERMS: Mapping[str, type[Term]] = {
+    "cross_entropy": CrossEntropyTerm,
+    "soft_targets": SoftTargetsTerm,
+    "explanation": ExplanationTerm,
+    "attention_transfer": AttentionTransferTerm,
+}

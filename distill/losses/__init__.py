@@ -1,25 +1,27 @@
-"""Losses: from tensors to one number. They never call a model."""
+"""Losses: functions of tensors that return a scalar. A loss never calls a network."""
 
 from distill.losses.attention_transfer import AttentionTransfer, attention_transfer_loss
 from distill.losses.cross_entropy import CrossEntropy
 from distill.losses.explanation import DISTANCES, ExplanationMatching, explanation_loss
 from distill.losses.objective import (
-    TERMS,
     Losses,
     Objective,
     TermSchedule,
     WeightedTerm,
 )
+from distill.losses.registry import register_term, registered_terms
 from distill.losses.soft_targets import SoftTargets, soft_target_loss
-from distill.losses.term import TermInputs
+from distill.losses.term import ActivationPair, ComparedLayer, Needs, TermInputs, needs_of
 
 __all__ = [
     "DISTANCES",
-    "TERMS",
+    "ActivationPair",
     "AttentionTransfer",
+    "ComparedLayer",
     "CrossEntropy",
     "ExplanationMatching",
     "Losses",
+    "Needs",
     "Objective",
     "SoftTargets",
     "TermInputs",
@@ -27,5 +29,8 @@ __all__ = [
     "WeightedTerm",
     "attention_transfer_loss",
     "explanation_loss",
+    "needs_of",
+    "register_term",
+    "registered_terms",
     "soft_target_loss",
 ]

@@ -97,6 +97,8 @@ class AttentionTransfer(nn.Module):
         ValueError: If ``form`` is unknown.
     """
 
+    needs_maps = "activation_attention"
+
     def __init__(self, *, layers: Mapping[str, float] | None = None, form: str = "reference") -> None:
         super().__init__()
         _check(form)

@@ -80,6 +80,8 @@ class ExplanationMatching(nn.Module):
         ValueError: If ``normalize`` or ``distance`` is unknown.
     """
 
+    needs_maps = "grad_cam_pp"
+
     def __init__(
         self,
         *,

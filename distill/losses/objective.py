@@ -1,35 +1,32 @@
-"""The objective: named, weighted, scheduled terms, added up to one number."""
+"""The objective: the weighted sum of named terms, and the schedule of a term's weight."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from distill.losses.attention_transfer import AttentionTransfer
-from distill.losses.cross_entropy import CrossEntropy
-from distill.losses.explanation import ExplanationMatching
-from distill.losses.soft_targets import SoftTargets
-from distill.losses.term import TermInputs
+from distill.losses.term import ActivationPair, ComparedLayer, TermInputs, needs_of
 from distill.types import MapPair, StagedOutput
 
 
 @dataclass(frozen=True)
 class TermSchedule:
-    """A factor on the weight of a term over a run.
+    """Factor on the weight of a term in the course of a run.
 
     Args:
-        every: The term counts in every K-th step only, from step 0; its weight is not raised for that.
-        start_epoch: Nothing before this epoch (counted from 0, fractions allowed).
-        ramp_epochs: From there the factor rises linearly from 0 to 1 over so many epochs.
+        every: The term is computed in every K-th step, starting with step 0; its weight is not raised to compensate.
+        start_epoch: The factor is 0 before this epoch, counted from 0; fractions are allowed.
+        ramp_epochs: Number of epochs after ``start_epoch`` over which the factor rises linearly from 0 to 1.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> schedule = TermSchedule(start_epoch=2.0, ramp_epochs=4.0)
@@ -46,7 +43,7 @@ class TermSchedule:
             raise ValueError(f"`every` must be at least 1, the epochs at least 0; got {self}.")
 
     def factor(self, *, epoch: float, step: int) -> float:
-        """Give the factor at an epoch, fractions included, and a step of the run."""
+        """Return the factor at an epoch, which may be a fraction, and a step of the run."""
         if step % self.every or epoch < self.start_epoch:
             return 0.0
         if self.ramp_epochs == 0:
@@ -54,24 +51,16 @@ class TermSchedule:
         return min((epoch - self.start_epoch) / self.ramp_epochs, 1.0)
 
 
-#: Term by name, as a configuration gives it.
-TERMS: Mapping[str, Callable[..., nn.Module]] = {
-    "cross_entropy": CrossEntropy,
-    "soft_targets": SoftTargets,
-    "explanation": ExplanationMatching,
-    "attention_transfer": AttentionTransfer,
-}
-
-
 class WeightedTerm(NamedTuple):
-    """A term and what it counts for."""
+    """A term, its weight, and the layers that it compares, by layer of the student."""
 
     weight: float
     term: nn.Module
+    layers: Mapping[str, ComparedLayer] = MappingProxyType({})
 
 
 class Losses(NamedTuple):
-    """The total, and every term by name as it is and times its weight."""
+    """The total, and each term by name, before and after multiplication by its weight and factor."""
 
     total: Float[Tensor, ""]
     raw: dict[str, Float[Tensor, ""]]
@@ -82,17 +71,19 @@ class Objective(nn.Module):
     """Weighted sum of terms.
 
     Convention:
-        - Weights are explicit and independent; they need not sum to 1.
-        - A term of weight 0 is left out: it is not computed, nor is what it would need. So is, for the step, a term
-          whose factor is 0.
+        - Weights are independent; they need not sum to 1.
+        - A term of weight 0 is dropped: neither the term nor its inputs are computed. A term whose factor is 0 is
+          skipped in that step.
+        - A term receives what its class attributes declare, see :func:`distill.losses.needs_of`.
 
     Args:
-        terms: By name; the names are those of the log.
+        terms: Terms by name; the names are used in the log.
 
     Raises:
-        ValueError: if no term has a weight, or a weight is negative or not finite.
+        ValueError: if no term has a weight above 0, a weight is negative or not finite, or a name cannot be used.
 
     Example:
+        >>> from distill.losses import CrossEntropy
         >>> objective = Objective({"cross_entropy": WeightedTerm(0.5, CrossEntropy())})
         >>> objective(StagedOutput(torch.zeros(1, 2)), None, {}, torch.tensor([0])).total
         tensor(0.3466)
@@ -100,18 +91,33 @@ class Objective(nn.Module):
 
     def __init__(self, terms: Mapping[str, WeightedTerm]) -> None:
         super().__init__()
-        wrong = {name: weight for name, (weight, _) in terms.items() if not 0 <= weight < math.inf}
+        wrong = {name: term.weight for name, term in terms.items() if not 0 <= term.weight < math.inf}
         if wrong:
             raise ValueError(f"every weight must be a finite number, 0 or above; got {wrong}.")
-        self.weights = {name: weight for name, (weight, _) in terms.items() if weight > 0}
+        self.weights = {name: term.weight for name, term in terms.items() if term.weight > 0}
         if not self.weights:
             raise ValueError("the objective needs a term with a weight above 0.")
+        for name in self.weights:
+            if "." in name or name == "loss" or hasattr(nn.ModuleDict(), name):
+                raise ValueError(f"a term cannot have the name {name!r}; choose another one.")
+        self.layers = {name: dict(terms[name].layers) for name in self.weights}
         self.terms = nn.ModuleDict({name: terms[name].term for name in self.weights})
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the terms that count."""
+        """Names of the terms with a weight above 0."""
         return tuple(self.weights)
+
+    def layers_to_read(self, role: Literal["student", "teacher"], names: Iterable[str]) -> list[str]:
+        """Return the layers of the student or of the teacher whose activations the named terms need."""
+        layers: list[str] = []
+        for name in names:
+            needs = needs_of(self.terms[name])
+            if needs.activations and role == "student":
+                layers += self.layers[name]
+            elif needs.activations and needs.teacher:
+                layers += [layer.teacher for layer in self.layers[name].values()]
+        return layers
 
     def forward(
         self,
@@ -125,13 +131,43 @@ class Objective(nn.Module):
 
         Args:
             student: The student's forward pass.
-            teacher: The teacher's, if there is one.
-            maps: Raw maps by student's layer, under the name of the term that asked for them.
-            labels: Class of every sample.
-            factors: On the weights, by name of the term; 1 where there is none.
+            teacher: The teacher's forward pass, if a term needs it.
+            maps: Raw maps by layer of the student, under the name of the term that needs them.
+            labels: Class of each sample.
+            factors: Factors on the weights, by name of the term; 1 for a term that is not named.
+
+        Raises:
+            ValueError: if a term returns no scalar.
         """
         active = {name: factor for name in self.names if (factor := (factors or {}).get(name, 1.0)) > 0}
-        raw = {name: self.terms[name](TermInputs(student, teacher, labels, maps.get(name))) for name in active}
+        raw = {name: self.value(name, student, teacher, maps.get(name), labels) for name in active}
         weighted = {name: self.weights[name] * factor * raw[name] for name, factor in active.items()}
-        nothing = student.logits.float().sum() * 0.0  # where no term counts, the step still has a graph
-        return Losses(torch.stack(list(weighted.values())).sum() if weighted else nothing, raw, weighted)
+        zero = student.logits.float().sum() * 0.0  # keeps the graph in a step in which no term is computed
+        return Losses(torch.stack(list(weighted.values())).sum() if weighted else zero, raw, weighted)
+
+    def value(
+        self,
+        name: str,
+        student: StagedOutput,
+        teacher: StagedOutput | None,
+        maps: Mapping[str, MapPair] | None,
+        labels: Int[Tensor, " n"],
+    ) -> Float[Tensor, ""]:
+        """Compute one term, before multiplication by its weight.
+
+        Raises:
+            ValueError: if it returns no scalar.
+        """
+        term, layers = self.terms[name], self.layers[name]
+        needs = needs_of(term)
+        teacher = teacher if needs.teacher else None
+        activations = {
+            layer: ActivationPair(student.activations[layer], teacher.activations[other.teacher] if teacher else None)
+            for layer, other in (layers.items() if needs.activations else ())
+        }
+        weights = {layer: other.weight for layer, other in layers.items()}
+        value = term(TermInputs(student, teacher, labels, maps, activations, weights))
+        if not isinstance(value, Tensor) or value.ndim > 0 or not value.is_floating_point():
+            got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{type(term).__name__}.forward must return a floating-point scalar tensor, got {got}.")
+        return value

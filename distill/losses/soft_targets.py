@@ -64,6 +64,8 @@ class SoftTargets(nn.Module):
         temperature: Temperature of the probabilities, above 0.
     """
 
+    needs_teacher = True
+
     def __init__(self, *, temperature: float = 4.0) -> None:
         super().__init__()
         self.temperature = temperature

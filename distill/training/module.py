@@ -14,10 +14,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from distill.explain import PairExplainer
 from distill.losses import (
-    CrossEntropy,
     Losses,
     Objective,
     TermSchedule,
+    needs_of,
 )
 from distill.models import StagedNetwork, describe
 from distill.teachers.cache import MapKey, TeacherCache, TeacherOutputs
@@ -208,9 +208,10 @@ class DistillationModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Return the objective of one batch; does not read any value on the host."""
         factors = self.term_factors(batch_idx)
-        explainers = {name: by_layer for name, by_layer in self.explainers.items() if factors[name] > 0}
-        student = self.run_student(batch.images, explainers)
-        teacher = self.run_teacher(batch, explainers, factors)
+        active = [name for name, factor in factors.items() if factor > 0]
+        explainers = {name: by_layer for name, by_layer in self.explainers.items() if name in active}
+        student = self.run_student(batch.images, explainers, active)
+        teacher = self.run_teacher(batch, explainers, active)
         maps = make_maps(explainers, student, teacher.output, batch, frozen=self.frozen, cached=teacher.maps)
         losses = self.objective(student, teacher.output, maps, batch.labels, factors)
         self._log_step(losses, maps, samples=batch.labels.shape[0])
@@ -224,22 +225,29 @@ class DistillationModule(pl.LightningModule):
         schedules = {name: self.schedules.get(name, TermSchedule()) for name in self.objective.names}
         return {name: s.factor(epoch=epoch, step=self.global_step) for name, s in schedules.items()}
 
-    def run_student(self, images: Tensor, explainers: Explainers) -> StagedOutput:
-        """Run the student's forward pass and keep the activations of the explained layers."""
-        return self._student_forward(images, explained_layers(explainers, "student"))
+    def run_student(self, images: Tensor, explainers: Explainers, terms: Sequence[str]) -> StagedOutput:
+        """Run the student's forward pass and keep the activations that the explainers and the terms need."""
+        return self._student_forward(images, self.layers_to_read("student", explainers, terms))
 
-    def run_teacher(self, batch: Batch, explainers: Explainers, factors: Mapping[str, float]) -> TeacherOutputs:
-        """Return the teacher's outputs for a batch, cached or live; empty if no active term uses them."""
-        if self.teacher is None or not any(factors[name] for name in self._teacher_terms):
+    def run_teacher(self, batch: Batch, explainers: Explainers, terms: Sequence[str]) -> TeacherOutputs:
+        """Return the teacher's outputs for a batch, cached or live; empty if none of the terms uses them."""
+        if self.teacher is None or not any(name in terms for name in self._teacher_terms):
             return TeacherOutputs(None, {})
         live = {name: by_layer for name, by_layer in explainers.items() if name not in self.frozen}
-        return _teacher_outputs(self.teacher, self.cache, batch, explained_layers(live, "teacher"))
+        return _teacher_outputs(self.teacher, self.cache, batch, self.layers_to_read("teacher", live, terms))
+
+    def layers_to_read(
+        self, role: Literal["student", "teacher"], explainers: Explainers, terms: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Return the layers of the student or of the teacher that the explainers and the terms need, each once."""
+        explained = explained_layers(explainers, role)
+        return tuple(dict.fromkeys([*explained, *self.objective.layers_to_read(role, terms)]))
 
     @property
     def _teacher_terms(self) -> tuple[str, ...]:
         """Names of the terms that use the teacher's outputs in a training step."""
         terms = self.objective.terms.items()
-        return tuple(n for n, term in terms if not isinstance(term, CrossEntropy) and n not in self.frozen)
+        return tuple(name for name, term in terms if needs_of(term).teacher and name not in self.frozen)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Look up a batch in the teacher cache while its indices are still on the CPU."""

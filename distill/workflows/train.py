@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
-from distill.build import Objects, build, check_trainer_keys, run_identity
+from distill.build import Objects, build, check_config, run_identity
 from distill.build.finished_run import load_reference
 from distill.build.teacher_cache import checksum
 from distill.config import Config, format_mistakes, merge, validate
@@ -174,7 +174,7 @@ def make_config(
         values = merge_values(values, nested(source) if isinstance(source, Mapping) else merge([source]))
     values = merge_values(values, keywords)
     values = merge_values(values, nested(overrides) if isinstance(overrides, Mapping) else merge([], overrides))
-    config, mistakes = validate(values, check=check_trainer_keys)
+    config, mistakes = validate(values, check=check_config)
     if config is None:
         raise InputError(format_mistakes(mistakes, "the configuration"))
     return config

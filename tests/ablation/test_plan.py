@@ -150,7 +150,8 @@ def test_all_errors_of_the_runs_are_reported_at_once(tmp_path: Path) -> None:
         "metrics: 'tset/accuracy': unknown test set 'tset'; did you mean 'test'? (known: test)",
         "metrics: expected SET/METRIC, such as test/accuracy, got 'accuracy'",
         "objective.soft_target: unknown term 'soft_target'; did you mean 'soft_targets'? (known: cross_entropy, "
-        "soft_targets, explanation, attention_transfer; or give it a `term:`) (in 'slip')",
+        "soft_targets, explanation, attention_transfer; or set `term:` to one of these or to package.module:Class) "
+        "(in 'slip')",
         "optimizer.lrr: unknown key; did you mean 'lr'?",
         "trainer.max_epoch: unknown key 'max_epoch'; did you mean 'max_epochs'? (in 'slip')",
     ]

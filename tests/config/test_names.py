@@ -13,18 +13,16 @@ from pydantic import BaseModel
 
 from distill.build import load_config
 from distill.build.objective import EXPLAINER_KEYS, SCHEDULE_KEYS
-from distill.config import AnyTerm, AugmentSection, ExplanationTerm
-from distill.config.terms import Term
+from distill.config import BUILT_IN_TERMS, AugmentSection, ExplanationTerm, LayeredTerm, Term, load
 from distill.data import Padding
 from distill.explain.explainer import ClassPolicy, Statistics
 from distill.explain.gradients import Gradients
 from distill.explain.methods import METHODS
-from distill.losses import TERMS
+from distill.losses import needs_of, registered_terms
 from distill.losses.explanation import DISTANCES
 from distill.maps import Normalization
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-KINDS: tuple[type[Term], ...] = get_args(get_args(AnyTerm)[0])
 
 
 def names(section: type[BaseModel], key: str) -> tuple[Any, ...]:
@@ -48,17 +46,29 @@ def test_names_are_those_that_the_code_accepts(section: type[BaseModel], key: st
 
 
 def test_terms_are_those_that_can_be_built() -> None:
-    assert sorted(names(kind, "term")[0] for kind in KINDS) == sorted(TERMS)
+    assert list(BUILT_IN_TERMS) == list(registered_terms())[: len(BUILT_IN_TERMS)]
+    assert [names(record, "term") for record in BUILT_IN_TERMS.values()] == [(name,) for name in BUILT_IN_TERMS]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_terms_keys_are_its_losss_settings(kind: type[Term]) -> None:
+@pytest.mark.parametrize("name", BUILT_IN_TERMS)
+def test_a_terms_keys_are_its_losss_settings(name: str) -> None:
+    kind: type[Term] = BUILT_IN_TERMS[name]
     keys = set(kind.model_fields) - {"term", "weight", *EXPLAINER_KEYS, *SCHEDULE_KEYS}
-    settings = inspect.signature(TERMS[names(kind, "term")[0]]).parameters
+    settings = inspect.signature(registered_terms()[name]).parameters
     assert keys == set(settings)
     keys -= {"layers"}  # a configuration names the layer that is explained, the loss takes what it gets
     defaults = {key: kind.model_fields[key].default for key in keys}
     assert defaults == {key: settings[key].default for key in keys}
+
+
+@pytest.mark.parametrize("name", BUILT_IN_TERMS)
+def test_a_record_and_its_loss_need_the_same(name: str) -> None:
+    term, record = registered_terms()[name], BUILT_IN_TERMS[name]
+    built = load([], ["teacher.checkpoint=t", f"objective.{name}.weight=1"]).objective[name]
+    assert built.needs_teacher is needs_of(term).teacher is (name != "cross_entropy")
+    assert issubclass(record, LayeredTerm) is (needs_of(term).maps is not None)
+    method = record.model_fields.get("method")
+    assert method is None or method.default == needs_of(term).maps
 
 
 #: All but the grids, which tests/ablation loads run by run.

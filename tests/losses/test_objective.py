@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses import (
-    TERMS,
     CrossEntropy,
     ExplanationMatching,
     Objective,
@@ -17,6 +16,7 @@ from distill.losses import (
     TermInputs,
     WeightedTerm,
     explanation_loss,
+    registered_terms,
     soft_target_loss,
 )
 from distill.types import MapPair, StagedOutput
@@ -143,7 +143,7 @@ def test_nan_reaches_the_total() -> None:
 def test_a_term_says_what_it_misses(name: str) -> None:
     student, _, _ = step()
     with pytest.raises(ValueError, match=name):
-        TERMS[name]()(TermInputs(student, None, LABELS))
+        registered_terms()[name]()(TermInputs(student, None, LABELS))
 
 
 def test_cross_entropy_is_the_oracles() -> None:
@@ -179,4 +179,4 @@ def test_label_smoothing_spreads_its_share() -> None:
 @pytest.mark.parametrize(("option", "value"), [("normalize", "l3"), ("distance", "l4")])
 def test_an_unknown_option_is_refused_when_the_term_is_made(option: str, value: str) -> None:
     with pytest.raises(ValueError, match=value):
-        TERMS["explanation"](**{option: value})
+        registered_terms()["explanation"](**{option: value})
