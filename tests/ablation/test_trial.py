@@ -76,7 +76,7 @@ def test_a_stored_result_is_neither_trained_nor_evaluated(done: TrialJob, monkey
         raise AssertionError("the trial was run again")
 
     first = run_trial(done)
-    for name in ("train", "evaluate"):
+    for name in ("train_config", "evaluate"):
         monkeypatch.setattr(f"distill.ablation.trial.{name}", forbidden)
     assert run_trial(done) == first
     with pytest.raises(AssertionError, match="the trial was run again"):

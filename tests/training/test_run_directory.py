@@ -201,7 +201,8 @@ def test_invalid_augmentation_is_reported_before_the_old_run_is_replaced(config:
     train_config(config)
     before = contents(config.directory)
     augment = config.data.augment.model_copy(update={"pad": 16, "padding": "reflect"})
-    with pytest.raises(InputError, match=r"^`pad` must be below the image's side to reflect, got 16 for 16 x 16\.$"):
+    message = r"^`pad` must be smaller than the image if `padding` is reflect, got 16 for 16 x 16\.$"
+    with pytest.raises(InputError, match=message):
         train_config(other(config, data=config.data.model_copy(update={"augment": augment})), overwrite=True)
     assert contents(config.directory) == before
 
