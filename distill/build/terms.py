@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Optional, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError, create_model
@@ -63,10 +63,14 @@ def check_terms(merged: Mapping[str, Any], *, import_classes: bool) -> Iterator[
             yield f"objective.{name}.term: {error}"
 
 
-def resolve_terms(config: Config) -> Config:
+def resolve_terms(config: Config, ready: Container[str] = ()) -> Config:
     """Import the classes of the third-party terms in a configuration, validate their options and fill in defaults.
 
     A configuration that was loaded with :func:`check_terms` is returned as it is.
+
+    Args:
+        config: The run.
+        ready: Names of terms that were passed as modules, so that there is nothing to import.
 
     Raises:
         InputError: if a class or an option is wrong; one line for each mistake.
@@ -74,7 +78,7 @@ def resolve_terms(config: Config) -> Config:
     resolved: dict[str, Term] = {}
     mistakes: list[str] = []
     for name, term in config.objective.items():
-        if not isinstance(term, CustomTerm) or term.is_checked:
+        if not isinstance(term, CustomTerm) or term.is_checked or name in ready:
             continue
         try:
             options = term_options(find_term(term.term))

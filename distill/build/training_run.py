@@ -152,7 +152,8 @@ def build(config: Config, objects: Objects | None = None) -> BuiltRun:
     Raises:
         InputError: if parts do not fit: classes, channels, layers, a checkpoint, a folder of images.
     """
-    config, objects = resolve_terms(config), objects or Objects()
+    objects = objects or Objects()
+    config = resolve_terms(config, ready=objects.terms)
     train = load_images(config.data, "train") if objects.train is None else objects.train
     validation = load_images(config.data, "validation") if objects.validation is None else objects.validation
     teacher = build_teacher(config, train, objects.teacher)

@@ -101,7 +101,9 @@ def parse_term(values: Any) -> Term:
         return check_options(values, _OPTIONS[name])
     if isinstance(name, str) and name in BUILT_IN_TERMS:
         return BUILT_IN_TERMS[name].model_validate(values)
-    if isinstance(name, str) and (is_class_path(name) or is_object(name)):
+    if isinstance(name, str) and is_object(name):  # recorded by a ready-made module, so that its keys are complete
+        return (CustomLayeredTerm if "layers" in values else CustomTerm).model_validate(values)
+    if is_class_path(name):
         return CustomTerm.model_validate(values)
     raise PydanticCustomError("unknown_term", "unknown term", {"term": name})
 

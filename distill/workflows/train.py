@@ -15,10 +15,10 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
-from distill.build import Objects, build, check_config, run_identity
+from distill.build import Objects, build, check_config, run_identity, split_terms
 from distill.build.finished_run import load_reference
 from distill.build.teacher_cache import checksum
-from distill.config import Config, format_mistakes, merge, validate
+from distill.config import Config, Term, format_mistakes, merge, validate
 from distill.config.dotted_keys import merge_values, nested
 from distill.data import ImageSet, as_image_set, partition
 from distill.errors import InputError
@@ -101,8 +101,8 @@ def train(
         data: A name (`distill list datasets`), a mapping with the keys of the ``data`` section, a data set of (image,
             label) (see :func:`distill.data.as_image_set`), of which a tenth becomes the validation split, or a pair
             (training, validation) of data sets.
-        objective: Terms by name: a weight, a mapping with the keys of the term, a term as an ``nn.Module``, or None to
-            leave ``cross_entropy`` out.
+        objective: Terms by name: a weight, a mapping with the keys of the term, or None to leave ``cross_entropy`` out.
+            A term of your own is an ``nn.Module``, or ``{"term": module, "weight": 2}``; see docs/terms.md.
         explanation: Weight of the explanation term, or a mapping with its keys.
         epochs: Length of the run; ``trainer.max_epochs``.
         callbacks: Lightning callbacks.
@@ -213,7 +213,8 @@ class _Given:
             self._network("teacher", "checkpoint", str(teacher.directory) if isinstance(teacher, Run) else teacher)
         if data is not None:
             self._data(data)
-        terms = {name: _term(name, term) for name, term in (objective or {}).items()}
+        values, self.terms = split_terms(objective or {})
+        terms = {name: _term(name, term) for name, term in values.items()}
         if explanation is not None:
             terms["explanation"] = merge_values(terms.get("explanation", {}), _term("explanation", explanation))
         if terms:
@@ -226,6 +227,7 @@ class _Given:
         return Objects(
             student=self.networks.get("student"),
             teacher=self.networks.get("teacher"),
+            terms=self.terms,
             callbacks=tuple(callbacks),
             loggers=tuple(loggers),
         )
@@ -283,12 +285,14 @@ class _Given:
 
 
 def _term(name: str, term: Any) -> Any:
-    """Return the keys of a term that is given as a weight, a mapping or None."""
+    """Return the keys of a term that is given as a weight, a mapping, the record of a module, or None."""
+    if isinstance(term, Term):
+        return term.model_dump(mode="json")
     if term is None or isinstance(term, Mapping):
         return term
     if isinstance(term, int | float):
         return {"weight": term}
-    raise InputError(f"objective.{name}: expected a weight, a mapping or None, got {type(term).__name__}.")
+    raise InputError(f"objective.{name}: expected a weight, a mapping, a module or None, got {type(term).__name__}.")
 
 
 def _weights_hash(network: nn.Module) -> str:

@@ -19,6 +19,8 @@ from distill.data import as_image_set
 from distill.errors import InputError
 from distill.models import StagedNetwork
 from distill.workflows.train import Run
+from tests.losses.own_term_helpers import example
+from tests.losses.own_terms import Confidence
 from tests.workflows.own import QUIET, SCALING, Counter, Kept, Net, Stripes
 
 SCENES = {"name": "fashion_scenes", "size": 16, "count": 64, "batch_size": 16}
@@ -232,3 +234,30 @@ def test_images_of_every_kind_are_the_same_bytes() -> None:
     assert all(torch.equal(image, chw) for image in found.images)
     grey = as_image_set([(pixels[..., 0], 0), (Image.fromarray(pixels[..., 0]), 1)])
     assert torch.equal(grey.images, chw[None, :1].expand(2, -1, -1, -1))
+
+
+def test_a_module_as_a_term_trains_and_evaluates(tmp_path: Path, scenes_run: Run) -> None:
+    given: dict[str, Any] = {
+        "student": "wrn_10_1",
+        "data": SCENES,
+        "epochs": 1,
+        "output_dir": str(tmp_path),
+        "teacher": scenes_run,
+        **QUIET,
+    }
+    channels = {"term": example(temperature=2.0), "layer": "group2", "weight": 3}
+    run = distill.train(objective={"channels": channels}, name="term", **given)
+    assert run.metrics["train/channels_weighted"] == pytest.approx(3 * run.metrics["train/channels"], rel=1e-5)
+    assert run.config.objective["channels"].term.startswith("object:")
+    assert weights(run) != weights(scenes_run)
+    assert distill.train(objective={"channels": channels}, name="term", **given).action == "done"
+    with pytest.raises(InputError, match="another configuration"):
+        distill.train(objective={"channels": {**channels, "term": example(temperature=4.0)}}, name="term", **given)
+    assert distill.load_model(run.directory)(torch.rand(2, 3, 16, 16)).shape == (2, 10)
+
+
+def test_a_module_alone_is_a_term_of_weight_one(tmp_path: Path) -> None:
+    run = trained(tmp_path, objective={"confidence": Confidence()}, epochs=1)
+    assert run.metrics["train/confidence_weighted"] == pytest.approx(run.metrics["train/confidence"], rel=1e-6)
+    with pytest.raises(InputError, match=r"objective\.confidence.*unknown key 'wieght'"):
+        trained(tmp_path, objective={"confidence": {"term": Confidence(), "wieght": 2}}, name="other")
