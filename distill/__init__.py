@@ -1,7 +1,7 @@
-"""Knowledge distillation with explanations: a small network that gives a large network's answers for the same reasons.
+"""Knowledge distillation with explanations: a small network gives a large network's answers for the same reasons.
 
-The verbs of the command line are functions here. They are imported when they are first used, so that ``import distill``
-takes milliseconds and imports no torch.
+Each command of the command line is also a function here. The functions are imported at first use, so
+``import distill`` takes milliseconds and does not import torch.
 """
 
 from __future__ import annotations

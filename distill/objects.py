@@ -1,8 +1,8 @@
-"""Names that a configuration gives to Python objects, which it cannot describe.
+"""Names of Python objects in a configuration.
 
 A network, a data set or a term that is passed from Python as an object is recorded as ``object:package.Class#hash``.
-The hash is of its content (weights, images), so that it is part of a run's identity. An object cannot be rebuilt
-from a file: pass it again when the run is loaded.
+The hash is computed from the object's content (weights, images), so the content is part of the run's identity. An
+object cannot be rebuilt from a file: pass it again when you load the run.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ PREFIX = "object:"
 
 
 def object_name(value: object, content: str) -> str:
-    """Return the name of an object.
+    """Return the recorded name of an object.
 
     Args:
-        value: The object; its class is part of the name.
-        content: Hash of its content.
+        value: The object. Its class becomes part of the name.
+        content: Hash of the object's content; the first 12 characters are used.
 
     Example:
         >>> object_name([1, 2], "0123456789abcdef")
@@ -26,12 +26,12 @@ def object_name(value: object, content: str) -> str:
 
 
 def is_object(name: str | None) -> bool:
-    """Return whether a name is that of a Python object."""
+    """Return whether ``name`` is the recorded name of a Python object."""
     return name is not None and name.startswith(PREFIX)
 
 
 def object_type(name: str) -> str:
-    """Return the class of the object that a name is of.
+    """Return the class in the recorded name of an object.
 
     Example:
         >>> object_type("object:mypackage.MyNet#0123456789ab")
@@ -41,5 +41,5 @@ def object_type(name: str) -> str:
 
 
 def object_hash(name: str) -> str:
-    """Return the hash of the content of the object that a name is of."""
+    """Return the content hash in the recorded name of an object."""
     return name.partition("#")[2]

@@ -1,4 +1,4 @@
-"""`distill ...`: parse, build, run, print. Torch is imported by the command that needs it, never for `--help`."""
+"""The commands `distill ...` and their options. Commands import torch when they run, so `--help` does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill.malloc import keep_freed_memory
 
 app = typer.Typer(
     name="distill",
-    help="Distil a small network that gives a large one's answers for the large one's reasons.",
+    help="Train a small network that gives a large network's answers for the same reasons.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,28 +28,30 @@ Device = Literal["auto", "cpu", "cuda"]
 
 ConfigAndPairs = Annotated[
     list[str],
-    typer.Argument(metavar="CONFIG... [key=value ...]", help="YAML files, then single keys; the last one wins."),
+    typer.Argument(
+        metavar="CONFIG... [key=value ...]", help="YAML files, then single keys. Later values override earlier ones."
+    ),
 ]
 
 
 @app.command()
 def train(
     arguments: ConfigAndPairs,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run of the same name.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run of the same name.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and exit.")] = False,
 ) -> None:
     """Train a teacher, a baseline or a student.
 
-    Without a `teacher` section this is plain supervised training. The same command again goes on where the run
-    stopped, or says that it is done.
+    Without a `teacher` section, this is plain supervised training. The same command resumes a stopped run, and prints
+    a message if the run is finished.
     """
     from distill.cli.train import run
 
     run(arguments, overwrite=overwrite, dry_run=dry_run)
 
 
-def _print_schema(asked: bool) -> None:
-    if asked:
+def _print_schema(value: bool) -> None:
+    if value:
         import json
 
         from distill.report import schema
@@ -60,56 +62,79 @@ def _print_schema(asked: bool) -> None:
 
 @app.command()
 def evaluate(
-    runs: Annotated[list[str], typer.Argument(metavar="[LABEL=]RUN...", help="Run directories, in the table's order.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="[LABEL=]RUN...", help="Run directories, in the order of the table.")
+    ],
     reference: Annotated[
         str | None,
-        typer.Option(metavar="[LABEL=]RUN", help="The teacher: agreement and maps are compared with its own."),
+        typer.Option(
+            metavar="[LABEL=]RUN", help="The teacher. The other runs' predictions and maps are compared with it."
+        ),
     ] = None,
     ceiling: Annotated[
         str | None,
         typer.Option(
-            metavar="[LABEL=]RUN", help="The teacher trained with another seed: the best agreement to ask for."
+            metavar="[LABEL=]RUN",
+            help="The teacher trained with another seed. Its agreement is the highest to expect of a student.",
         ),
     ] = None,
     on: Annotated[
         list[str] | None,
         typer.Option(
             metavar="key=value[,key=value]",
-            help="A test set: the run's own with other keys of its data section; may be given several times.",
+            help="A test set: the run's test set with changed keys of its data section. Can be repeated.",
         ),
     ] = None,
-    split: Annotated[Split, typer.Option(help="Split that is measured.")] = "test",
-    method: Annotated[str, typer.Option(help="How maps are made, see `distill list methods`.")] = "grad_cam_pp",
-    layer: Annotated[str, typer.Option(help="Layer that is explained.")] = "final",
+    split: Annotated[Split, typer.Option(help="Split to evaluate on.")] = "test",
+    method: Annotated[
+        str, typer.Option(help="Method that computes the maps, see `distill list methods`.")
+    ] = "grad_cam_pp",
+    layer: Annotated[str, typer.Option(help="Layer to explain.")] = "final",
     target: Annotated[
-        Target, typer.Option(help="Class that is explained: the label, or the teacher's choice.")
+        Target, typer.Option(help="Class to explain: the label, or the class that the teacher predicts.")
     ] = "label",
     held_out: Annotated[
         list[str] | None,
-        typer.Option(metavar="METHOD", help="Another explainer to compare by; several times; `none` for none."),
+        typer.Option(
+            metavar="METHOD",
+            help="Held-out explainer; can be repeated. Default: input_x_gradient, smooth_grad. `none` disables them.",
+        ),
     ] = None,
-    perturbed: Annotated[int, typer.Option(min=0, help="Images for deletion and insertion; 0 leaves them out.")] = 256,
-    explained: Annotated[int, typer.Option(min=0, help="Images for held-out explainers; 0 leaves them out.")] = 64,
-    sanity: Annotated[bool, typer.Option(help="Compare with maps of random weights, on 64 images.")] = True,
+    perturbed: Annotated[
+        int, typer.Option(min=0, help="Number of images for the deletion and insertion metrics; 0 disables them.")
+    ] = 256,
+    explained: Annotated[
+        int, typer.Option(min=0, help="Number of images for the held-out explainers; 0 disables them.")
+    ] = 64,
+    sanity: Annotated[
+        bool, typer.Option(help="Compare with the maps of networks with random weights, on 64 images.")
+    ] = True,
     network: Annotated[
         str | None,
         typer.Option(
             metavar="package.module:callable",
-            help="Builds the network of a run whose student was passed as a Python object.",
+            help="Function that builds the network of a run whose student was passed as a Python object.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first images of each test set.")] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time; 256 of 32 x 32 pixels.")] = None,
-    gallery: Annotated[int, typer.Option(min=0, help="Pictures in the report, all test sets together.")] = 48,
-    output: Annotated[Path | None, typer.Option(help="Folder of the results; the run's own, or their parent.")] = None,
-    title: Annotated[str, typer.Option(help="Headline of the report.")] = "Evaluation",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first LIMIT images of each test set.")] = None,
+    device: Annotated[Device, typer.Option(help="Device to compute on.")] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Batch size. Default: chosen from the image size; 256 at 32 x 32 pixels.")
+    ] = None,
+    gallery: Annotated[int, typer.Option(min=0, help="Number of pictures in the report, over all test sets.")] = 48,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Output folder. Default: the run directory, or the common parent of several runs."),
+    ] = None,
+    title: Annotated[str, typer.Option(help="Title of the report.")] = "Evaluation",
     schema: Annotated[
         bool,
-        typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print the JSON schema of the record."),
+        typer.Option(
+            "--schema", callback=_print_schema, is_eager=True, help="Print the JSON schema of evaluation.json and exit."
+        ),
     ] = False,
 ) -> None:
-    """Measure runs on the test split: answers, agreement with the teacher, and where their maps lie.
+    """Evaluate runs on the test split: accuracy, agreement with the teacher, and quality of the maps.
 
     Writes evaluation.json, per_image.parquet, table.md, maps.png and report.html.
     """
@@ -144,23 +169,27 @@ def explain(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory of the student.")],
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, of any size.")],
     reference: Annotated[
-        str | None, typer.Option(metavar="RUN", help="The teacher, if it is not the run's own.")
+        str | None, typer.Option(metavar="RUN", help="The teacher. Default: the teacher that the run was trained with.")
     ] = None,
-    no_reference: Annotated[bool, typer.Option("--no-reference", help="Show the student alone.")] = False,
-    method: Annotated[str, typer.Option(help="How maps are made, see `distill list methods`.")] = "grad_cam_pp",
-    layer: Annotated[str, typer.Option(help="Layer that is explained.")] = "final",
+    no_reference: Annotated[bool, typer.Option("--no-reference", help="Show the student without a teacher.")] = False,
+    method: Annotated[
+        str, typer.Option(help="Method that computes the maps, see `distill list methods`.")
+    ] = "grad_cam_pp",
+    layer: Annotated[str, typer.Option(help="Layer to explain.")] = "final",
     target: Annotated[
         str | None,
-        typer.Option("--class", metavar="NAME_OR_NUMBER", help="Class to explain; the student's first choice if not."),
+        typer.Option("--class", metavar="NAME_OR_NUMBER", help="Class to explain. Default: the student's prediction."),
     ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="So many classes are printed for each image.")] = 5,
-    size: Annotated[int | None, typer.Option(min=1, help="Pixels the network is given; as in training if not.")] = None,
-    crop: Annotated[bool, typer.Option("--crop", help="Look at the square in the middle only.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Folder of the pictures; RUN/explained if not.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of classes to print for each image.")] = 5,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width of the network's input. Default: as in training.")
+    ] = None,
+    crop: Annotated[bool, typer.Option("--crop", help="Use only the central square of each image.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Output folder. Default: RUN/explained.")] = None,
 ) -> None:
-    """Show what a run and its teacher make of image files, and where they look.
+    """Show the predictions and maps of a run and its teacher for image files.
 
-    Writes a PNG for every image: the image, the teacher's map and the student's, of the same class.
+    Writes a PNG for each image: the image, the teacher's map and the student's map of the same class.
     """
     from distill.cli.explain import run as explain_files
 
@@ -182,17 +211,24 @@ def explain(
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory of the student.")],
-    format: Annotated[str, typer.Option(metavar="onnx|pt2", help="ONNX, or a program of torch.export.")] = "onnx",
-    maps: Annotated[bool, typer.Option("--maps", help="Let the file give Grad-CAM++ maps beside the logits.")] = False,
-    layer: Annotated[str | None, typer.Option(help="Layer of the maps; `final` if not said.")] = None,
-    opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The file; RUN/student.onnx or RUN/student.pt2 if not.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Check on so many test images only.")] = None,
+    format: Annotated[
+        str, typer.Option(metavar="onnx|pt2", help="File format: ONNX, or a torch.export program.")
+    ] = "onnx",
+    maps: Annotated[bool, typer.Option("--maps", help="Output Grad-CAM++ maps in addition to the logits.")] = False,
+    layer: Annotated[str | None, typer.Option(help="Layer of the maps. Default: final.")] = None,
+    opset: Annotated[
+        int | None, typer.Option(help="Version of the ONNX operator set. Default: chosen by torch.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Output file. Default: RUN/student.onnx or RUN/student.pt2.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Check only the first LIMIT test images.")] = None,
 ) -> None:
-    """Write the student alone to a file, and check it against the student on the test split.
+    """Export the student to a file, and compare the file with the student on the test split.
 
-    The file takes images in [0, 1] and is kept only if it gives the same logits, first choices and maps.
+    The exported network takes images in [0, 1]. The file is kept only if its logits, predictions and maps match
+    those of the student.
     """
     from distill.cli.export import run as export_file
 
@@ -205,19 +241,19 @@ def export(
 def ablate(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="ABLATION [key=value ...]", help="An ablation file, then single keys of it."),
+        typer.Argument(metavar="ABLATION [key=value ...]", help="An ablation file, then single keys that override it."),
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the runs and what is left of them, estimate the time, and stop.")
+        bool, typer.Option("--dry-run", help="List the runs and their state, estimate the remaining time, and exit.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Run more than `max_runs` runs.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Allow more than `max_runs` runs.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace runs of another configuration in the folders of these.")
+        bool, typer.Option("--overwrite", help="Replace runs with another configuration in the same folders.")
     ] = False,
 ) -> None:
-    """Run a grid of differences under several seeds, and compare the rows.
+    """Train and evaluate a grid of configurations with several seeds, and compare the rows.
 
-    The same command again goes on where it stopped; a run whose result is known is never run twice. Writes
+    The same command resumes an ablation that was stopped. Runs with a stored result are not repeated. Writes
     ablation.json, table.md, table.csv and report.html.
     """
     from distill.cli.ablate import run
@@ -227,9 +263,9 @@ def ablate(
 
 @app.command()
 def cache(arguments: ConfigAndPairs) -> None:
-    """Compute the teacher's answers for every view that training will meet, ahead of the runs that share them.
+    """Compute and store the teacher's outputs for all views of a training run.
 
-    Sets teacher.cache=disk; runs use it with the same setting.
+    Sets teacher.cache=disk. Runs with the same setting read the teacher's outputs from this cache.
     """
     from distill.cli.cache import run
 
@@ -238,11 +274,13 @@ def cache(arguments: ConfigAndPairs) -> None:
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN_OR_ABLATION", help="Folder of a measured run or an ablation.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_ABLATION", help="Folder of an evaluated run or of an ablation.")
+    ],
 ) -> None:
-    """Write the page of a run or an ablation again, from what was measured.
+    """Write the report of a run or an ablation again, from its stored results.
 
-    Reads evaluation.json or ablation.json; the tables, and an ablation's drawings, are made again as well.
+    Reads evaluation.json or ablation.json. Also writes the tables, and the figures of an ablation.
     """
     from distill.cli.report import run
 
@@ -251,30 +289,27 @@ def report(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="models|datasets|terms|methods|metrics", help="What to list.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="models|datasets|terms|methods|metrics", help="Kind of names to list.")
+    ],
 ) -> None:
-    """List what a configuration can name."""
+    """List the names that a configuration can use."""
     from distill.cli.listing import run
 
-    run(what)
+    run(kind)
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one message and exit 2, a failed run exit 1."""
+    """Run a command. Wrong input prints one message and exits with 2; a failed run exits with 1."""
     keep_freed_memory()
-    # Lightning's own, about torch's internals; nothing a user could do.
+    # Lightning causes this warning about torch's internals. Users cannot act on it.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
-    sys.path.append(str(Path.cwd()))  # where a user's own networks lie, as with `python -m`
+    sys.path.append(str(Path.cwd()))  # for networks defined in the working directory, as with `python -m`
     try:
         app()
     except (InputError, RunError) as error:
         from rich.console import Console
+        from rich.markup import escape
 
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]distill:[/] {_plain(error)}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]distill:[/] {escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
-
-
-def _plain(error: BaseException) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))

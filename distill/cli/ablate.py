@@ -43,7 +43,7 @@ TABLE, PAGE = "table.md", "report.html"
 
 
 def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool) -> None:
-    """Run what is left, print the table, and say where the page is."""
+    """Run the remaining trials, and print the table and the path of the report."""
     files, pairs = split_files(arguments)
     if len(files) != 1:
         raise InputError(f"expected one ablation file, got {len(files)}; see configs/ablation.")
@@ -62,7 +62,7 @@ def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool) -> N
 
 
 def show(done: FinishedAblation, console: Console) -> None:
-    """Print the means on a terminal; elsewhere the whole of table.md, for a file or another program."""
+    """Print the means if the output is a terminal; else print all of table.md."""
     if not console.is_terminal:
         print((done.folder / TABLE).read_text(encoding="utf-8"), end="")
         return
@@ -100,20 +100,20 @@ def _failures(ablation: Ablation, trials: list[TrialResult], failed: int) -> str
 
 def _list(ablation: Ablation) -> None:
     """Print the state of each run, and the estimated time of the runs that are left."""
-    known = find_results(ablation)
+    results = find_results(ablation)
     table = Table("row", "seed", "state", "settings", box=box.SIMPLE_HEAD, pad_edge=False)
     for trial in ablation.trials:
-        state = "done" if trial.config.name in known else state_on_disk(trial)
+        state = "done" if trial.config.name in results else state_on_disk(trial)
         settings = " ".join(f"{key}={format_setting(value)}" for key, value in trial.settings.items())
         table.add_row(Text(trial.row), str(trial.seed), state, Text(settings))
     Console().print(table)
-    left = [trial for trial in ablation.trials if trial.config.name not in known]
+    left = [trial for trial in ablation.trials if trial.config.name not in results]
     run_preflight(ablation, left)
     console = Console(stderr=True)
     if not left:
         console.print("no runs left", highlight=False)
         return
-    seconds, processes = _measured(ablation, left[0].config.name), ablation.file.executor.processes
+    seconds, processes = _measure_seconds(ablation, left[0].config.name), ablation.file.executor.processes
     minutes = seconds * math.ceil(len(left) / processes) / 60
     console.print(
         f"runs left: {len(left)}; estimated training time: {minutes:.0f} min ({left[0].row!r} takes {seconds:.0f} s, "
@@ -124,8 +124,8 @@ def _list(ablation: Ablation) -> None:
     )
 
 
-def _measured(ablation: Ablation, name: str) -> float:
-    """Time the first steps of a run in a process like those that will run it."""
+def _measure_seconds(ablation: Ablation, name: str) -> float:
+    """Time the first steps of a run with the ablation's executor, and return the estimated training time."""
     config = next(trial.config for trial in ablation.trials if trial.config.name == name)
     with TemporaryDirectory() as folder:
         task = Task(name, (config, ablation.teacher), Path(folder) / "log")
@@ -134,4 +134,4 @@ def _measured(ablation: Ablation, name: str) -> float:
                 if ended.state != "done":
                     raise InputError(f"{name}: {ended.reason}")
                 return float(ended.value)
-    raise RunError(f"{name}: the time of its first steps was not measured.")
+    raise RunError(f"{name}: the executor returned no time for the first training steps.")

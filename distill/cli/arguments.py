@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def split_files(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Tell files from pairs.
+    """Split arguments into configuration files and `key=value` pairs.
 
     Example:
         >>> split_files(["a.yaml", "seed=1"])

@@ -12,18 +12,20 @@ from distill.workflows.cache import fill_cache
 
 
 def run(arguments: list[str]) -> None:
-    """Fill, and say what there was."""
+    """Fill the cache, and print the number of views and the path of the cache."""
     files, pairs = split_files(arguments)
     if load_config(files, pairs, import_terms=True).teacher is None:
-        raise InputError("the configuration has no teacher, so there is nothing to keep; give teacher.checkpoint.")
+        raise InputError(
+            "teacher: the configuration has no teacher, so there is nothing to cache. Set teacher.checkpoint."
+        )
     config = load_config(files, ["teacher.cache=disk", *pairs], import_terms=True)
     console = Console(stderr=True)
-    columns = (TextColumn("teacher's answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("teacher's outputs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("")
         filled = fill_cache(config, progress=lambda done, total: bar.update(task, completed=done, total=total))
     console.print(
-        f"{filled.views:,} views met, {filled.cached:,} of them cached already; the cache is in {filled.folder}",
+        f"{filled.views:,} views, {filled.cached:,} of them already cached; the cache is in {filled.folder}",
         highlight=False,
         soft_wrap=True,
     )

@@ -33,7 +33,7 @@ def run(
     output: Path | None,
     title: str,
 ) -> None:
-    """Measure, print the table, and say where the page is."""
+    """Evaluate, and print the table and the path of the report."""
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -44,10 +44,10 @@ def run(
     with Bars(*columns, console=Console(stderr=True)) as bars:
         tasks = {}
 
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done)
 
         done = evaluate(
             *runs,
@@ -70,10 +70,10 @@ def run(
 
 
 class Speed(ProgressColumn):
-    """Images a second, each counted once for every network in the steps that take networks one by one."""
+    """Images per second. In steps that run one network at a time, each image counts once per network."""
 
     def render(self, task: Task) -> Text:
-        """Show it once it is known."""
+        """Return the speed, or an empty text until it is known."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.0f} images/s", style="progress.data.speed")
 

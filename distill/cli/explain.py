@@ -32,9 +32,9 @@ def run(
     crop: bool,
     output: Path | None,
 ) -> None:
-    """Explain, draw, print the classes, and say where the pictures are."""
+    """Explain the images, write the pictures, and print the classes and the paths of the pictures."""
     if reference is not None and no_reference:
-        raise InputError("give --reference RUN or --no-reference, not both.")
+        raise InputError("--reference and --no-reference exclude each other; give one of them.")
     folder = output or Path(run) / FOLDER
     paths = output_paths(images, folder)
     console = Console(stderr=True, soft_wrap=True)
@@ -48,7 +48,7 @@ def run(
         target=target,
         size=size,
         crop=crop,
-        say=lambda text: console.print(escape(text), highlight=False),
+        notify=lambda text: console.print(escape(text), highlight=False),
     )
     save_explanations(explanations, paths)
     Console().print(_table(explanations, top_k))

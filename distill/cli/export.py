@@ -22,24 +22,24 @@ def run(
     overwrite: bool,
     limit: int | None,
 ) -> None:
-    """Write the file, and say how large it is and how near to the student."""
+    """Export the student, and print the size of the file and its largest differences from the student."""
     if layer is not None and not maps:
-        raise InputError("--layer is the layer of the maps; add --maps.")
+        raise InputError("--layer sets the layer of the maps and needs --maps; add --maps.")
     layer = (layer or "final") if maps else None
     done = export_model(run, format=format, layer=layer, opset=opset, output=output, overwrite=overwrite, limit=limit)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"{done.path}: {done.path.stat().st_size / 1e6:.2f} MB")
-    console.print(_words(done.parity, layer))
+    console.print(_parity_text(done.parity, layer))
 
 
-def _words(parity: Parity, layer: str | None) -> str:
+def _parity_text(parity: Parity, layer: str | None) -> str:
     *others, last = map(str, parity.batch_sizes)
     sizes = f"{', '.join(others)} and {last}" if others else last
-    choice = "the first choice is the same on all"
+    predictions = "all predictions are the same"
     if parity.ties:
-        choice = f"the first choice is another on {parity.ties}, where two classes are equally likely"
+        predictions = f"{parity.ties} predictions differ, where two classes are equally likely"
     maps = "" if parity.maps is None else f"; maps of {layer}, scaled to 1, differ by at most {parity.maps:.1e}"
     return (
         f"checked on {parity.images:,} test images in batches of {sizes}: logits differ by at most "
-        f"{parity.logits:.1e}, {choice}{maps}"
+        f"{parity.logits:.1e}; {predictions}{maps}"
     )

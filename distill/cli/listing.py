@@ -10,11 +10,11 @@ from rich.table import Table
 from distill.errors import InputError, unknown_name
 
 
-def run(what: str) -> None:
-    """Print a table of the names of one kind."""
-    if what not in _LISTS:
-        raise InputError(unknown_name("list", what, _LISTS))
-    columns, rows = _LISTS[what]()
+def run(kind: str) -> None:
+    """Print a table of the available names of one kind, such as ``models``."""
+    if kind not in _LISTS:
+        raise InputError(unknown_name("list", kind, _LISTS))
+    columns, rows = _LISTS[kind]()
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*row)
@@ -27,14 +27,16 @@ _Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 def _models() -> _Listing:
     from distill.models import FAMILIES
 
-    return ("name", "what", "layers"), [(f.name, f.about, ", ".join(f.layers)) for f in FAMILIES]
+    return ("name", "description", "layers"), [(f.name, f.about, ", ".join(f.layers)) for f in FAMILIES]
 
 
 def _datasets() -> _Listing:
     from distill.data import dataset_info
 
     rows = dataset_info()
-    return ("name", "what", "keys of the data section"), [(r.name, r.description, ", ".join(r.options)) for r in rows]
+    return ("name", "description", "keys of the data section"), [
+        (r.name, r.description, ", ".join(r.options)) for r in rows
+    ]
 
 
 def _terms() -> _Listing:
@@ -70,7 +72,7 @@ def _metrics() -> _Listing:
     from distill.metrics.names import METRIC_INFO
 
     rows = [("accuracy", METRIC_INFO["accuracy"].about)]
-    return ("name", "what"), [*rows, *((name, about) for name, (_, about) in METRICS.items())]
+    return ("name", "description"), [*rows, *((name, about) for name, (_, about) in METRICS.items())]
 
 
 _LISTS: dict[str, Callable[[], _Listing]] = {

@@ -15,15 +15,15 @@ _ABLATION, _EVALUATION, _CONFIG, _ENVIRONMENT, _PAGE, _TABLE = (
 
 
 def run(folder: Path) -> None:
-    """Write the page of a folder again, and say where it is."""
+    """Write the report of a folder again, and print its path."""
     if (folder / _ABLATION).is_file():
         _ablation(folder)
     elif (folder / _EVALUATION).is_file():
         _evaluation(folder)
     else:
         raise InputError(
-            f"{folder} has neither {_EVALUATION} nor {_ABLATION}: give the folder of a run that was measured with "
-            "`distill evaluate`, or of an ablation."
+            f"{folder} contains neither {_EVALUATION} nor {_ABLATION}. Give the folder of a run that was evaluated "
+            "with `distill evaluate`, or of an ablation."
         )
     Console(stderr=True, soft_wrap=True).print(f"report: {folder / _PAGE}", highlight=False)
 
@@ -38,7 +38,7 @@ def _ablation(folder: Path) -> None:
 
 
 def _evaluation(folder: Path) -> None:
-    """Write the page of an evaluation; runs that have moved since have no curves in it."""
+    """Write the report of an evaluation. It has no curves of runs whose folder has moved."""
     from distill.report import (
         load_record,
         read_curves,
@@ -58,7 +58,8 @@ def _evaluation(folder: Path) -> None:
         facts={name: _facts(run) for name, run in runs.items() if (run / _CONFIG).is_file()},
     )
     Console(stderr=True, soft_wrap=True).print(
-        "the page has no pictures, which need the images: `distill evaluate` makes it anew with them.", highlight=False
+        "the report has no pictures, because they need the images. Run `distill evaluate` for a report with pictures.",
+        highlight=False,
     )
 
 

@@ -12,17 +12,17 @@ from distill.workflows.train import train_config
 
 
 def run(arguments: list[str], *, overwrite: bool, dry_run: bool) -> None:
-    """Split files from pairs, train, and say where the student lies."""
+    """Load the configuration, train, and print the path of the student."""
     config = load_config(*split_files(arguments), import_terms=True)
     if dry_run:
         print(OmegaConf.to_yaml(config.model_dump(mode="json")), end="")
         return
-    run = train_config(config, overwrite=overwrite, notify=_say)
-    said = {"new": "trained", "resume": "resumed and trained", "done": "already done"}[run.action]
-    _say(f"{config.name}: {said}; the student is in {run.directory}")
+    run = train_config(config, overwrite=overwrite, notify=_notify)
+    state = {"new": "trained", "resume": "resumed and trained", "done": "already done"}[run.action]
+    _notify(f"{config.name}: {state}; the student is in {run.directory}")
 
 
 @rank_zero_only
-def _say(text: str) -> None:
-    """Of several processes the first one speaks."""
+def _notify(text: str) -> None:
+    """Print a message; with several processes, only the process of rank 0 prints."""
     Console(stderr=True).print(text, highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def find_reference(
     config: Config,
     student: StagedNetwork,
     layer: str,
-    say: Callable[[str], object],
+    notify: Callable[[str], object],
 ) -> ExplainedNetwork | None:
     """Load the teacher that was asked for, or the run's own.
 
@@ -55,7 +55,7 @@ def find_reference(
         config: The run's.
         student: Whose classes and channels it must have.
         layer: The student's.
-        say: Told if the run's own teacher is left out.
+        notify: Told if the run's own teacher is left out.
 
     Raises:
         InputError: if the one that was asked for cannot be loaded, or does not fit the student.
@@ -73,7 +73,7 @@ def find_reference(
     try:
         return ExplainedNetwork(load_reference(section.checkpoint, section, student), _teacher_layer(config, layer))
     except InputError as error:
-        say(f"the student is shown without its teacher: {error}")
+        notify(f"the student is shown without its teacher: {error}")
         return None
 
 
@@ -104,7 +104,7 @@ def explain_images(
     size: int | None = None,
     crop: bool = False,
     network: nn.Module | None = None,
-    say: Callable[[str], object] = warnings.warn,
+    notify: Callable[[str], object] = warnings.warn,
 ) -> list[ImageExplanation]:
     """Show what a finished run and its teacher make of images, and where they look.
 
@@ -124,7 +124,7 @@ def explain_images(
         size: Height and width that images are given; those of the run's data if left out.
         crop: Whether only the square in the middle is looked at, as runs on ``image_folder`` are trained.
         network: For a run directory whose student was passed as an object: a network of its architecture.
-        say: Called with a message if the run's own teacher cannot be loaded.
+        notify: Called with a message if the run's own teacher cannot be loaded.
 
     Returns:
         An explanation for every image, in their order.
@@ -147,7 +147,7 @@ def explain_images(
         reference = run.teacher
     chosen = None if target is None else find_class(target, student.classes)
     networks = {"student": ExplainedNetwork(student, layer)}
-    teacher = find_reference(reference, config=config, student=student, layer=layer, say=say)
+    teacher = find_reference(reference, config=config, student=student, layer=layer, notify=notify)
     if teacher is not None:
         networks["teacher"] = teacher
     explainers = {role: _explainer(role, method, network) for role, network in networks.items()}

@@ -1,4 +1,4 @@
-"""`distill cache` and a run that uses what it filled, as a user types them."""
+"""`distill cache`, and a run that reads the filled cache."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ PAIRS = (
 )
 
 
-def test_filled_ahead_and_used(distill: Command, tmp_path: Path) -> None:
+def test_fill_and_use(distill: Command, tmp_path: Path) -> None:
     given = (*PAIRS, f"output_dir={tmp_path}", f"teacher.checkpoint={save_teacher(tmp_path / 'teacher')}")
     filled = distill("cache", *given)
     assert filled.code == 0
-    assert f"96 views met, 0 of them cached already; the cache is in {tmp_path / 'teacher_cache'}" in filled.err
-    assert "96 of them cached already" in distill("cache", *given).err
+    assert f"96 views, 0 of them already cached; the cache is in {tmp_path / 'teacher_cache'}" in filled.err
+    assert "96 of them already cached" in distill("cache", *given).err
     trained = distill("train", *given, "teacher.cache=disk")
     assert trained.code == 0
     assert f"teacher cache: 64 views, 7.2 kB in {tmp_path / 'teacher_cache'}; 64 views already cached" in trained.err
 
 
-def test_without_a_teacher_there_is_nothing_to_keep(distill: Command) -> None:
+def test_a_configuration_without_teacher_is_rejected(distill: Command) -> None:
     refused = distill("cache", "student.name=wrn_10_1")
     assert refused.code == 2
-    assert "the configuration has no teacher, so there is nothing to keep; give teacher.checkpoint." in refused.err
+    assert (
+        "teacher: the configuration has no teacher, so there is nothing to cache. Set teacher.checkpoint."
+        in refused.err
+    )

@@ -118,7 +118,10 @@ def test_a_picture_of_ours_that_is_to_be_explained_is_not_replaced(distill: Comm
         (("{ok}", "--layer", "group2", "--method", "cam"), "images of (3, 16, 16) cannot be explained: "),
         (("{ok}", "--method", "grad_camp"), "`method` must be one of cam, grad_cam, "),
         (("{ok}", "--reference", "{dir}/nowhere"), "no checkpoint at {dir}/nowhere; give a run directory"),
-        (("{ok}", "--reference", "{dir}", "--no-reference"), "give --reference RUN or --no-reference, not both."),
+        (
+            ("{ok}", "--reference", "{dir}", "--no-reference"),
+            "--reference and --no-reference exclude each other; give one of them.",
+        ),
         (("{ok}", "--output", "{ok}"), "{ok} is a file; give a folder for the pictures."),
     ],
 )

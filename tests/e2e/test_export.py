@@ -39,7 +39,7 @@ def test_a_program_with_maps(distill: Command, run: Path, tmp_path: Path) -> Non
     size, checked = result.out.splitlines()
     assert size == f"{path}: {path.stat().st_size / 1e6:.2f} MB"
     assert checked.startswith("checked on 72 test images in batches of 1, 3, 64 and 4: logits differ by at most ")
-    assert "the first choice is the same on all; maps of group2, scaled to 1, differ by at most " in checked
+    assert "; all predictions are the same; maps of group2, scaled to 1, differ by at most " in checked
     assert files(path.parent) == {"student.pt2"}
     images = torch.rand(4, 3, 16, 16)
     out = torch.export.load(path).module()(images)
@@ -116,7 +116,7 @@ def test_a_missing_package_is_reported_with_how_to_install_it(
     ("arguments", "message"),
     [
         (("{run}", "--format", "onx"), "--format: unknown format 'onx'; did you mean 'onnx'? (known: onnx, pt2)"),
-        (("{run}", "--layer", "group2"), "--layer is the layer of the maps; add --maps."),
+        (("{run}", "--layer", "group2"), "--layer sets the layer of the maps and needs --maps; add --maps."),
         (("{run}", "--format", "pt2", "--opset", 18), "--opset applies to --format onnx only; leave it out."),
         (("{run}", "--format", "pt2", "--maps", "--layer", "group7"), "maps of layer 'group7' cannot be exported: "),
         (("{run}", "--format", "pt2", "--output", "{run}"), "is a folder; give the name of a file."),

@@ -129,10 +129,10 @@ def test_a_plain_state_dict_is_read_through_the_runs_configuration(teacher: Path
 
 def test_a_teacher_of_the_run_that_is_gone_is_left_out_and_that_is_said(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "student", f"teacher.checkpoint={tmp_path / 'gone'}")
-    said: list[str] = []
-    (one,) = explain_images(run, scenes(1), say=said.append)
+    messages: list[str] = []
+    (one,) = explain_images(run, scenes(1), notify=messages.append)
     assert one.teacher is None
-    assert said == [
+    assert messages == [
         f"the student is shown without its teacher: no checkpoint at {tmp_path / 'gone'}; give a run directory, a "
         ".ckpt, a .safetensors or a .pth."
     ]

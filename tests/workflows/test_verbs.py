@@ -94,7 +94,7 @@ def test_images_of_a_run_are_explained(run: Run) -> None:
     assert explained.top(1)[0][0] in ("left", "right")
     with pytest.raises(InputError, match="--network"):
         distill.explain_images(run.directory, image)
-    (alone,) = distill.explain_images(run.directory, image, network=Net(), say=lambda text: None)
+    (alone,) = distill.explain_images(run.directory, image, network=Net(), notify=lambda text: None)
     assert set(alone.maps) == {"student"}
 
 

@@ -121,7 +121,7 @@ def test_an_evaluation_is_shown_again_with_its_curves(distill: Command, tmp_path
     save_record(made, tmp_path / "evaluation.json")
     said = distill("report", tmp_path)
     assert said.code == 0, said.err
-    assert "`distill evaluate` makes it anew with them" in said.message
+    assert "Run `distill evaluate` for a report with pictures." in said.message
     page = read((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "name: kd" in " ".join(page.text)
     labels = [svg.get("aria-label") or "" for svg in page.all("svg")]
@@ -131,7 +131,7 @@ def test_an_evaluation_is_shown_again_with_its_curves(distill: Command, tmp_path
 def test_a_folder_without_figures_is_refused(distill: Command, tmp_path: Path) -> None:
     said = distill("report", tmp_path)
     assert said.code == 2
-    assert "has neither evaluation.json nor ablation.json" in said.message
+    assert "contains neither evaluation.json nor ablation.json" in said.message
 
 
 @pytest.fixture
