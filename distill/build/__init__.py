@@ -1,4 +1,4 @@
-"""Build: configuration -> objects. The only room that sees both sides."""
+"""Build the objects of a run (data, networks, objective) from its configuration."""
 
 from distill.build.networks import build_student, build_teacher, load_teacher, teacher_hash
 from distill.build.objective import build_module

@@ -1,4 +1,4 @@
-"""A run that is done, as others use it: its student, and the configuration that it was trained by."""
+"""Load the student and the configuration of a finished run, and a teacher to compare with."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from distill.models import StagedNetwork, load_model, load_network, stage_networ
 from distill.objects import is_object, object_type
 from distill.training import RunDirectory
 
-#: Sizes of images that nobody can choose.
-_FIXED = {"fashion_mnist": 28, "cifar10": 32, "cifar100": 32}
+#: Image sizes of the data sets that have a fixed one, in pixels.
+_FIXED_SIZES = {"fashion_mnist": 28, "cifar10": 32, "cifar100": 32}
 
 
 class FinishedRun(NamedTuple):
-    """A student in evaluation mode, and its run's configuration."""
+    """A student in evaluation mode, and the configuration of its run."""
 
     student: StagedNetwork
     config: Config
@@ -33,17 +33,17 @@ def load_run(folder: Path | str, *, network: nn.Module | None = None) -> Finishe
 
     Args:
         folder: The run directory.
-        network: A network of the student's architecture, where the student was passed as a Python object.
+        network: A network with the student's architecture. Needed if the student was passed as a Python object.
 
     Raises:
-        InputError: if there is no such folder, it holds no run, or the run still trains.
+        InputError: if the folder does not exist, contains no run, or the run is not finished.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"there is no run directory {folder}.")
+        raise InputError(f"no run directory {folder}. Check the path.")
     recorded = RunDirectory(folder).config
     if not recorded.exists():
-        raise InputError(f"{folder} is not a run directory: it has no {recorded.name}.")
+        raise InputError(f"{folder} is not a run directory: it has no {recorded.name}. Check the path.")
     return FinishedRun(load_model(folder, network=network), load_config([recorded]))
 
 
@@ -53,13 +53,14 @@ def load_reference(
     """Load a teacher for comparison with a student, in evaluation mode.
 
     Args:
-        path: A run directory or file of weights, or the recorded name of an object.
-        section: Describes a plain state dict or an object: architecture, options and normalisation.
-        student: The teacher must have its classes and channels.
-        network: The teacher passed as an object.
+        path: A run directory, a file of weights, or the recorded name of an object.
+        section: The ``teacher`` section. It describes a plain state dict or an object: architecture, options and
+            normalisation.
+        student: The student. The teacher must have the same classes and channels.
+        network: The teacher, if it is passed as an object.
 
     Raises:
-        InputError: if it cannot be loaded, or does not fit the student.
+        InputError: if the teacher cannot be loaded or does not fit the student.
     """
     scaling = section.normalisation.model_dump() if section is not None and section.normalisation else None
     about: dict[str, Any] = {"num_classes": student.spec.num_classes, "in_channels": student.spec.in_channels}
@@ -67,19 +68,21 @@ def load_reference(
         loaded = stage_network(copy.deepcopy(network), name=str(path), **about, **(scaling or {}))
     elif is_object(str(path)):
         raise InputError(
-            f"the teacher was passed as a Python object ({object_type(str(path))}), which a run directory "
-            "cannot rebuild."
+            f"the teacher was passed as a Python object ({object_type(str(path))}), which cannot be rebuilt from a run "
+            "directory."
         )
     else:
-        described: dict[str, Any] = {} if section is None else {"name": section.name, "options": section.options}
-        loaded = load_network(path, **about, normalisation=scaling, **described)
-    for what, theirs, ours in (
-        ("another number of classes", loaded.spec.num_classes, student.spec.num_classes),
-        ("another number of channels", loaded.spec.in_channels, student.spec.in_channels),
-        ("other classes", loaded.spec.classes or student.classes, student.classes),
+        architecture: dict[str, Any] = {} if section is None else {"name": section.name, "options": section.options}
+        loaded = load_network(path, **about, normalisation=scaling, **architecture)
+    for difference, actual, expected in (
+        ("a different number of classes", loaded.spec.num_classes, student.spec.num_classes),
+        ("a different number of channels", loaded.spec.in_channels, student.spec.in_channels),
+        ("different classes", loaded.spec.classes or student.classes, student.classes),
     ):
-        if theirs != ours:
-            raise InputError(f"{path} has {what} than the student: {_short(theirs)}; the student has {_short(ours)}.")
+        if actual != expected:
+            raise InputError(
+                f"{path} has {difference} than the student: {_short(actual)}; the student has {_short(expected)}."
+            )
     return loaded.eval()
 
 
@@ -90,14 +93,14 @@ def _short(value: object) -> str:
 
 
 def image_size(section: DataSection) -> int | None:
-    """Give the height and width of the images that a section names, without loading any; None if it does not say.
+    """Return the height and width of a data set's images, in pixels, without loading any; None if unknown.
 
     Example:
         >>> image_size(DataSection(name="cifar10")), image_size(DataSection.model_validate({"size": 48}))
         (32, 48)
     """
-    if section.name in _FIXED:
-        return _FIXED[section.name]
+    if section.name in _FIXED_SIZES:
+        return _FIXED_SIZES[section.name]
     size = section.options.get("size")
     if size is None and section.name in DATASETS:
         parameter = inspect.signature(DATASETS[section.name]).parameters.get("size")

@@ -1,4 +1,4 @@
-"""Student and teacher for a data set."""
+"""Build the student and the teacher for a data set."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from distill.teachers import FrozenTeacher
 
 
 def build_student(config: Config, train: ImageSet, network: nn.Module | None = None) -> StagedNetwork:
-    """Build the student for a data set, with its input scaling.
+    """Build the student for a data set, with its input normalisation.
 
     Args:
-        config: The run.
+        config: The configuration of the run.
         train: The training images.
-        network: The student passed as an object; a copy of it is trained.
+        network: The student, if it is passed as an object. A copy of it is trained.
     """
     scaling = config.student.normalisation
     mean, std = (scaling.mean, scaling.std) if scaling else channel_statistics(train.images)
@@ -52,9 +52,9 @@ def build_teacher(config: Config, train: ImageSet, network: nn.Module | None = N
     """Load the teacher, and check that it fits the data set.
 
     Args:
-        config: The run.
+        config: The configuration of the run.
         train: The training images.
-        network: The teacher passed as an object.
+        network: The teacher, if it is passed as an object.
     """
     section = config.teacher
     if section is None:
@@ -63,37 +63,38 @@ def build_teacher(config: Config, train: ImageSet, network: nn.Module | None = N
     if loaded.spec.num_classes != len(train.classes):
         raise InputError(
             f"the teacher has {loaded.spec.num_classes} classes, but {config.data.name} has {len(train.classes)}; "
-            "teacher and student must tell the same classes apart."
+            "teacher and student must have the same classes."
         )
     channels = train.images.shape[1]
     if loaded.spec.in_channels != channels:
         raise InputError(
             f"the teacher takes {loaded.spec.in_channels} channels, but {config.data.name} has {channels}."
         )
-    _keep_validation_unseen(config, Path(section.checkpoint))
+    _check_validation_split(config, Path(section.checkpoint))
     terms = [t for t in config.objective.values() if isinstance(t, LayeredTerm)]
     layers = {term.layer_of_teacher(layer) for term in terms for layer in term.layers}
     return FrozenTeacher(loaded, layers=layers, compile=section.compile)
 
 
 def load_teacher(section: TeacherSection, data: ImageSet, network: nn.Module | None = None) -> StagedNetwork:
-    """Load the network that a section names, for the classes and channels of a data set.
+    """Load the network of a ``teacher`` section for the classes and channels of a data set.
 
     Args:
         section: The ``teacher`` section.
-        data: Images with the classes and channels that the teacher has.
-        network: The teacher passed as an object.
+        data: Images with the same classes and channels as the teacher.
+        network: The teacher, if it is passed as an object.
 
     Raises:
-        InputError: if the weights cannot be loaded, or the teacher was passed as an object and is not passed now.
+        InputError: if the weights cannot be loaded, or if the teacher was passed as an object and ``network`` is
+            missing.
     """
     normalisation = section.normalisation.model_dump() if section.normalisation else None
     if network is not None:
         return _stage_teacher(network, section, data, normalisation)
     if is_object(section.checkpoint):
         raise InputError(
-            f"teacher: it was passed as a Python object ({object_type(section.checkpoint)}), which a run directory "
-            "cannot rebuild; pass it again as `teacher=` or `reference=`, or leave it out."
+            f"teacher: it was passed as a Python object ({object_type(section.checkpoint)}), which cannot be rebuilt "
+            "from a run directory. Pass it again as `teacher=` or `reference=`, or leave it out."
         )
     return load_network(
         section.checkpoint,
@@ -109,13 +110,13 @@ def teacher_hash(section: TeacherSection) -> str:
     """Return the hash of the teacher's weights.
 
     Raises:
-        InputError: if there is no such file.
+        InputError: if the file or run directory does not exist.
     """
     if is_object(section.checkpoint):
         return object_hash(section.checkpoint)
     if not Path(section.checkpoint).exists():
         raise InputError(
-            f"teacher.checkpoint: nothing exists at {section.checkpoint}; train a teacher first, or correct the path."
+            f"teacher.checkpoint: {section.checkpoint} does not exist. Train a teacher first, or correct the path."
         )
     return file_hash(section.checkpoint)
 
@@ -125,9 +126,9 @@ def _stage_teacher(
 ) -> StagedNetwork:
     if normalisation is None and not isinstance(network, StagedNetwork):
         raise InputError(
-            "teacher: the normalisation of a network that is passed as an object must be given: "
-            'teacher={"network": net, "normalisation": {"mean": [...], "std": [...]}}; mean 0 and std 1 for a network '
-            "that takes images in [0, 1]."
+            "teacher: a network that is passed as an object needs a normalisation: "
+            'teacher={"network": net, "normalisation": {"mean": [...], "std": [...]}}. Use mean 0 and std 1 for a '
+            "network that takes images in [0, 1]."
         )
     return stage_network(
         network,
@@ -139,15 +140,16 @@ def _stage_teacher(
     )
 
 
-def _keep_validation_unseen(config: Config, teacher: Path) -> None:
-    """Refuse a teacher that was trained on what this run would validate with."""
+def _check_validation_split(config: Config, teacher: Path) -> None:
+    """Raise an error if the teacher may have been trained on this run's validation images."""
     recorded = teacher / "config.yaml"
     if config.data.name == "fashion_scenes" or not recorded.exists():
-        return  # splits of the scenes are made of disjoint items, whatever the seed
-    theirs = load([recorded]).data
-    split, own = ((d.seed, d.options.get("validation"), d.options.get("test")) for d in (theirs, config.data))
-    if theirs.name == config.data.name and split != own:
+        return  # the splits of fashion_scenes use disjoint items for every seed
+    section = load([recorded]).data
+    actual, expected = ((d.seed, d.options.get("validation"), d.options.get("test")) for d in (section, config.data))
+    if section.name == config.data.name and actual != expected:
         raise InputError(
-            f"the teacher {teacher} was trained on another split of {theirs.name} (data.seed, validation and test are "
-            f"{split}; here {own}): it may have seen the validation images. Give both runs the same."
+            f"the teacher {teacher} was trained on another split of {section.name}, so its training images may include "
+            f"validation images of this run. data.seed, data.validation and data.test are {actual} for the teacher and "
+            f"{expected} for this run; set the same values in both."
         )

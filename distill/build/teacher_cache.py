@@ -1,4 +1,4 @@
-"""Open the teacher's cache of a run: its stores for training views and for test sets, checked for room."""
+"""Open the teacher cache of a run: stores for training views and test sets, with a check of the free space."""
 
 from __future__ import annotations
 
@@ -33,27 +33,31 @@ FOLDER = "teacher_cache"
 def add_cache(
     config: Config, module: DistillationModule, train: ImageSet, validation: ImageSet, views: Views
 ) -> CacheSize | None:
-    """Give a module the caches that its configuration asks for, and say how large the one of training will be.
+    """Add the configured teacher caches to a module, and return the estimated size of the training cache.
+
+    Returns:
+        The size, or None if the run uses no cache.
 
     Raises:
-        InputError: if the objective cannot be cached, there is no room, or the folder holds something else.
+        InputError: if the objective cannot be cached, the space is too small, or the folder contains other files.
     """
     section, teacher = config.teacher, module.teacher
     if section is None or teacher is None or section.cache == "off":
         return None
     if config.data.augment.colour_jitter is not None:
         raise InputError(
-            "teacher.cache: data.augment.colour_jitter draws new colours for every image in every epoch, so what the "
-            "teacher says of a view is never asked for again; leave out one of the two."
+            "teacher.cache: data.augment.colour_jitter changes the colours of each image in every epoch, so cached "
+            "outputs of the teacher would never be used again. Remove data.augment.colour_jitter, or set "
+            "teacher.cache=off."
         )
-    pairs = _map_keys(module)
+    pairs = _cached_explainers(module)
     images = train.images[:2].float() / 255
     with torch.no_grad():
-        output = teacher(images, sorted({kind.layer for kind in pairs}))
+        output = teacher(images, sorted({key.layer for key in pairs}))
         shapes = {
-            kind: tuple(pair.teacher.from_output(output, train.labels[:2]).shape[1:]) for kind, pair in pairs.items()
+            key: tuple(pair.teacher.from_output(output, train.labels[:2]).shape[1:]) for key, pair in pairs.items()
         }
-    widths = {kind: int(np.prod(shape)) for kind, shape in shapes.items()}
+    widths = {key: int(np.prod(shape)) for key, shape in shapes.items()}
     folder = cache_folder(config)
     common = {
         "teacher": teacher_hash(section),
@@ -69,38 +73,39 @@ def add_cache(
 
     classes = output.logits.shape[1]
     logits = store(train, views.count, classes, field="logits")
-    maps = {kind: store(train, views.count, width, field="map", **kind._asdict()) for kind, width in widths.items()}
+    maps = {key: store(train, views.count, width, field="map", **key._asdict()) for key, width in widths.items()}
     rows = count_views(views, len(train), seed=config.data.seed, epochs=config.max_epochs)
-    there = min(len(one) for one in (logits, *maps.values()))
-    total = estimate_size(rows, images=len(train), width=classes + sum(widths.values()), cached=there, folder=folder)
+    cached = min(len(one) for one in (logits, *maps.values()))
+    size = estimate_size(rows, images=len(train), width=classes + sum(widths.values()), cached=cached, folder=folder)
     module.cache = TeacherCache(logits, maps, pairs, shapes)
-    plain = store(validation, views.count, classes, field="logits")
-    module.validation_cache = TeacherCache(plain, {}, {}, {})
-    return total
+    validation_logits = store(validation, views.count, classes, field="logits")
+    module.validation_cache = TeacherCache(validation_logits, {}, {}, {})
+    return size
 
 
 def cache_folder(config: Config) -> Path | None:
-    """Give the folder of a cache on disk, None for one in memory."""
+    """Return the folder of the cache, or None if the configuration has no cache on disk."""
     if config.teacher is None or config.teacher.cache != "disk":
         return None
     return Path(config.teacher.cache_dir or Path(config.output_dir) / FOLDER)
 
 
 def count_views(views: Views, images: int, *, seed: int, epochs: int) -> int:
-    """Count the views that so many epochs meet, each of an image once."""
-    met = torch.zeros(images, views.count, dtype=torch.bool)
+    """Count the distinct views of all images that are used in ``epochs`` epochs."""
+    used = torch.zeros(images, views.count, dtype=torch.bool)
     for epoch in range(epochs):
-        met[torch.arange(images), views.draw(images, seed=seed, epoch=epoch)] = True
-    return int(met.sum())
+        used[torch.arange(images), views.draw(images, seed=seed, epoch=epoch)] = True
+    return int(used.sum())
 
 
-def _map_keys(module: DistillationModule) -> Mapping[MapKey, PairExplainer]:
+def _cached_explainers(module: DistillationModule) -> Mapping[MapKey, PairExplainer]:
     live = {name: by_layer for name, by_layer in module.explainers.items() if name not in module.frozen}
     for name, by_layer in live.items():
         if any(MapKey.of(pair).policy == "student" for pair in by_layer.values()):
             raise InputError(
-                f"teacher.cache: objective.{name}.target is student, and which class the student puts first changes "
-                "with every step, so the teacher's map of it cannot be kept; choose label or teacher, or cache=off."
+                f"teacher.cache: objective.{name}.target is 'student'. The student's predicted class changes during "
+                "training, so the teacher's map of it cannot be cached. Set the target to 'label' or 'teacher', or "
+                "set teacher.cache=off."
             )
     return {MapKey.of(pair): pair for by_layer in live.values() for pair in by_layer.values()}
 
@@ -111,35 +116,37 @@ def _precision(config: Config) -> str | int:
 
 
 def checksum(data: ImageSet) -> str:
-    """Tell one set of images and labels from another."""
-    held: object = data.images
-    images = held.checksum() if isinstance(held, DecodedImages) else zlib.crc32(data.images.contiguous().numpy().data)
+    """Return a checksum of the images and labels of a data set."""
+    stored: object = data.images
+    images = (
+        stored.checksum() if isinstance(stored, DecodedImages) else zlib.crc32(data.images.contiguous().numpy().data)
+    )
     return f"{len(data)}-{images:08x}-{zlib.crc32(data.labels.contiguous().numpy().data):08x}"
 
 
 def open_evaluation_cache(
     config: Config, name: str, teacher: StagedNetwork, sets: Mapping[str, ImageSet], maps: MapSettings
 ) -> dict[str, dict[str, EvaluationCache]]:
-    """Open what the teacher of a run is known to say of test sets.
+    """Open the cache of a teacher's logits and maps on test sets.
 
     Args:
-        config: The run; nothing is kept unless its ``teacher.cache`` is ``disk``.
-        name: Of the teacher, as ``maps`` and the evaluation know it.
-        teacher: In evaluation mode, on the CPU.
+        config: The configuration of the run. Nothing is cached unless its ``teacher.cache`` is ``disk``.
+        name: Name of the teacher in ``maps`` and in the evaluation.
+        teacher: The teacher, in evaluation mode and on the CPU.
         sets: Test sets by name.
-        maps: How networks are explained.
+        maps: Settings of the maps.
 
     Returns:
-        By test set and network, as :func:`distill.evaluation.evaluate` takes it.
+        Caches by test set and network, as :func:`distill.evaluation.evaluate` takes them.
 
     Raises:
-        InputError: if the folder holds something else.
+        InputError: if the folder contains other files.
     """
     folder = cache_folder(config)
     if config.teacher is None or folder is None:
         return {}
-    side = ComparedNetworks({name: teacher}, name, maps)
-    explainer = side.explainer(name)
+    compared = ComparedNetworks({name: teacher}, name, maps)
+    explainer = compared.explainer(name)
     key = {
         "field": "look",
         "teacher": teacher_hash(config.teacher),
@@ -148,12 +155,12 @@ def open_evaluation_cache(
         "layer": explainer.layer,
         "policy": maps.target,
     }
-    known = {}
+    caches = {}
     for test_set, data in sets.items():
-        look = side.run(data.images[:2].float() / 255, data.labels[:2]).networks[name]
-        (classes,), (height, width) = look.logits.shape[1:], look.raw.shape[1:]
-        row = classes + height * width
-        journal = open_journal(folder, {**key, "images": checksum(data)}, width=row)
-        store = ViewStore(images=len(data), views=1, width=row, journal=journal)
-        known[test_set] = {name: EvaluationCache(store, (height, width))}
-    return known
+        output = compared.run(data.images[:2].float() / 255, data.labels[:2]).networks[name]
+        (classes,), (height, width) = output.logits.shape[1:], output.raw.shape[1:]
+        values = classes + height * width
+        journal = open_journal(folder, {**key, "images": checksum(data)}, width=values)
+        store = ViewStore(images=len(data), views=1, width=values, journal=journal)
+        caches[test_set] = {name: EvaluationCache(store, (height, width))}
+    return caches

@@ -1,4 +1,4 @@
-"""Build a run from its configuration, and check it before anything is written."""
+"""Build a run from its configuration, and check it before any file is written."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from distill.training import DistillationModule, check_trainer
 from distill.training.module import make_maps
 from distill.types import Batch
 
-#: What the Trainer takes and a run decides by itself.
-_OURS = ("logger", "callbacks", "use_distributed_sampler", "self", "enable_checkpointing")
+#: Arguments of the Trainer that distill sets; they are not allowed in the ``trainer`` section.
+_RESERVED = ("logger", "callbacks", "use_distributed_sampler", "self", "enable_checkpointing")
 
 
 def check_monitor(module: DistillationModule, metric: str) -> None:
-    """See that what is monitored is measured."""
+    """Check that the monitored metric is one that the module logs."""
     if metric not in module.metric_names:
         raise InputError("monitor.metric: " + unknown_name("metric", metric, module.metric_names))
 
 
 def check_step(module: DistillationModule, train: ImageSet) -> None:
-    """Send two images through the whole step, so that what does not fit is told before training starts."""
+    """Run the training step on two images, and raise an error before training if the parts do not fit."""
     images = train.images[:2].float() / 255
     mode = module.student.training
     module.student.eval()
@@ -72,24 +72,26 @@ def check_step(module: DistillationModule, train: ImageSet) -> None:
     except InputError:
         raise
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"the parts do not fit together on images of {tuple(images.shape[1:])}: {error}") from error
+        raise InputError(
+            f"student, teacher and objective do not fit together on images of shape {tuple(images.shape[1:])}: {error}"
+        ) from error
     finally:
         module.student.train(mode)
 
 
 def check_trainer_keys(merged: Mapping[str, Any]) -> Iterable[str]:
-    """Name the keys of the ``trainer`` section that Lightning does not know, or that are not the user's."""
+    """Yield an error message for each key of the ``trainer`` section that is unknown to Lightning or reserved."""
     section = merged.get("trainer")
-    known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name not in _OURS]
+    valid = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name not in _RESERVED]
     for key in section if isinstance(section, Mapping) else ():
-        if key in _OURS:
-            yield f"trainer.{key}: a run decides this by itself"
-        elif key not in known:
-            yield f"trainer.{key}: " + unknown_name("key", str(key), known).partition(" (known")[0]
+        if key in _RESERVED:
+            yield f"trainer.{key}: this argument is set by distill; remove the key"
+        elif key not in valid:
+            yield f"trainer.{key}: " + unknown_name("key", str(key), valid).partition(" (known")[0]
 
 
 class BuiltRun(NamedTuple):
-    """Everything that one training run consists of."""
+    """The parts of a training run."""
 
     config: Config
     identity: str
@@ -99,7 +101,7 @@ class BuiltRun(NamedTuple):
 
 
 def check_config(merged: Mapping[str, Any], *, import_terms: bool = True) -> Iterable[str]:
-    """Check what the configuration cannot check without torch: the keys of ``trainer``, and third-party terms."""
+    """Yield the mistakes that can only be found with torch: in the keys of ``trainer`` and in third-party terms."""
     yield from check_trainer_keys(merged)
     yield from check_terms(merged, import_classes=import_terms)
 
@@ -121,16 +123,16 @@ def load_config(paths: Iterable[Path | str], overrides: Iterable[str] = (), *, i
 
 
 class Objects(NamedTuple):
-    """What a run from Python is given as objects, where a configuration has names.
+    """Python objects of a run, in place of names in the configuration.
 
     Args:
-        student: The network that is trained; a copy of it.
-        teacher: The network that is learnt from.
+        student: The student; a copy of it is trained.
+        teacher: The teacher.
         train: The training images.
         validation: The validation images.
         terms: Terms of the objective, by name.
-        callbacks: Lightning callbacks, added to those of every run.
-        loggers: Lightning loggers, added to metrics.csv and those of the configuration.
+        callbacks: Lightning callbacks, in addition to those of every run.
+        loggers: Lightning loggers, in addition to metrics.csv and the configured loggers.
     """
 
     student: nn.Module | None = None
@@ -143,14 +145,15 @@ class Objects(NamedTuple):
 
 
 def build(config: Config, objects: Objects | None = None) -> BuiltRun:
-    """Build a run, and try one batch of it through every part.
+    """Build a run, and run one small batch through all parts as a check.
 
     Args:
-        config: The run.
-        objects: What stands for names of the configuration that begin with ``object:``.
+        config: The configuration of the run.
+        objects: The objects for the names in the configuration that begin with ``object:``.
 
     Raises:
-        InputError: if parts do not fit: classes, channels, layers, a checkpoint, a folder of images.
+        InputError: if a part cannot be loaded or does not fit the others (classes, channels, layers, checkpoint,
+            image folder).
     """
     objects = objects or Objects()
     config = resolve_terms(config, ready=objects.terms)
@@ -175,7 +178,7 @@ def build(config: Config, objects: Objects | None = None) -> BuiltRun:
     )
     check_monitor(module, config.monitor.metric)
     check_trainer(config)
-    data.train_dataloader()  # refuses a batch that is larger than the set
+    data.train_dataloader()  # raises an error if the batch is larger than the data set
     data.views.apply(train.images[:2], data.views.draw(2, seed=0, epoch=0))
     check_step(module, train)
     cache = add_cache(config, module, train, validation, views)
@@ -183,7 +186,7 @@ def build(config: Config, objects: Objects | None = None) -> BuiltRun:
 
 
 def run_identity(config: Config) -> str:
-    """Hash what a run computes, the teacher's weights and a folder of images included."""
+    """Return a hash of the configuration, the teacher's weights and the files of an image folder."""
     teacher = config.teacher
     return identity_of(
         config,
@@ -193,20 +196,25 @@ def run_identity(config: Config) -> str:
 
 
 def build_views(section: DataSection) -> Views:
-    """Make the views that training sees of an image."""
+    """Return the views (augmentations) of a ``data`` section."""
     augment = section.augment
     return Views(augment.pad, augment.flip, augment.padding, augment.views)
 
 
 def load_images(section: DataSection, split: str, **changes: Any) -> ImageSet:
-    """Load a split of the data set that a section names, with some of its options changed.
+    """Load a split of the data set of a section.
+
+    Args:
+        section: The ``data`` section.
+        split: ``train``, ``validation`` or ``test``.
+        changes: Options that replace those of the section.
 
     Raises:
-        InputError: if the data set does not exist or was passed as an object, or an option is wrong.
+        InputError: if the data set does not exist or was passed as an object, or if an option is wrong.
     """
     if is_object(section.name):
         raise InputError(
-            f"data: the data set was passed as a Python object ({object_type(section.name)}), which a run directory "
-            "cannot rebuild; pass the images again in Python, as in `distill.evaluate(run, data=dataset)`."
+            f"data: the data set was passed as a Python object ({object_type(section.name)}), which cannot be rebuilt "
+            "from a run directory. Pass it again in Python, as in `distill.evaluate(run, data=dataset)`."
         )
     return load_split(section.name, split, **{"seed": section.seed, **section.options, **changes})

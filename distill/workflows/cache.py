@@ -1,4 +1,4 @@
-"""`cache`: fill a teacher's cache before the runs that use it."""
+"""`cache`: fill the teacher cache on disk before the runs that use it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from distill.training import make_trainer_for_inference
 
 
 class FilledCache(NamedTuple):
-    """Where a cache lies, the views it was asked for, and how many of them it had before."""
+    """The folder of a cache, the number of views of the run, and how many of them were already cached."""
 
     folder: Path
     views: int
@@ -27,19 +27,22 @@ class FilledCache(NamedTuple):
 
 
 def fill_cache(config: Config, *, progress: Callable[[int, int], None] | None = None) -> FilledCache:
-    """Compute what a teacher says of every view that a run will meet, in validation too, and keep it on disk.
+    """Compute the teacher's outputs for all training and validation views of a run, and store them on disk.
 
     Args:
-        config: The run; its ``teacher.cache`` must be ``disk``.
-        progress: Called with the views that are done and their number.
+        config: The configuration of the run. Its ``teacher.cache`` must be ``disk``.
+        progress: Called with the number of finished views and the number of all views.
 
     Raises:
-        InputError: if there is no teacher, the cache is not on disk, or there is no room for it.
+        InputError: if the run has no teacher, its cache is not on disk, or the disk is too small.
     """
     keep_freed_memory()
     folder = cache_folder(config)
     if folder is None:
-        raise InputError("only a cache on disk can be filled ahead: give a teacher, and teacher.cache=disk.")
+        raise InputError(
+            "teacher.cache: only a cache on disk can be filled before training. Set teacher.checkpoint and "
+            "teacher.cache=disk."
+        )
     run = build(config)
     module, cache = run.module, run.module.cache
     assert cache is not None
@@ -51,8 +54,8 @@ def fill_cache(config: Config, *, progress: Callable[[int, int], None] | None = 
     total, done = len(run.data.split("train")) * config.max_epochs + validation, 0
     splits = {"train": (cache, config.max_epochs), "validation": (module.validation_cache, 1)}
     with torch.no_grad(), trainer.precision_plugin.forward_context():
-        for split, (into, epochs) in splits.items():
-            for count in fill_missing(into, module.teacher, _views(run, split, epochs, device)):
+        for split, (target, epochs) in splits.items():
+            for count in fill_missing(target, module.teacher, _views(run, split, epochs, device)):
                 done += count
                 if progress is not None:
                     progress(done, total)

@@ -1,4 +1,4 @@
-"""The runs and networks that one evaluation compares: loaded, named and checked."""
+"""Load, name and check the runs and networks of an evaluation."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Source: TypeAlias = "str | Path | Run | nn.Module"
 
 
 class LoadedRuns(NamedTuple):
-    """Networks by name: the reference, the ceiling, then the others in their order.
+    """Loaded networks by name: the reference, the ceiling, then the others in the given order.
 
     Args:
         networks: The networks, in evaluation mode.
-        folders: Run directories, of those that have one.
-        configs: Configurations, of those that come from a run.
+        folders: Run directories, for networks that have one.
+        configs: Configurations, for networks that come from a run.
         reference: Name of the network that the others are compared with.
-        ceiling: Name of a second training of the reference.
-        problems: Why some could not be loaded or compared.
+        ceiling: Name of the reference that was trained with another seed.
+        problems: Error messages of networks that could not be loaded or compared.
     """
 
     networks: dict[str, StagedNetwork]
@@ -50,27 +50,28 @@ def load_runs(
     ceiling: Source | None,
     network: nn.Module | str | None = None,
 ) -> LoadedRuns:
-    """Load everything that is compared, and collect what is wrong with any of it.
+    """Load all networks of an evaluation, and collect the errors.
 
     Args:
         sources: Run directories, runs or networks, or mappings from labels to them.
         reference: The teacher.
-        ceiling: A second training of the teacher.
-        network: Builds, or is, a network of the architecture of students that were passed as objects.
+        ceiling: The teacher trained with another seed.
+        network: A network with the architecture of the students that were passed as objects, or
+            ``package.module:callable`` that builds one.
 
     Raises:
-        InputError: if nothing is given, two have the same name, or a ceiling has no reference.
+        InputError: if no network is given, two networks have the same name, or there is a ceiling but no reference.
     """
     if ceiling is not None and reference is None:
-        raise InputError("--ceiling is a second training of the reference; name the first one with --reference.")
+        raise InputError("--ceiling needs --reference: the ceiling is the reference trained with another seed.")
     pairs: list[tuple[str, Source]] = []
-    for special, label in ((reference, "teacher"), (ceiling, "ceiling")):
-        if special is not None:
-            pairs.append((label if isinstance(special, nn.Module) else "", special))
+    for given, label in ((reference, "teacher"), (ceiling, "ceiling")):
+        if given is not None:
+            pairs.append((label if isinstance(given, nn.Module) else "", given))
     for source in sources:
         pairs += source.items() if isinstance(source, Mapping) else [("", source)]
     if len(pairs) == (reference is not None) + (ceiling is not None):
-        raise InputError("nothing to evaluate: give at least one run or network beside the reference.")
+        raise InputError("nothing to evaluate: give at least one run or network in addition to the reference.")
     named = _names(pairs)
     names = list(named)
     loaded = LoadedRuns({}, {}, {}, names[0] if reference is not None else None, None, [])
@@ -84,18 +85,18 @@ def load_runs(
 
 
 def common_parent(folders: Iterable[Path]) -> Path:
-    """Return the folder that contains all folders."""
+    """Return the deepest folder that contains all run directories."""
     return Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
 
 
 def split_label(text: str) -> tuple[str, Path]:
-    """Split ``LABEL=RUN``; an existing path may itself contain ``=``."""
+    """Split ``LABEL=RUN`` into label and path. An existing path with ``=`` in its name is not split."""
     label, mark, path = text.partition("=")
     return (label, Path(path)) if mark and not Path(text).exists() else ("", Path(text))
 
 
 def _names(pairs: Sequence[tuple[str, Source]]) -> dict[str, Source]:
-    """Name the sources: by label, by the path below the common parent of all runs, or by architecture."""
+    """Name each source by its label, its path below the common parent of all runs, or its architecture."""
     labelled: list[tuple[str, Source]] = []
     for label, source in pairs:
         if isinstance(source, str) and not label:
@@ -112,7 +113,8 @@ def _names(pairs: Sequence[tuple[str, Source]]) -> dict[str, Source]:
             label = source.spec.name if isinstance(source, StagedNetwork) else type(source).__name__
         if label in named and (folder is None or folder != _folder(named[label])):
             raise InputError(
-                f"two runs are called {label!r}: {_text(named[label])} and {_text(source)}; label one, LABEL=RUN."
+                f"two runs have the name {label!r}: {_text(named[label])} and {_text(source)}. "
+                "Give one of them a label: LABEL=RUN."
             )
         named.setdefault(label, source)
     return named
@@ -132,7 +134,7 @@ def _load(name: str, source: Source, into: LoadedRuns, network: nn.Module | str 
     if isinstance(source, nn.Module):
         if not isinstance(source, StagedNetwork):
             raise InputError(
-                f"{name}: a {type(source).__name__} does not say how its input is scaled; wrap it with "
+                f"{name}: the input normalisation of a {type(source).__name__} is unknown. Wrap the network with "
                 "`distill.models.stage_network(network, name=..., num_classes=..., mean=..., std=...)`."
             )
         into.networks[name] = source
@@ -147,8 +149,8 @@ def _load(name: str, source: Source, into: LoadedRuns, network: nn.Module | str 
     directory = RunDirectory(folder)
     if not (folder / WEIGHTS_NAME).exists() and directory.environment.exists():
         raise InputError(
-            f"{folder} is still training ({_progress(directory, config)}), or was interrupted; wait for it, or resume "
-            "it with `distill train` and the same configuration."
+            f"{folder} is not finished ({_progress(directory, config)}). Wait until it ends, or resume it with "
+            "`distill train` and the same configuration."
         )
     if isinstance(network, str):
         spec = read_spec(folder / SPEC_NAME)
@@ -158,15 +160,15 @@ def _load(name: str, source: Source, into: LoadedRuns, network: nn.Module | str 
 
 def _recorded_config(folder: Path) -> Path:
     if not folder.exists():
-        raise InputError(f"there is no run directory at {folder}; train one with `distill train`, or correct the path.")
+        raise InputError(f"no run directory {folder}. Train a run with `distill train`, or correct the path.")
     recorded = RunDirectory(folder).config
     if not recorded.exists():
-        raise InputError(f"{folder} is not a run directory: it has no {recorded.name}.")
+        raise InputError(f"{folder} is not a run directory: it has no {recorded.name}. Check the path.")
     return recorded
 
 
 def _progress(directory: RunDirectory, config: Config) -> str:
     if not directory.last.exists():
-        return f"no epoch of {config.max_epochs} is done"
+        return f"0 of {config.max_epochs} epochs are saved"
     state = torch.load(directory.last, map_location="cpu", weights_only=True, mmap=True)
-    return f"epoch {int(state['epoch']) + 1} of {config.max_epochs} was the last that was saved"
+    return f"{int(state['epoch']) + 1} of {config.max_epochs} epochs are saved"

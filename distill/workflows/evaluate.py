@@ -1,4 +1,4 @@
-"""`evaluate`: finished runs and networks, compared side by side -> a record, per-image scores, pictures and a page."""
+"""`evaluate`: compare finished runs and networks; write a record, per-image scores, pictures and a report."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from distill.report import (
 from distill.training import RunDirectory
 from distill.workflows.compared_runs import LoadedRuns, Source, common_parent, load_runs
 
-#: Pictures of all galleries together, and of the grid that is saved as one file.
+#: Number of pictures in all galleries together, and in maps.png.
 GALLERY_IMAGES, GRID_IMAGES = 48, 8
 
 
@@ -50,7 +50,7 @@ class Evaluation(NamedTuple):
 
     Args:
         record: All metrics, as in evaluation.json.
-        report: The HTML page, or None if nothing was written.
+        report: Path of the HTML report, or None if no files were written.
     """
 
     record: EvaluationRecord
@@ -58,7 +58,7 @@ class Evaluation(NamedTuple):
 
     @property
     def table(self) -> str:
-        """All metrics as Markdown tables, one per test set; a notebook shows them."""
+        """All metrics as Markdown tables, one per test set. Notebooks display them."""
         return markdown_tables(self.record)
 
     def _repr_markdown_(self) -> str:
@@ -83,36 +83,37 @@ def evaluate(
     title: str = "Evaluation",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure runs on their test split, and write record, scores, table, pictures and page.
+    """Evaluate runs on their test split, and write the record, scores, table, pictures and report.
 
     Args:
-        runs: Run directories (``"CE + KD=runs/kd"`` gives one a label), finished runs, networks of
+        runs: Run directories (``"CE + KD=runs/kd"`` sets a label), finished runs, networks of
             :func:`distill.create_model`, or mappings from labels to these.
-        reference: The teacher; agreement and maps of the others are compared with its own.
-        ceiling: A second training of the teacher: its agreement with the reference is the most that can be expected.
-        data: A data set of (image, label), or a mapping from names to such data sets, to measure on; by default the
-            runs' own test split.
-        on: Test sets, each ``key=value[,key=value]`` of the data section; the runs' own test split by default.
+        reference: The teacher. The predictions and maps of the other networks are compared with it.
+        ceiling: The teacher trained with another seed. Its agreement with the reference is the highest to expect of a
+            student.
+        data: A data set of (image, label), or a mapping from names to such data sets. Default: the test split of the
+            runs.
+        on: Test sets, each ``key=value[,key=value]`` of the data section. Default: the test split of the runs.
         split: ``test`` or ``validation``.
-        maps: How networks are explained.
-        settings: What is measured, on how many images.
-        network: For runs whose student was passed as an object: a network of its architecture, or
+        maps: Settings of the maps.
+        settings: Metrics to compute, and the number of images for each.
+        network: For runs whose student was passed as an object: a network with its architecture, or
             ``package.module:callable`` that builds one.
-        limit: Use only the first images of each test set.
+        limit: Use only the first ``limit`` images of each test set.
         device: ``auto``, ``cpu`` or ``cuda``.
-        batch_size: Images at a time; chosen by their size by default.
-        gallery: Number of pictures on the page, over all test sets; 0 for none.
-        output: Folder of the results; by default that of the run, or the parent of several. Without any run directory
-            nothing is written.
-        title: Headline of the page.
+        batch_size: Images per batch. Default: chosen from the image size.
+        gallery: Number of pictures in the report, over all test sets; 0 for none.
+        output: Output folder. Default: the run directory, or the common parent of several. If there is no run
+            directory, no files are written.
+        title: Title of the report.
         progress: See :func:`distill.evaluation.evaluate`.
 
     Returns:
-        The record and the page; ``.table`` is the record as text.
+        The record and the path of the report; ``.table`` is the record as Markdown.
 
     Raises:
-        InputError: with all problems together, if runs are missing or unfinished, or have different classes or test
-            images.
+        InputError: if runs are missing or unfinished, or have different classes or test images. The message lists
+            all problems.
 
     Example:
         >>> import distill
@@ -127,17 +128,19 @@ def evaluate(
         (20, None)
     """
     keep_freed_memory()
-    place = _device(device)
+    chosen_device = _device(device)
     loaded = load_runs(runs, reference=reference, ceiling=ceiling, network=network)
     if data is not None and on:
-        raise InputError("give `data` or `on`, not both: `on` changes keys of the runs' own data section.")
+        raise InputError(
+            "`data` and `on` exclude each other: `on` changes keys of the runs' data section. Give one of them."
+        )
     problems: list[str] = []
     if data is not None:
         sets = _given_sets(data, loaded, split=split, limit=limit)
     elif loaded.configs or loaded.problems:
         sets, problems = load_test_sets(loaded.configs, on, split=split, limit=limit)
     else:
-        raise InputError("networks without a run have no test split; give `data`.")
+        raise InputError("`data`: networks without a run directory have no test split. Pass a data set as `data`.")
     if loaded.problems or problems:
         raise InputError("\n".join([*loaded.problems, *problems]))
     done = evaluate_networks(
@@ -149,7 +152,7 @@ def evaluate(
         settings=settings,
         split=split,
         batch_size=batch_size,
-        device=place,
+        device=chosen_device,
         progress=progress,
     )
     for name, folder in loaded.folders.items():
@@ -158,8 +161,8 @@ def evaluate(
             "seed": loaded.configs[name].seed,
             "weights": file_hash(folder),
         }
-    place_of_results = _output_folder(output, runs, loaded)
-    if place_of_results is None:
+    folder_of_results = _output_folder(output, runs, loaded)
+    if folder_of_results is None:
         return Evaluation(done.record, None)
     count = max(gallery // len(sets), 1) if gallery else 0
     seed = (settings or EvaluationSettings()).seed
@@ -174,83 +177,85 @@ def evaluate(
             seed=seed,
             maps=maps,
             batch_size=batch_size,
-            device=place,
+            device=chosen_device,
         )
         for name, images in sets.items()
         if count
     ]
-    return Evaluation(done.record, _write(place_of_results, title, done, galleries, loaded))
+    return Evaluation(done.record, _write(folder_of_results, title, done, galleries, loaded))
 
 
 class TestSets(NamedTuple):
-    """Test sets by name, and what was wrong with some."""
+    """Test sets by name, and the error messages of those that could not be loaded."""
 
     sets: dict[str, ImageSet]
     problems: list[str]
 
 
 def load_test_sets(configs: Mapping[str, Config], on: Sequence[str], *, split: str, limit: int | None) -> TestSets:
-    """Load test sets, and see that each is the same for all runs.
+    """Load test sets, and check that each is the same for all runs.
 
     Args:
-        configs: Of the runs, by name.
-        on: Test sets, each ``key=value[,key=value]`` of the data section; the runs' own if there are none.
+        configs: Configurations of the runs, by name.
+        on: Test sets, each ``key=value[,key=value]`` of the data section. If empty, the runs' own test set is used.
         split: ``test`` or ``validation``.
-        limit: Keep only the first images of each.
+        limit: Keep only the first ``limit`` images of each test set.
 
     Raises:
-        InputError: if a test set cannot be read as such pairs.
+        InputError: if an item of ``on`` is not of the form ``key=value[,key=value]``.
     """
     sets: dict[str, ImageSet] = {}
     problems: dict[str, None] = {}
     for name, changes in _changes(on, split).items():
-        found: dict[str, tuple[str, ImageSet]] = {}
+        loaded: dict[str, tuple[str, ImageSet]] = {}
         for run, config in configs.items():
             section = config.data
             key = json.dumps([section.name, section.seed, {**section.options, **changes}], sort_keys=True, default=str)
-            if key not in found:
+            if key not in loaded:
                 try:
-                    found[key] = (run, load_images(section, split, **changes))
+                    loaded[key] = (run, load_images(section, split, **changes))
                 except InputError as error:
                     problems[str(error)] = None
-        problems |= dict.fromkeys(_differences(list(found.values()), split))
-        for _, data in list(found.values())[:1]:
+        problems |= dict.fromkeys(_differences(list(loaded.values()), split))
+        for _, data in list(loaded.values())[:1]:
             sets[name] = data if limit is None or limit >= len(data) else data.subset(list(range(limit)))
     return TestSets(sets, list(problems))
 
 
 def _changes(on: Sequence[str], split: str) -> dict[str, dict[str, Any]]:
-    """Read the test sets that were asked for, and name each by its values."""
+    """Parse the items of ``on``, and name each test set by its values."""
     sets: dict[str, dict[str, Any]] = {}
     for text in on:
         try:
             pairs = OmegaConf.to_container(OmegaConf.from_dotlist(text.split(",")))
         except OmegaConfBaseException as error:
-            raise InputError(f"--on takes key=value[,key=value] of the data section, got {text!r}: {error}") from error
+            raise InputError(
+                f"--on: expected key=value[,key=value] of the data section, got {text!r}: {error}"
+            ) from error
         assert isinstance(pairs, dict)
         if not pairs or any(value is None for value in pairs.values()):
-            raise InputError(f"--on takes key=value[,key=value] of the data section, got {text!r}.")
+            raise InputError(f"--on: expected key=value[,key=value] of the data section, got {text!r}.")
         sets[", ".join(str(value) for value in pairs.values())] = {str(key): value for key, value in pairs.items()}
     return sets or {split: {}}
 
 
-def _differences(found: Sequence[tuple[str, ImageSet]], split: str) -> list[str]:
-    if not found:
+def _differences(loaded: Sequence[tuple[str, ImageSet]], split: str) -> list[str]:
+    if not loaded:
         return []
-    (first, data), *others = found
+    (first, data), *others = loaded
     problems = []
-    for other, theirs in others:
-        same = len(data) == len(theirs) and data.images.shape == theirs.images.shape
-        if data.classes != theirs.classes or not same or not same_images(data.images, theirs.images):
+    for other, other_data in others:
+        same = len(data) == len(other_data) and data.images.shape == other_data.images.shape
+        if data.classes != other_data.classes or not same or not same_images(data.images, other_data.images):
             problems.append(
-                f"runs {first!r} and {other!r} have different {split} images; name the set for both with --on, such "
-                "as `--on background=unbiased`, or evaluate them apart."
+                f"runs {first!r} and {other!r} have different {split} images. Choose one test set for both with "
+                "--on, such as `--on background=unbiased`, or evaluate the runs separately."
             )
     return problems
 
 
 def _given_sets(data: Any, loaded: LoadedRuns, *, split: str, limit: int | None) -> dict[str, ImageSet]:
-    """Read the test sets that were passed as objects; one without class names has those of the networks."""
+    """Read test sets that were passed as objects. Without class names, the networks' class names are used."""
     classes = next((net.spec.classes for net in loaded.networks.values() if net.spec.classes), None)
     sets = {}
     for name, one in (data if isinstance(data, Mapping) else {split: data}).items():
@@ -286,7 +291,7 @@ def _write(folder: Path, title: str, done: EvaluationResult, galleries: Sequence
 
 
 def _grid(gallery: Gallery) -> Gallery:
-    """Keep the pictures that chance chose, so that one file shows what is usual."""
+    """Keep only the randomly chosen pictures, so that maps.png shows typical images."""
     drawn = [picture for picture in gallery.pictures if "random" in picture.picks]
     return replace(gallery, pictures=tuple(drawn[:GRID_IMAGES]))
 
@@ -295,7 +300,7 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device here; take `auto` or `cpu`.")
+        raise InputError("--device cuda: torch finds no CUDA device. Use `auto` or `cpu`.")
     return name
 
 

@@ -1,4 +1,4 @@
-"""`explain`: images -> predictions and maps of a finished run and of its teacher."""
+"""`explain`: predictions and maps of a finished run and its teacher for single images."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from distill.models import StagedNetwork
 from distill.report.explained import ImageExplanation, NetworkView
 from distill.workflows.train import Run
 
-#: Files that hold a state dict and do not say of what network.
-_PLAIN = (".pth", ".pt")
+#: Suffixes of plain state dicts, which do not contain the architecture of their network.
+_STATE_DICTS = (".pth", ".pt")
 
 
 class ExplainedNetwork(NamedTuple):
-    """A network in evaluation mode, and the layer of it that is explained."""
+    """A network in evaluation mode, and its layer to explain."""
 
     network: StagedNetwork
     layer: str
@@ -44,21 +44,23 @@ def find_reference(
     layer: str,
     notify: Callable[[str], object],
 ) -> ExplainedNetwork | None:
-    """Load the teacher that was asked for, or the run's own.
+    """Load the given teacher, or the teacher of the run.
 
     Convention:
-        - The run's own teacher is left out, and that is said, if it cannot be loaded; one that was asked for is not.
-        - A plain state dict is read with the architecture and scaling of the run's ``teacher`` section.
+        - If the teacher of the run cannot be loaded, it is left out with a message. If a given teacher cannot be
+          loaded, an error is raised.
+        - A plain state dict is read with the architecture and normalisation of the run's ``teacher`` section.
 
     Args:
-        given: A run directory or file of weights; None for the run's own; False for none.
-        config: The run's.
-        student: Whose classes and channels it must have.
-        layer: The student's.
-        notify: Told if the run's own teacher is left out.
+        given: A run directory, file of weights, finished run or network; None for the teacher of the run; False for no
+            teacher.
+        config: Configuration of the run.
+        student: The student. The teacher must have the same classes and channels.
+        layer: Layer of the student.
+        notify: Called with a message if the teacher of the run is left out.
 
     Raises:
-        InputError: if the one that was asked for cannot be loaded, or does not fit the student.
+        InputError: if a given teacher cannot be loaded or does not fit the student.
     """
     section = config.teacher
     if given is False or (given is None and section is None):
@@ -67,8 +69,8 @@ def find_reference(
         return ExplainedNetwork(given, _teacher_layer(config, layer))
     if given is not None:
         given = given.directory if isinstance(given, Run) else given
-        described_by = section if Path(given).suffix in _PLAIN else None
-        return ExplainedNetwork(load_reference(given, described_by, student), _teacher_layer(config, layer))
+        description = section if Path(given).suffix in _STATE_DICTS else None
+        return ExplainedNetwork(load_reference(given, description, student), _teacher_layer(config, layer))
     assert section is not None
     try:
         return ExplainedNetwork(load_reference(section.checkpoint, section, student), _teacher_layer(config, layer))
@@ -78,11 +80,12 @@ def find_reference(
 
 
 def _teacher_layer(config: Config, layer: str) -> str:
-    """Give the layer whose maps the run compared with those of the student's layer, else the one of the same name."""
+    """Return the teacher layer that the run paired with the student's layer; by default the layer of the same name."""
     terms = (term for term in config.objective.values() if isinstance(term, ExplanationTerm) and layer in term.layers)
     return next((term.layer_of_teacher(layer) for term in terms), layer)
 
 
+#: Images per batch.
 BATCH = 64
 
 
@@ -106,41 +109,42 @@ def explain_images(
     network: nn.Module | None = None,
     notify: Callable[[str], object] = warnings.warn,
 ) -> list[ImageExplanation]:
-    """Show what a finished run and its teacher make of images, and where they look.
+    """Return the predictions and maps of a finished run and its teacher for images.
 
     Convention:
-        - An image is resized to the square that the run was trained on; its map is stretched back over it.
-        - Both maps of an image explain the same class. They are raw; a picture shows each as a share of its own
-          largest value.
+        - Each image is resized to the square input size of the run. Its map is resized back to the size of the image.
+        - Both maps of an image explain the same class. Maps are not normalised; a picture shows each map divided by
+          its maximum.
 
     Args:
         run: Run directory, or a finished run.
-        images: One or several: files, images of PIL, tensors (C, H, W) or arrays (H, W, C) of uint8.
-        reference: A teacher: run directory, file of weights, finished run or network; the run's own if left
-            out, none if False.
+        images: One or several images: files, PIL images, uint8 tensors (C, H, W) or uint8 arrays (H, W, C).
+        reference: A teacher: run directory, file of weights, finished run or network. None uses the teacher of the
+            run, False no teacher.
         method: A name of :data:`distill.explain.METHODS`.
-        layer: Layer of the student; the teacher's is the one that the run compared it with, else that of the same name.
-        target: The class to explain, by name or number; for each image the student's first choice if left out.
-        size: Height and width that images are given; those of the run's data if left out.
-        crop: Whether only the square in the middle is looked at, as runs on ``image_folder`` are trained.
-        network: For a run directory whose student was passed as an object: a network of its architecture.
-        notify: Called with a message if the run's own teacher cannot be loaded.
+        layer: Layer of the student. The teacher's layer is the one that the run paired with it, else the layer of the
+            same name.
+        target: Class to explain, by name or number. Default: the student's prediction for each image.
+        size: Height and width of the networks' input, in pixels. Default: the image size of the run's data.
+        crop: Whether to use only the central square of each image, as in training on ``image_folder``.
+        network: For a run directory whose student was passed as an object: a network with its architecture.
+        notify: Called with a message if the teacher of the run cannot be loaded.
 
     Returns:
-        An explanation for every image, in their order.
+        One explanation per image, in the order of ``images``.
 
     Raises:
-        InputError: if the run, an image, the class, the method or the layer is not to be had; it is named.
+        InputError: if the run or an image cannot be read, or if the class, the method or the layer is unknown.
 
     Example:
-        In a notebook, of a run that is done::
+        In a notebook, for a finished run::
 
             import distill
 
             first, second = distill.explain_images("runs/demo/kd_grad_cam_pp", ["boot.jpg", "bag.png"], layer="group2")
             first.top(2)            # [('ankle boot', 0.93), ('sneaker', 0.04)]
             first.maps["teacher"]   # float32, in the size of first.pixels
-            first                   # is shown as image | teacher | student
+            first                   # displayed as image | teacher | student
     """
     student, config = (run.student, run.config) if isinstance(run, Run) else load_run(run, network=network)
     if reference is None and isinstance(run, Run):
@@ -155,17 +159,17 @@ def explain_images(
     explained = []
     for start in range(0, len(prepared), BATCH):
         part = prepared[start : start + BATCH]
-        classes, looks = _run_batch(networks, explainers, torch.stack([image.seen for image in part]), chosen)
+        classes, results = _run_batch(networks, explainers, torch.stack([image.seen for image in part]), chosen)
         for i, image in enumerate(part):
             views = {
                 role: NetworkView(
                     role=role,
                     architecture=networks[role].network.spec.name,
                     layer=networks[role].layer,
-                    map=resize_maps(look.maps[i : i + 1], image.shown.shape[:2])[0].numpy(),
-                    probabilities=look.probabilities[i].numpy(),
+                    map=resize_maps(result.maps[i : i + 1], image.shown.shape[:2])[0].numpy(),
+                    probabilities=result.probabilities[i].numpy(),
                 )
-                for role, look in looks.items()
+                for role, result in results.items()
             }
             explained.append(
                 ImageExplanation(
@@ -182,10 +186,10 @@ def explain_images(
 
 
 def find_class(target: str | int, classes: Sequence[str]) -> int:
-    """Find a class by its name, else by its number.
+    """Return the index of a class that is given by its name or its number.
 
     Raises:
-        InputError: if there is none; the nearest names are told.
+        InputError: if the class does not exist. The message lists the most similar names.
 
     Example:
         >>> find_class("dog", ["cat", "dog"]), find_class("0", ["cat", "dog"])
@@ -198,16 +202,20 @@ def find_class(target: str | int, classes: Sequence[str]) -> int:
     if 0 <= number < len(names):
         return number
     near = difflib.get_close_matches(str(target), names, n=3, cutoff=0.4)
-    hint = f"the nearest are {', '.join(map(repr, near))}" if near else f"there are {', '.join(names[:10])}"
-    more = ", ..." if not near and len(names) > 10 else ""
-    raise InputError(f"unknown class {target!r}; {hint}{more}. A number from 0 to {len(names) - 1} will do as well.")
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"the classes are {', '.join(names[:10])}"
+    end = "" if near else ", ..." if len(names) > 10 else "."
+    raise InputError(f"unknown class {target!r}; {hint}{end} Give a name, or a number from 0 to {len(names) - 1}.")
 
 
 def _prepare(images: Source | Sequence[Source], *, channels: int, size: int, crop: bool) -> list[PreparedImage]:
-    one = isinstance(images, str | Path | Image.Image) or (isinstance(images, Tensor | np.ndarray) and images.ndim < 4)
-    sources: Sequence[Source] = [images] if one else list(images)  # type: ignore[list-item,arg-type]
+    single = isinstance(images, str | Path | Image.Image) or (
+        isinstance(images, Tensor | np.ndarray) and images.ndim < 4
+    )
+    sources: Sequence[Source] = [images] if single else list(images)  # type: ignore[list-item,arg-type]
     if channels not in (1, 3):
-        raise InputError(f"the run's network takes images of {channels} channels; only grey and colour can be read.")
+        raise InputError(
+            f"the student takes images with {channels} channels, but image files have 1 (grey) or 3 (colour)."
+        )
     names = [str(source) if isinstance(source, str | Path) else f"image {i}" for i, source in enumerate(sources)]
     return [
         prepare_image(source, name=name, channels=channels, size=size, crop=crop)
@@ -215,10 +223,12 @@ def _prepare(images: Source | Sequence[Source], *, channels: int, size: int, cro
     ]
 
 
-def _size(given: int | None, trained: int | None) -> int:
-    size = trained if given is None else given
+def _size(given: int | None, default: int | None) -> int:
+    size = default if given is None else given
     if size is None:
-        raise InputError("the run's data section does not say how large its images are; give their size.")
+        raise InputError(
+            "`size`: the run's data section does not contain the image size. Give the size of the network's input."
+        )
     if size < 1:
         raise InputError(f"`size` must be 1 pixel or more, got {size}.")
     return size
@@ -236,20 +246,22 @@ def _explainer(role: str, method: str, reference: ExplainedNetwork) -> Explainer
 def _run_batch(
     networks: Mapping[str, ExplainedNetwork], explainers: Mapping[str, Explainer], seen: Tensor, chosen: int | None
 ) -> tuple[list[int], dict[str, _BatchResult]]:
-    """Run every network once on a batch, and explain one class an image in all of them."""
-    plain: dict[str, StagedNetwork] = {role: network for role, (network, _) in networks.items()}
+    """Run each network once on a batch, and explain the same class of an image in all networks."""
+    staged: dict[str, StagedNetwork] = {role: network for role, (network, _) in networks.items()}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with evaluation_mode(plain, device), torch.no_grad():
+    with evaluation_mode(staged, device), torch.no_grad():
         images = to_unit(seen.to(device))
         try:
             outputs = {role: network.run(images, [layer]) for role, (network, layer) in networks.items()}
-            own = outputs["student"].logits
-            classes = own.argmax(1) if chosen is None else own.new_full(own.shape[:1], chosen, dtype=torch.int64)
+            logits = outputs["student"].logits
+            classes = (
+                logits.argmax(1) if chosen is None else logits.new_full(logits.shape[:1], chosen, dtype=torch.int64)
+            )
             maps = {role: explainers[role].from_output(output, classes) for role, output in outputs.items()}
         except (ValueError, RuntimeError) as error:
             raise InputError(f"images of {tuple(images.shape[1:])} cannot be explained: {error}") from error
-    looks = {
+    results = {
         role: _BatchResult(output.logits.float().softmax(1).cpu(), maps[role].float().cpu())
         for role, output in outputs.items()
     }
-    return classes.tolist(), looks
+    return classes.tolist(), results

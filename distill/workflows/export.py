@@ -1,4 +1,4 @@
-"""`export`: a finished run -> a file with the student alone, checked against the student before it is kept."""
+"""`export`: write the student of a finished run to a file, and compare the file with the student."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distill.workflows.train import Run
 
 
 class Exported(NamedTuple):
-    """A file that was kept, and how near it is to the student."""
+    """Path of an exported file, and its largest differences from the student."""
 
     path: Path
     parity: Parity
@@ -39,24 +39,25 @@ def export_model(
     data: Any = None,
     limit: int | None = None,
 ) -> Exported:
-    """Write the student of a run, with its input scaling and perhaps its maps, to one file.
+    """Write the student of a run to one file, with its input normalisation and optionally its maps.
 
     Convention:
-        - The file is opened again and compared with the student on the run's test split, and kept only if both agree.
+        - The file is opened and compared with the student on the run's test split. It is kept only if both agree.
 
     Args:
         run: Run directory, or a finished run.
         format: ``onnx`` or ``pt2``.
-        layer: Layer whose Grad-CAM++ maps come out beside the logits; no maps if left out.
-        opset: Version of the ONNX operators; torch's choice if left out.
-        output: The file; ``student.onnx`` or ``student.pt2`` in the run directory if left out.
-        overwrite: Whether a file of that name may be replaced.
-        data: A data set of (image, label) to compare on, in the place of the run's test split.
-        limit: Compare on the first images only.
+        layer: Layer whose Grad-CAM++ maps are a second output. Default: no maps.
+        opset: Version of the ONNX operator set. Default: chosen by torch.
+        output: Output file. Default: ``student.onnx`` or ``student.pt2`` in the run directory.
+        overwrite: Whether to replace an existing file.
+        data: A data set of (image, label) to compare on. Default: the run's test split.
+        limit: Compare only on the first ``limit`` images.
 
     Raises:
-        InputError: if the run, its test images, the format or the layer are not to be had, or the file exists.
-        RunError: if the student cannot be written so, or the file gives something else; no file is left then.
+        InputError: if the run or its test images cannot be loaded, the format or layer is unknown, or the file exists.
+        RunError: if the student cannot be exported, or the file's outputs differ from the student's. The file is
+            removed.
     """
     if format not in FORMATS:
         raise InputError("--format: " + unknown_name("format", format, FORMATS))
@@ -66,14 +67,14 @@ def export_model(
     folder = run.directory if isinstance(run, Run) else Path(run)
     path = Path(output) if output else folder / f"student{kind.suffix}"
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file.")
+        raise InputError(f"--output: {path} is a folder; give the name of a file.")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already; replace it with --overwrite, or choose another --output.")
+        raise InputError(f"{path} exists. Replace it with --overwrite, or choose another --output.")
     test = load_images(config.data, "test") if data is None else as_image_set(data, name="data")
     images = test.images
     if images.shape[1] != student.spec.in_channels:
         raise InputError(
-            f"the student takes {student.spec.in_channels} channels, its test images have {images.shape[1]}."
+            f"the student takes {student.spec.in_channels} channels, but the test images have {images.shape[1]}."
         )
     deployed = Deployed(student, size=(images.shape[2], images.shape[3]), layer=layer)
     program = export_program(deployed)

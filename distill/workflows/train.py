@@ -1,4 +1,4 @@
-"""`train`: a configuration, or keywords and objects, -> a finished run directory."""
+"""`train`: train a run from a configuration, or from keywords and objects."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Run:
 
     Args:
         directory: The run directory.
-        action: What was done: ``new`` (trained from the start), ``resume`` (resumed) or ``done`` (it was finished).
+        action: ``new`` (trained from the start), ``resume`` (resumed) or ``done`` (the run was already finished).
         config: The resolved configuration.
-        objects: The objects that were passed in the place of names.
+        objects: The Python objects that were passed.
     """
 
     directory: Path
@@ -49,7 +49,7 @@ class Run:
 
     @cached_property
     def student(self) -> StagedNetwork:
-        """The trained student, in evaluation mode; call it on images in [0, 1]."""
+        """The trained student, in evaluation mode. It takes images in [0, 1]."""
         return load_model(self.directory, network=self.objects.student)
 
     @cached_property
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The logged metrics of the epoch whose weights were kept, such as ``validation/accuracy``."""
+        """The logged metrics of the epoch whose weights the student has, such as ``validation/accuracy``."""
         return selected_metrics(self.config)
 
 
@@ -81,15 +81,16 @@ def train(
     notify: Callable[[str], None] | None = None,
     **sections: Any,
 ) -> Run:
-    """Train a teacher, a baseline or a student; resume the run, or return it, if it exists.
+    """Train a teacher, a baseline or a student. If the run exists, resume or return it.
 
     Convention:
-        - Later values win: configuration files and mappings from left to right, then keywords, then ``overrides``.
-        - The same call resumes an unfinished run and returns a finished one. A call that differs needs another
-          ``name`` or ``overwrite=True``.
-        - Networks that are passed as objects are copied, so the caller's own do not change.
-        - What is passed as an object cannot be rebuilt from the run directory. It is recorded with its class and a hash
-          of its content, and must be passed again to evaluate the run in another process.
+        - Later values override earlier ones, in this order: configuration files and mappings from left to right,
+          keywords, ``overrides``.
+        - The same call resumes an unfinished run and returns a finished one. A different call needs another ``name`` or
+          ``overwrite=True``.
+        - Networks that are passed as objects are copied and do not change.
+        - An object cannot be rebuilt from the run directory. It is recorded with its class and a hash of its content,
+          and must be passed again to evaluate the run in another process.
 
     Args:
         configs: YAML files, or mappings with the same keys.
@@ -99,25 +100,27 @@ def train(
             or a network. A plain network needs its normalisation: ``{"network": net, "normalisation": {"mean": ...,
             "std": ...}}``.
         data: A name (`distill list datasets`), a mapping with the keys of the ``data`` section, a data set of (image,
-            label) (see :func:`distill.data.as_image_set`), of which a tenth becomes the validation split, or a pair
-            (training, validation) of data sets.
-        objective: Terms by name: a weight, a mapping with the keys of the term, or None to leave ``cross_entropy`` out.
-            A term of your own is an ``nn.Module``, or ``{"term": module, "weight": 2}``; see docs/terms.md.
+            label) (see :func:`distill.data.as_image_set`), or a pair (training, validation) of data sets. One tenth of
+            a single data set is used for validation.
+        objective: Terms by name. Each is a weight, a mapping with the keys of the term, or None to remove
+            ``cross_entropy``. A third-party term is an ``nn.Module``, or ``{"term": module, "weight": 2}``; see
+            docs/terms.md.
         explanation: Weight of the explanation term, or a mapping with its keys.
-        epochs: Length of the run; ``trainer.max_epochs``.
+        epochs: Number of epochs; sets ``trainer.max_epochs``.
         callbacks: Lightning callbacks.
         loggers: Lightning loggers, or a mapping with the keys of the ``loggers`` section.
         overrides: ``"key.path=value"`` strings, or a mapping of dotted keys.
-        overwrite: Whether another run in the same directory is replaced.
-        notify: Called with a message about the teacher's cache before the first step.
+        overwrite: Whether to replace another run in the same directory.
+        notify: Called with a message about the teacher cache before training.
         sections: Other keys of a configuration, such as ``seed``, ``name``, ``output_dir``, ``optimizer``, ``trainer``.
 
     Returns:
         The finished run.
 
     Raises:
-        InputError: if the configuration or an object is wrong, or the directory holds another run; nothing is written.
-        RunError: if training fails; the last checkpoint is kept.
+        InputError: if the configuration or an object is wrong, or if the directory contains another run. No file is
+            written.
+        RunError: if training fails. The last checkpoint is kept.
 
     Example:
         >>> import tempfile, distill
@@ -167,7 +170,7 @@ def make_config(
     """Merge files, mappings, keywords and overrides from left to right, and check the result.
 
     Raises:
-        InputError: with every mistake, one per line.
+        InputError: if the configuration is wrong. The message lists all mistakes, one per line.
     """
     values: Any = {}
     for source in configs:
@@ -181,7 +184,7 @@ def make_config(
 
 
 def selected_metrics(config: Config) -> dict[str, float]:
-    """Return the metrics of the epoch whose weights became the student's: the best or the last one."""
+    """Return the metrics of the epoch whose weights the student has: the best or the last epoch."""
     series = read_curves(config.directory, run=config.name).series
     watched = series.get(config.monitor.metric, [])
     if not watched:
@@ -223,7 +226,7 @@ class _Given:
             self.keywords["trainer"] = {"max_epochs": epochs}
 
     def objects(self, *, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Objects:
-        """Return the objects but for the data, whose split needs the configuration."""
+        """Return the objects without the data. Splitting the data needs the configuration, see :meth:`with_data`."""
         return Objects(
             student=self.networks.get("student"),
             teacher=self.networks.get("teacher"),
@@ -233,7 +236,7 @@ class _Given:
         )
 
     def with_data(self, objects: Objects, config: Config) -> Objects:
-        """Add the images, split into training and validation."""
+        """Return ``objects`` with the images, split into training and validation."""
         if not self.sets:
             return objects
         if len(self.sets) == 2:
@@ -243,7 +246,7 @@ class _Given:
         train, validation = (self.sets[0].subset(parts[name]) for name in ("train", "validation"))
         if not len(validation):
             raise InputError(
-                f"data: {len(self.sets[0])} images leave none for validation; pass (training, validation)."
+                f"data: {len(self.sets[0])} images are too few for a validation split. Pass (training, validation)."
             )
         return objects._replace(train=train, validation=validation)
 
@@ -275,7 +278,7 @@ class _Given:
         for other in others:
             if other.classes != first.classes or other.images.shape[1:] != first.images.shape[1:]:
                 raise InputError(
-                    f"data: training and validation must have the same classes and image size, got "
+                    f"data: training and validation data must have the same classes and image size, got "
                     f"{len(first.classes)} classes of {tuple(first.images.shape[1:])} and {len(other.classes)} of "
                     f"{tuple(other.images.shape[1:])}."
                 )
@@ -305,11 +308,11 @@ def _weights_hash(network: nn.Module) -> str:
 
 def _import_path(section: str, value: Callable[..., Any]) -> str:
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
-    found: Any = sys.modules.get(module or "")
+    imported: Any = sys.modules.get(module or "")
     for part in name.split("."):
-        found = getattr(found, part, None)
-    if module in (None, "__main__") or found is not value:
+        imported = getattr(imported, part, None)
+    if module in (None, "__main__") or imported is not value:
         raise InputError(
-            f"{section}: {name or value!r} cannot be imported by name from a module; pass the network that it returns."
+            f"{section}: {name or value!r} cannot be imported from a module. Pass the network that it returns."
         )
     return f"{module}:{name}"

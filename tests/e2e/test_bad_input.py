@@ -39,7 +39,7 @@ def test_several_mistakes_at_once(refused: Any) -> None:
         "4 mistakes in the configuration: "
         "optimizer.momentun: unknown key; did you mean 'momentum'? "
         "seed: input should be a valid integer, unable to parse string as an integer, got 'x' "
-        "trainer.logger: a run decides this by itself "
+        "trainer.logger: this argument is set by distill; remove the key "
         "trainer.max_epoch: unknown key 'max_epoch'; did you mean 'max_epochs'?"
     )
 
@@ -74,7 +74,7 @@ def test_a_layer_that_does_not_exist(refused: Any, teacher: Path) -> None:
 def test_a_teacher_that_tells_other_classes_apart(refused: Any, tmp_path: Path) -> None:
     other = save_teacher(tmp_path / "other", "wrn_10_1", num_classes=7)
     assert refused(f"teacher.checkpoint={other}") == (
-        "the teacher has 7 classes, but fashion_scenes has 10; teacher and student must tell the same classes apart."
+        "the teacher has 7 classes, but fashion_scenes has 10; teacher and student must have the same classes."
     )
 
 
@@ -85,7 +85,7 @@ def test_a_teacher_of_another_name(refused: Any, teacher: Path) -> None:
 
 def test_a_teacher_that_is_not_there(refused: Any, tmp_path: Path) -> None:
     assert refused(f"teacher.checkpoint={tmp_path / 'none'}") == (
-        f"teacher.checkpoint: nothing exists at {tmp_path / 'none'}; train a teacher first, or correct the path."
+        f"teacher.checkpoint: {tmp_path / 'none'} does not exist. Train a teacher first, or correct the path."
     )
     (tmp_path / "empty").mkdir()
     assert refused(f"teacher.checkpoint={tmp_path / 'empty'}").startswith(

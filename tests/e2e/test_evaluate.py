@@ -59,14 +59,14 @@ def test_one_run_alone_has_its_results_beside_it(distill: Command, runs: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("missing",), "there is no run directory at missing"),
+        (("missing",), "no run directory missing. Train a run with `distill train`, or correct the path."),
         (("{runs}",), "is not a run directory: it has no config.yaml"),
         (("{runs}/teacher", "--on", "colour=red"), "unknown option of data set fashion_scenes 'colour'"),
-        (("{runs}/teacher", "--on", "nonsense"), "--on takes key=value"),
+        (("{runs}/teacher", "--on", "nonsense"), "--on: expected key=value"),
         (("{runs}/teacher", "--method", "grad_camp"), "`method` must be one of"),
         (("{runs}/teacher", "--layer", "group9", "--on", "count=8"), "unknown layer 'group9'; did you mean 'group2'?"),
         (("{runs}/teacher", "{runs}/student"), "have different test images"),
-        (("a={runs}/teacher", "a={runs}/student", "--on", "background=unbiased"), "two runs are called 'a'"),
+        (("a={runs}/teacher", "a={runs}/student", "--on", "background=unbiased"), "two runs have the name 'a'"),
     ],
 )
 def test_wrong_input_is_one_message(distill: Command, runs: Path, arguments: tuple[str, ...], message: str) -> None:

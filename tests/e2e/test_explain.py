@@ -110,8 +110,8 @@ def test_a_picture_of_ours_that_is_to_be_explained_is_not_replaced(distill: Comm
         (("{ok}", "{dir}"), "{dir} is a folder; give image files, for example {dir}/*.png."),
         (("{ok}", "{dir}/notes.png"), "{dir}/notes.png is not an image in a known format, or it is truncated;"),
         (("{ok}", "{dir}/cut.png", "{ok}"), "cannot decode {dir}/cut.png: "),
-        (("{ok}", "--class", "sneeker"), "unknown class 'sneeker'; the nearest are 'sneaker'"),
-        (("{ok}", "--class", "10"), "unknown class '10'; there are top, trouser, "),
+        (("{ok}", "--class", "sneeker"), "unknown class 'sneeker'; did you mean 'sneaker'"),
+        (("{ok}", "--class", "10"), "unknown class '10'; the classes are top, trouser, "),
         (("{ok}", "--class", "-1"), "unknown class '-1'; "),
         (("{ok}", "--layer", "group7"), "student: `layer` must be one of group1, group2, final, "),
         (("{ok}", "--layer", "group2_sum"), "Raw sums (taps) have no head and cannot be explained"),
@@ -145,8 +145,8 @@ def test_a_run_that_still_trains_and_one_that_is_none(distill: Command, run: Pat
     (run / "student.safetensors").unlink()
     for folder, message in (
         (run, f"{run} holds no student.safetensors: not a run directory, or a run that has not finished yet."),
-        (tmp_path, f"{tmp_path} is not a run directory: it has no config.yaml."),
-        (tmp_path / "none", f"there is no run directory {tmp_path / 'none'}."),
+        (tmp_path, f"{tmp_path} is not a run directory: it has no config.yaml. Check the path."),
+        (tmp_path / "none", f"no run directory {tmp_path / 'none'}. Check the path."),
     ):
         said = distill("explain", folder, image)
         assert (said.code, said.message) == (2, f"distill: {message}")

@@ -63,9 +63,7 @@ def test_a_file_is_replaced_only_with_overwrite(distill: Command, run: Path, tmp
     arguments = ("export", run, "--format", "pt2", "--output", path, "--limit", 4)
     result = distill(*arguments)
     assert result.code == 2
-    assert result.message == (
-        f"distill: {path} is there already; replace it with --overwrite, or choose another --output."
-    )
+    assert result.message == (f"distill: {path} exists. Replace it with --overwrite, or choose another --output.")
     assert path.read_text() == "years of work"
     assert distill(*arguments, "--overwrite").code == 0
     assert torch.export.load(path).module()(torch.rand(1, 3, 16, 16))["logits"].shape == (1, 10)
@@ -119,8 +117,8 @@ def test_a_missing_package_is_reported_with_how_to_install_it(
         (("{run}", "--layer", "group2"), "--layer sets the layer of the maps and needs --maps; add --maps."),
         (("{run}", "--format", "pt2", "--opset", 18), "--opset applies to --format onnx only; leave it out."),
         (("{run}", "--format", "pt2", "--maps", "--layer", "group7"), "maps of layer 'group7' cannot be exported: "),
-        (("{run}", "--format", "pt2", "--output", "{run}"), "is a folder; give the name of a file."),
-        (("{none}", "--format", "pt2"), "there is no run directory"),
+        (("{run}", "--format", "pt2", "--output", "{run}"), "--output: {run} is a folder; give the name of a file."),
+        (("{none}", "--format", "pt2"), "no run directory {none}. Check the path."),
     ],
 )
 def test_wrong_input_is_reported_and_no_file_is_written(
@@ -129,7 +127,7 @@ def test_wrong_input_is_reported_and_no_file_is_written(
     before = files(run)
     result = distill("export", *(str(part).format(run=run, none=tmp_path / "none") for part in arguments))
     assert result.code == 2, result.err
-    assert message in result.message
+    assert message.format(run=run, none=tmp_path / "none") in result.message
     assert files(run) == before
     assert files(tmp_path) == set()
 

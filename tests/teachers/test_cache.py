@@ -180,7 +180,9 @@ def test_another_normalisation_of_the_teacher_has_a_separate_cache(tmp_path: Pat
 
 
 def test_maps_of_the_students_prediction_cannot_be_cached(tmp_path: Path, teacher: Path) -> None:
-    with pytest.raises(InputError, match=r"teacher.cache: objective.explanation.target is student, and which class"):
+    with pytest.raises(
+        InputError, match=r"teacher.cache: objective.explanation.target is 'student'\. The student's predicted class"
+    ):
         build(run_of(tmp_path, teacher, "student", DISK, target="student"))
 
 
@@ -192,7 +194,7 @@ def test_a_cache_can_be_filled_ahead(tmp_path: Path, teacher: Path) -> None:
     assert fill_cache(config).cached == filled.views
     train(config)
     assert all(float(row[HITS]) == 1 for row in rows(config) if row[HITS])
-    with pytest.raises(InputError, match="only a cache on disk can be filled ahead"):
+    with pytest.raises(InputError, match="only a cache on disk can be filled before training"):
         fill_cache(run_of(tmp_path, teacher, "memory", MEMORY))
 
 
@@ -237,6 +239,6 @@ def test_defaults_are_off() -> None:
 
 def test_outputs_for_colour_jitter_cannot_be_cached(tmp_path: Path, teacher: Path) -> None:
     pair = "data.augment.colour_jitter={brightness: 0.2}"
-    with pytest.raises(InputError, match=r"teacher.cache: data.augment.colour_jitter draws new colours"):
+    with pytest.raises(InputError, match=r"teacher.cache: data.augment.colour_jitter changes the colours"):
         build(run_of(tmp_path, teacher, "colours", DISK, pair))
     assert float(losses(run_of(tmp_path, teacher, "plain", OFF, pair))[-1]["train/loss"]) > 0

@@ -143,11 +143,11 @@ def test_a_teacher_of_the_run_that_is_gone_is_left_out_and_that_is_said(tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": CLASSES[:7]}, "has another number of classes than the student: 7; the student has 10."),
-        ({"classes": (*CLASSES[:9], "shoe")}, "has other classes than the student: top, .*; the student has top, "),
+        ({"classes": CLASSES[:7]}, "has a different number of classes than the student: 7; the student has 10."),
+        ({"classes": (*CLASSES[:9], "shoe")}, "has different classes than the student: top, .*; the student has top, "),
         (
             {"in_channels": 1, "mean": [0.5], "std": [0.2]},
-            "has another number of channels than the student: 1; the student has 3",
+            "has a different number of channels than the student: 1; the student has 3",
         ),
     ],
 )

@@ -135,7 +135,7 @@ def test_the_same_call_finds_the_run_done_and_other_content_is_another_run(run: 
 def test_one_data_set_gives_a_tenth_to_validation(tmp_path: Path) -> None:
     run = trained(tmp_path, data=Stripes(40))
     assert run.metrics["validation/accuracy"] in (0.0, 0.25, 0.5, 0.75, 1.0)  # of 4 images
-    with pytest.raises(InputError, match=r"3 images leave none for validation; pass \(training, validation\)"):
+    with pytest.raises(InputError, match=r"3 images are too few for a validation split. Pass \(training, validation\)"):
         trained(tmp_path, name="few", data=Stripes(3))
 
 
@@ -180,14 +180,17 @@ def test_callbacks_and_loggers(tmp_path: Path) -> None:
     [
         ({"studnet": "wrn_10_1"}, "studnet: unknown key; did you mean 'student'?"),
         ({"student": 3}, "student: expected a name, a mapping or a network, got int"),
-        ({"student": lambda **_: Net()}, "cannot be imported by name from a module; pass the network that it returns"),
-        ({"teacher": Net()}, "teacher: the normalisation of a network that is passed as an object must be given"),
+        ({"student": lambda **_: Net()}, "cannot be imported from a module. Pass the network that it returns"),
+        ({"teacher": Net()}, "teacher: a network that is passed as an object needs a normalisation: "),
         ({"explanation": 1.0}, "objective.explanation needs a teacher"),
         ({"objective": {"soft_targets": "much"}}, "objective.soft_targets: expected a weight, a mapping"),
         ({"data": []}, "data: the data set is empty"),
         ({"data": iter([])}, "data: expected a data set with a length that can be indexed"),
         ({"epochs": 0}, "max_epochs should be a whole number of at least 1"),
-        ({"student": nn.Linear(3, 2)}, "the parts do not fit together"),
+        (
+            {"student": nn.Linear(3, 2)},
+            "student, teacher and objective do not fit together on images of shape (3, 8, 8): ",
+        ),
         ({"student": Net(num_classes=5)}, "the student must return logits (samples, classes) = (2, 2), got (2, 5)"),
     ],
 )

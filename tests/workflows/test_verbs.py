@@ -112,7 +112,7 @@ def test_the_student_of_a_run_is_exported(run: Run, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ((), "nothing to evaluate"),
-        ((Net(),), "does not say how its input is scaled"),
+        ((Net(),), "the input normalisation of a Net is unknown"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said(arguments: tuple[object, ...], message: str) -> None:
@@ -121,9 +121,9 @@ def test_what_cannot_be_evaluated_is_said(arguments: tuple[object, ...], message
 
 
 def test_networks_without_data_are_refused(run: Run) -> None:
-    with pytest.raises(InputError, match="have no test split; give `data`"):
+    with pytest.raises(InputError, match=r"have no test split\. Pass a data set as `data`"):
         distill.evaluate({"A": run.student})
-    with pytest.raises(InputError, match="`data` or `on`, not both"):
+    with pytest.raises(InputError, match="`data` and `on` exclude each other"):
         distill.evaluate(run, data=Stripes(4), on=["size=8"])
 
 
