@@ -136,7 +136,7 @@ def evaluate(
         )
     problems: list[str] = []
     if data is not None:
-        sets = _given_sets(data, loaded, split=split, limit=limit)
+        sets = _sets_from_objects(data, loaded, split=split, limit=limit)
     elif loaded.configs or loaded.problems:
         sets, problems = load_test_sets(loaded.configs, on, split=split, limit=limit)
     else:
@@ -254,7 +254,7 @@ def _differences(loaded: Sequence[tuple[str, ImageSet]], split: str) -> list[str
     return problems
 
 
-def _given_sets(data: Any, loaded: LoadedRuns, *, split: str, limit: int | None) -> dict[str, ImageSet]:
+def _sets_from_objects(data: Any, loaded: LoadedRuns, *, split: str, limit: int | None) -> dict[str, ImageSet]:
     """Read test sets that were passed as objects. Without class names, the networks' class names are used."""
     classes = next((net.spec.classes for net in loaded.networks.values() if net.spec.classes), None)
     sets = {}

@@ -37,7 +37,7 @@ class ExplainedNetwork(NamedTuple):
 
 
 def find_reference(
-    given: Path | str | Run | StagedNetwork | Literal[False] | None,
+    reference: Path | str | Run | StagedNetwork | Literal[False] | None,
     *,
     config: Config,
     student: StagedNetwork,
@@ -52,8 +52,8 @@ def find_reference(
         - A plain state dict is read with the architecture and normalisation of the run's ``teacher`` section.
 
     Args:
-        given: A run directory, file of weights, finished run or network; None for the teacher of the run; False for no
-            teacher.
+        reference: A run directory, file of weights, finished run or network; None for the teacher of the run; False for
+            no teacher.
         config: Configuration of the run.
         student: The student. The teacher must have the same classes and channels.
         layer: Layer of the student.
@@ -63,14 +63,14 @@ def find_reference(
         InputError: if a given teacher cannot be loaded or does not fit the student.
     """
     section = config.teacher
-    if given is False or (given is None and section is None):
+    if reference is False or (reference is None and section is None):
         return None
-    if isinstance(given, StagedNetwork):
-        return ExplainedNetwork(given, _teacher_layer(config, layer))
-    if given is not None:
-        given = given.directory if isinstance(given, Run) else given
-        description = section if Path(given).suffix in _STATE_DICTS else None
-        return ExplainedNetwork(load_reference(given, description, student), _teacher_layer(config, layer))
+    if isinstance(reference, StagedNetwork):
+        return ExplainedNetwork(reference, _teacher_layer(config, layer))
+    if reference is not None:
+        reference = reference.directory if isinstance(reference, Run) else reference
+        description = section if Path(reference).suffix in _STATE_DICTS else None
+        return ExplainedNetwork(load_reference(reference, description, student), _teacher_layer(config, layer))
     assert section is not None
     try:
         return ExplainedNetwork(load_reference(section.checkpoint, section, student), _teacher_layer(config, layer))

@@ -133,13 +133,13 @@ def train(
         ...     run.action, sorted(path.name for path in run.directory.iterdir())[-2:]
         ('new', ['student.json', 'student.safetensors'])
     """
-    given = _Given(
+    arguments = _Arguments(
         student=student, teacher=teacher, data=data, objective=objective, explanation=explanation, epochs=epochs
     )
-    objects = given.objects(callbacks=callbacks, loggers=() if isinstance(loggers, Mapping) else loggers)
-    keywords = given.keywords | ({"loggers": loggers} if isinstance(loggers, Mapping) else {})
+    objects = arguments.objects(callbacks=callbacks, loggers=() if isinstance(loggers, Mapping) else loggers)
+    keywords = arguments.keywords | ({"loggers": loggers} if isinstance(loggers, Mapping) else {})
     config = make_config(configs, merge_values(nested(sections), keywords), overrides)
-    return train_config(config, given.with_data(objects, config), overwrite=overwrite, notify=notify)
+    return train_config(config, arguments.with_data(objects, config), overwrite=overwrite, notify=notify)
 
 
 def train_config(
@@ -194,7 +194,7 @@ def selected_metrics(config: Config) -> dict[str, float]:
     return {name: dict(points)[epoch] for name, points in series.items() if epoch in dict(points)}
 
 
-class _Given:
+class _Arguments:
     """The keywords of :func:`train`, separated into values of a configuration and objects."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The command line, in this process or in one of its own."""
+"""Run the command line in the test process, or in a subprocess."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ SMALL = ("data.size=16", "data.count={train: 32, validation: 16}", "data.batch_s
 QUIET = ("trainer.precision=32-true", "trainer.enable_progress_bar=false", "loggers.tensorboard=false")
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     code: int
     out: str
     err: str
 
     @property
     def message(self) -> str:
-        """What a user reads, on one line."""
+        """The text on stderr, on one line."""
         return " ".join(self.err.split())
 
 
-Command = Callable[..., Said]
+Command = Callable[..., CommandResult]
 
 
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Give `distill ...` as a function that also sees to it that nobody meets a traceback."""
+    """Return a function that runs `distill ...` and checks that no traceback is printed."""
 
-    def distill(*arguments: object) -> Said:
+    def distill(*arguments: object) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])
         monkeypatch.setattr(sys, "path", [*sys.path])
         capfd.readouterr()
@@ -45,7 +45,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
             code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
         out, err = capfd.readouterr()
         assert "Traceback" not in err + out
-        return Said(code, out, err)
+        return CommandResult(code, out, err)
 
     return distill
 

@@ -1,4 +1,4 @@
-"""A user's mistake is one message and exit 2, and nothing is overwritten."""
+"""Wrong input gives one message and exit code 2, and no file is overwritten."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.e2e.helpers import QUIET, SMALL, TINY, Command, Said
+from tests.e2e.helpers import QUIET, SMALL, TINY, Command, CommandResult
 from tests.training.helpers import save_teacher
 
 
@@ -21,21 +21,21 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def refused(distill: Command, tmp_path: Path) -> Any:
-    """Run `distill train` with something wrong, and see that nothing came of it."""
+def error_message(distill: Command, tmp_path: Path) -> Any:
+    """Run `distill train` with wrong input, check that no file is written, and return the message."""
 
     def train(*pairs: str) -> str:
-        said: Said = distill("train", TINY, *SMALL, *QUIET, f"output_dir={tmp_path / 'runs'}", *pairs)
-        assert said.code == 2, said.err
-        assert said.err.startswith("distill: ")
+        result: CommandResult = distill("train", TINY, *SMALL, *QUIET, f"output_dir={tmp_path / 'runs'}", *pairs)
+        assert result.code == 2, result.err
+        assert result.err.startswith("distill: ")
         assert not (tmp_path / "runs").exists()
-        return said.message.removeprefix("distill: ")
+        return result.message.removeprefix("distill: ")
 
     return train
 
 
-def test_several_mistakes_at_once(refused: Any) -> None:
-    assert refused("optimizer.momentun=0.5", "seed=x", "trainer.max_epoch=3", "trainer.logger=true") == (
+def test_several_mistakes_at_once(error_message: Any) -> None:
+    assert error_message("optimizer.momentun=0.5", "seed=x", "trainer.max_epoch=3", "trainer.logger=true") == (
         "4 mistakes in the configuration: "
         "optimizer.momentun: unknown key; did you mean 'momentum'? "
         "seed: input should be a valid integer, unable to parse string as an integer, got 'x' "
@@ -60,67 +60,67 @@ def test_several_mistakes_at_once(refused: Any) -> None:
         ("data", "expected key=value, got 'data'; a configuration file must end in .yaml or .yml."),
     ],
 )
-def test_a_name_or_a_value_that_cannot_be(refused: Any, pair: str, message: str) -> None:
-    assert refused(pair).startswith(message)
+def test_invalid_names_and_values(error_message: Any, pair: str, message: str) -> None:
+    assert error_message(pair).startswith(message)
 
 
-def test_a_layer_that_does_not_exist(refused: Any, teacher: Path) -> None:
+def test_a_layer_that_does_not_exist(error_message: Any, teacher: Path) -> None:
     objective = "objective={explanation: {layer: group7}}"
-    assert refused(f"teacher.checkpoint={teacher}", objective).startswith(
+    assert error_message(f"teacher.checkpoint={teacher}", objective).startswith(
         "student: `layer` must be one of group1, group2, final, group1_sum, group2_sum, group3_sum for wrn_10_1, or "
     )
 
 
-def test_a_teacher_that_tells_other_classes_apart(refused: Any, tmp_path: Path) -> None:
+def test_a_teacher_with_other_classes(error_message: Any, tmp_path: Path) -> None:
     other = save_teacher(tmp_path / "other", "wrn_10_1", num_classes=7)
-    assert refused(f"teacher.checkpoint={other}") == (
+    assert error_message(f"teacher.checkpoint={other}") == (
         "the teacher has 7 classes, but fashion_scenes has 10; teacher and student must have the same classes."
     )
 
 
-def test_a_teacher_of_another_name(refused: Any, teacher: Path) -> None:
-    message = refused(f"teacher={{checkpoint: {teacher}, name: wrn_16_2}}")
+def test_a_teacher_with_another_architecture(error_message: Any, teacher: Path) -> None:
+    message = error_message(f"teacher={{checkpoint: {teacher}, name: wrn_16_2}}")
     assert message == f"{teacher}/student.safetensors holds a wrn_10_1, but the configuration asks for 'wrn_16_2'."
 
 
-def test_a_teacher_that_is_not_there(refused: Any, tmp_path: Path) -> None:
-    assert refused(f"teacher.checkpoint={tmp_path / 'none'}") == (
+def test_a_missing_teacher(error_message: Any, tmp_path: Path) -> None:
+    assert error_message(f"teacher.checkpoint={tmp_path / 'none'}") == (
         f"teacher.checkpoint: {tmp_path / 'none'} does not exist. Train a teacher first, or correct the path."
     )
     (tmp_path / "empty").mkdir()
-    assert refused(f"teacher.checkpoint={tmp_path / 'empty'}").startswith(
+    assert error_message(f"teacher.checkpoint={tmp_path / 'empty'}").startswith(
         f"{tmp_path / 'empty'} holds no student.safetensors: not a run directory, or a run that has not finished yet."
     )
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "pth"])
-def test_a_truncated_teacher(refused: Any, teacher: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_teacher(error_message: Any, teacher: Path, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cut.{suffix}"
     if suffix == "safetensors":
         path.write_bytes((teacher / "student.safetensors").read_bytes()[:5000])
     else:
         torch.save({"state_dict": {"a": torch.zeros(5000)}}, path)
         path.write_bytes(path.read_bytes()[:5000])
-    message = refused(f"teacher.checkpoint={path}")
+    message = error_message(f"teacher.checkpoint={path}")
     assert message.startswith(
         f"{path} is truncated or is not a {'safetensors file' if suffix == 'safetensors' else 'checkpoint'}: "
     )
 
 
-def test_a_foreign_teacher(refused: Any, tmp_path: Path) -> None:
+def test_a_foreign_teacher(error_message: Any, tmp_path: Path) -> None:
     path = tmp_path / "foreign.pth"
     torch.save({"state_dict": {"backbone.weight": torch.zeros(3)}}, path)
-    assert refused(f"teacher.checkpoint={path}").startswith(
+    assert error_message(f"teacher.checkpoint={path}").startswith(
         f"{path} is a plain state dict without a record of its architecture;"
     )
     named = f"teacher={{checkpoint: {path}, name: wrn_10_1, normalisation: {{mean: [0, 0, 0], std: [1, 1, 1]}}}}"
-    assert refused(named).startswith(f"{path} does not fit wrn_10_1 with 10 classes: missing: conv1.weight, ")
+    assert error_message(named).startswith(f"{path} does not fit wrn_10_1 with 10 classes: missing: conv1.weight, ")
 
 
-def test_scaling_of_another_number_of_channels(refused: Any, teacher: Path) -> None:
+def test_normalisation_with_another_number_of_channels(error_message: Any, teacher: Path) -> None:
     message = "normalisation must have a mean and a std for each of the 3 channels, got mean [0.5, 0.5] and std [1.0]."
-    assert refused("student.normalisation={mean: [0.5, 0.5], std: [1]}") == message
-    assert refused("student.normalisation={mean: [0.5], std: [1]}") == message.replace("[0.5, 0.5]", "[0.5]")
+    assert error_message("student.normalisation={mean: [0.5, 0.5], std: [1]}") == message
+    assert error_message("student.normalisation={mean: [0.5], std: [1]}") == message.replace("[0.5, 0.5]", "[0.5]")
 
 
 class Planted:
@@ -131,35 +131,37 @@ class Planted:
         return os.system, (f"touch {self.file}",)
 
 
-def test_a_teacher_that_wants_to_run_code(refused: Any, tmp_path: Path) -> None:
+def test_a_teacher_file_that_contains_code(error_message: Any, tmp_path: Path) -> None:
     path, planted = tmp_path / "hostile.pth", tmp_path / "planted"
     path.write_bytes(pickle.dumps({"state_dict": Planted(planted)}, protocol=2))
-    assert refused(f"teacher.checkpoint={path}").startswith(
+    assert error_message(f"teacher.checkpoint={path}").startswith(
         f"{path} was not loaded: it contains code, or is not a checkpoint."
     )
     assert not planted.exists()
 
 
-def test_a_folder_without_images_and_one_with_a_broken_image(refused: Any, tmp_path: Path) -> None:
+def test_a_folder_without_images_and_one_with_a_broken_image(error_message: Any, tmp_path: Path) -> None:
     root = tmp_path / "images"
     for name in ("cat", "dog"):
         (root / name).mkdir(parents=True)
     data = f"data={{name: image_folder, root: {root}, size: 16, count: null}}"
-    assert str(root) in refused(data)
+    assert str(root) in error_message(data)
     for i in range(20):
         Image.new("RGB", (20, 20), (i, i, i)).save(root / ("cat" if i % 2 else "dog") / f"{i}.png")
     broken = root / "cat" / "7.png"
     broken.write_bytes(broken.read_bytes()[:40])
-    assert str(broken) in refused(data)
+    assert str(broken) in error_message(data)
 
 
-def test_a_directory_that_holds_something_else(distill: Command, tmp_path: Path) -> None:
+def test_a_directory_with_other_files(distill: Command, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.txt").write_text("years of work")
     for extra in ([], ["--overwrite"]):
-        said = distill("train", TINY, *SMALL, *QUIET, f"output_dir={tmp_path}", *extra)
-        assert said.code == 2
-        assert "tiny is not empty and does not contain a run. Choose another `name=` or `output_dir=`." in said.message
+        result = distill("train", TINY, *SMALL, *QUIET, f"output_dir={tmp_path}", *extra)
+        assert result.code == 2
+        assert (
+            "tiny is not empty and does not contain a run. Choose another `name=` or `output_dir=`." in result.message
+        )
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["thesis.txt"]
     assert (tmp_path / "tiny" / "thesis.txt").read_text() == "years of work"
 
@@ -169,8 +171,10 @@ def test_a_command_that_cannot_be_parsed(distill: Command, arguments: list[str])
     assert distill(*arguments).code == 2
 
 
-def test_a_loss_that_explodes_ends_the_run_with_1(distill: Command, tmp_path: Path) -> None:
-    said = distill("train", TINY, *SMALL, *QUIET, f"output_dir={tmp_path}", "optimizer.lr=1e30", "trainer.max_epochs=9")
-    assert said.code == 1
-    assert "is not a finite number; " in said.message
-    assert "Lower optimizer.lr" in said.message
+def test_a_diverging_loss_exits_with_1(distill: Command, tmp_path: Path) -> None:
+    result = distill(
+        "train", TINY, *SMALL, *QUIET, f"output_dir={tmp_path}", "optimizer.lr=1e30", "trainer.max_epochs=9"
+    )
+    assert result.code == 1
+    assert "is not a finite number; " in result.message
+    assert "Lower optimizer.lr" in result.message

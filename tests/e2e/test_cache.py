@@ -27,9 +27,8 @@ def test_fill_and_use(distill: Command, tmp_path: Path) -> None:
 
 
 def test_a_configuration_without_teacher_is_rejected(distill: Command) -> None:
-    refused = distill("cache", "student.name=wrn_10_1")
-    assert refused.code == 2
+    result = distill("cache", "student.name=wrn_10_1")
+    assert result.code == 2
     assert (
-        "teacher: the configuration has no teacher, so there is nothing to cache. Set teacher.checkpoint."
-        in refused.err
+        "teacher: the configuration has no teacher, so there is nothing to cache. Set teacher.checkpoint." in result.err
     )

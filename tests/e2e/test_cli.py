@@ -1,4 +1,4 @@
-"""`distill train` and `distill list`, from the command line to what lies on the disk."""
+"""`distill train` and `distill list`: output, exit codes and files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def test_help_answers_in_under_a_second(arguments: list[str]) -> None:
     taken = []
     for _ in range(3):
         start = time.perf_counter()
-        said = subprocess.run([DISTILL, *arguments], capture_output=True, text=True, check=True, env=environment())
+        result = subprocess.run([DISTILL, *arguments], capture_output=True, text=True, check=True, env=environment())
         taken.append(time.perf_counter() - start)
-    assert "Usage: distill" in said.stdout
+    assert "Usage: distill" in result.stdout
     assert min(taken) < 1
 
 
@@ -41,17 +41,17 @@ def test_help_does_not_import_torch() -> None:
         "except SystemExit as done: assert not done.code\n"
         "print('IMPORTED', sorted({'torch', 'pytorch_lightning', 'torchvision', 'omegaconf'} & set(sys.modules)))"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.splitlines()[-1] == "IMPORTED []"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "IMPORTED []"
 
 
-def test_without_arguments_there_is_help(distill: Command) -> None:
-    said = distill()
-    assert said.code == 2
-    assert [name for name in ("Usage", "train", "evaluate", "list") if name not in said.out + said.err] == []
+def test_help_is_printed_without_arguments(distill: Command) -> None:
+    result = distill()
+    assert result.code == 2
+    assert [name for name in ("Usage", "train", "evaluate", "list") if name not in result.out + result.err] == []
 
 
-def test_train_and_the_same_again_and_another(distill: Command, tmp_path: Path) -> None:
+def test_train_repeat_and_overwrite(distill: Command, tmp_path: Path) -> None:
     here = ("train", TINY, *SMALL, *QUIET, f"output_dir={tmp_path}")
     run = tmp_path / "tiny"
     first = distill(*here)
@@ -73,16 +73,16 @@ def test_train_and_the_same_again_and_another(distill: Command, tmp_path: Path) 
     assert "distill train" in json.loads((run / "environment.json").read_text())["command"]
 
 
-def test_a_dry_run_prints_what_would_be_run_and_writes_nothing(distill: Command, tmp_path: Path) -> None:
-    said = distill("train", TINY, "--dry-run", "seed=3", f"output_dir={tmp_path / 'out'}")
-    assert said.code == 0
+def test_a_dry_run_prints_the_configuration_and_writes_no_files(distill: Command, tmp_path: Path) -> None:
+    result = distill("train", TINY, "--dry-run", "seed=3", f"output_dir={tmp_path / 'out'}")
+    assert result.code == 0
     printed = tmp_path / "printed.yaml"
-    printed.write_text(said.out)
+    printed.write_text(result.out)
     assert load([printed]) == load([TINY], ["seed=3", f"output_dir={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dry_run_tells_mistakes(distill: Command) -> None:
+def test_a_dry_run_checks_the_configuration(distill: Command) -> None:
     assert distill("train", TINY, "--dry-run", "sed=3").code == 2
 
 
@@ -90,8 +90,8 @@ def test_a_student_with_a_teacher(distill: Command, tmp_path: Path) -> None:
     common = (TINY, *SMALL, *QUIET, f"output_dir={tmp_path}")
     assert distill("train", *common, "name=teacher").code == 0
     teach = (f"teacher.checkpoint={tmp_path / 'teacher'}", "objective={soft_targets: {}, explanation: {weight: 5}}")
-    said = distill("train", *common, "name=student", *teach)
-    assert said.code == 0
+    result = distill("train", *common, "name=student", *teach)
+    assert result.code == 0
     header = (tmp_path / "student" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/soft_targets", "train/explanation", "train/explanation_weighted", "validation/agreement"} <= set(
         header
@@ -109,7 +109,7 @@ class Net(nn.Sequential):
 """
 
 
-def test_a_network_of_ones_own_in_the_working_directory(
+def test_a_network_defined_in_the_working_directory(
     distill: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "network_of_mine.py").write_text(OWN)
@@ -117,8 +117,8 @@ def test_a_network_of_ones_own_in_the_working_directory(
     common = ("train", TINY, *SMALL, *QUIET, "student.name=network_of_mine:Net")
     assert distill(*common, "name=teacher", "student.width=6").code == 0
     explanation = "objective={cross_entropy: {}, explanation: {weight: 1}}"
-    said = distill(*common, "name=student", "teacher.checkpoint=runs/teacher", explanation)
-    assert (said.code, said.message) == (0, "student: trained; the student is in runs/student")
+    result = distill(*common, "name=student", "teacher.checkpoint=runs/teacher", explanation)
+    assert (result.code, result.message) == (0, "student: trained; the student is in runs/student")
     assert json.loads((tmp_path / "runs" / "teacher" / "student.json").read_text())["options"] == {"width": 6}
 
 
@@ -133,15 +133,15 @@ def test_a_network_of_ones_own_in_the_working_directory(
     ],
 )
 def test_lists(distill: Command, kind: str, expected: list[str]) -> None:
-    said = distill("list", kind)
-    assert said.code == 0
-    assert [name for name in expected if name not in said.out] == []
+    result = distill("list", kind)
+    assert result.code == 0
+    assert [name for name in expected if name not in result.out] == []
 
 
-def test_a_list_that_does_not_exist(distill: Command) -> None:
-    said = distill("list", "modles")
-    assert said.code == 2
-    assert said.message == (
+def test_an_unknown_list(distill: Command) -> None:
+    result = distill("list", "modles")
+    assert result.code == 2
+    assert result.message == (
         "distill: unknown list 'modles'; did you mean 'models'? (known: datasets, methods, metrics, models, terms)"
     )
 
@@ -159,7 +159,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_a_run_which_goes_on_to_the_same_end(
+def test_a_run_stopped_by_a_signal_resumes_to_the_same_result(
     tmp_path: Path, straight: dict[str, bytes], number: signal.Signals
 ) -> None:
     here = [*STOPPABLE, f"output_dir={tmp_path}"]
@@ -175,6 +175,6 @@ def test_a_signal_stops_a_run_which_goes_on_to_the_same_end(
     assert not (tmp_path / "tiny" / "student.safetensors").exists()
     again = subprocess.run(here, capture_output=True, text=True, check=True, env=environment())
     assert "tiny: resumed and trained" in again.stderr
-    ours = contents(tmp_path / "tiny")
+    resumed = contents(tmp_path / "tiny")
     for name in ("student.safetensors", "student.json", "metrics.csv"):
-        assert ours[name] == straight[name], name
+        assert resumed[name] == straight[name], name

@@ -53,9 +53,9 @@ def test_a_copied_teacher_is_a_finished_run(distill: Command, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     assert main([]) == 0
     assert digest_of(Path("runs/demo/teacher") / WEIGHTS) == read_sums(SHIPPED)[WEIGHTS]
-    said = distill("train", ROOT / CONFIG)
-    assert said.code == 0
-    assert "teacher: already done" in said.message
+    result = distill("train", ROOT / CONFIG)
+    assert result.code == 0
+    assert "teacher: already done" in result.message
     settings = ("--perturbed", 0, "--explained", 0, "--no-sanity", "--gallery", 0, "--limit", 8)
     assert distill("evaluate", "runs/demo/teacher", "--on", "background=unbiased", *settings).code == 0
 
@@ -134,9 +134,9 @@ def test_training_replaces_only_a_copy(
 
 @pytest.mark.parametrize("argument", ["name=x", "output_dir=x", "--fast", "fast", "--train-teacher=yes"])
 def test_arguments_that_the_demo_refuses(argument: str) -> None:
-    said = subprocess.run([ROOT / "scripts" / "demo", argument], capture_output=True, text=True, check=False)
-    assert (said.returncode, said.stdout) == (2, "")
-    assert "scripts/demo" in said.stderr
+    result = subprocess.run([ROOT / "scripts" / "demo", argument], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "scripts/demo" in result.stderr
 
 
 def test_sums_are_those_that_sha256sum_reads() -> None:
@@ -153,8 +153,8 @@ def test_the_second_student_does_not_ask_the_teacher(
     hits = {}
     for run in ("kd_grad_cam_pp", "kd"):  # in the order of scripts/demo
         small = ("data.count={train: 64, validation: 32}", "data.batch_size=32", "trainer.max_epochs=2", *QUIET)
-        said = distill("train", DEMO / f"{run}.yaml", *small, "trainer.accelerator=cpu")
-        assert said.code == 0, said.err
+        result = distill("train", DEMO / f"{run}.yaml", *small, "trainer.accelerator=cpu")
+        assert result.code == 0, result.err
         with (Path("runs/demo") / run / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         hits[run] = [float(row["train/teacher_cache_hits"]) for row in rows if row["train/teacher_cache_hits"]]

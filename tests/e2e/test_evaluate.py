@@ -1,4 +1,4 @@
-"""`distill evaluate`: finished runs side by side."""
+"""`distill evaluate`: comparison of finished runs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def runs(distill: Command, tmp_path: Path) -> Path:
 SETS = ("--on", "background=unbiased,count=24", "--on", "background=conflicting,count=24")
 
 
-def test_a_table_a_record_pictures_and_a_page(distill: Command, runs: Path) -> None:
-    said = distill("evaluate", f"S={runs / 'student'}", "--reference", runs / "teacher", *SETS)
-    assert said.code == 0, said.err
-    assert "unbiased, 24 (n = 24)" in said.out
-    assert "conflicting, 24 (n = 24)" in said.out
-    assert "report.html" in said.err
+def test_table_record_pictures_and_report(distill: Command, runs: Path) -> None:
+    result = distill("evaluate", f"S={runs / 'student'}", "--reference", runs / "teacher", *SETS)
+    assert result.code == 0, result.err
+    assert "unbiased, 24 (n = 24)" in result.out
+    assert "conflicting, 24 (n = 24)" in result.out
+    assert "report.html" in result.err
     record = json.loads((runs / "student" / "evaluation.json").read_text())
     assert list(record["sets"]) == ["unbiased, 24", "conflicting, 24"]
     assert record["reference"] == "teacher"
@@ -47,9 +47,9 @@ def test_a_table_a_record_pictures_and_a_page(distill: Command, runs: Path) -> N
     assert "unbiased" in page
 
 
-def test_one_run_alone_has_its_results_beside_it(distill: Command, runs: Path) -> None:
-    said = distill("evaluate", runs / "teacher", "--limit", 10, "--on", "count=24")
-    assert said.code == 0, said.err
+def test_results_of_a_single_run_are_in_its_directory(distill: Command, runs: Path) -> None:
+    result = distill("evaluate", runs / "teacher", "--limit", 10, "--on", "count=24")
+    assert result.code == 0, result.err
     record = json.loads((runs / "teacher" / "evaluation.json").read_text())
     (only,) = record["sets"].values()
     assert only["n"] == 10
@@ -70,7 +70,7 @@ def test_one_run_alone_has_its_results_beside_it(distill: Command, runs: Path) -
     ],
 )
 def test_wrong_input_is_one_message(distill: Command, runs: Path, arguments: tuple[str, ...], message: str) -> None:
-    said = distill("evaluate", *(part.format(runs=runs) for part in arguments))
-    assert said.code == 2
-    assert message in said.message
+    result = distill("evaluate", *(part.format(runs=runs) for part in arguments))
+    assert result.code == 2
+    assert message in result.message
     assert not (runs / "evaluation.json").exists()

@@ -1,4 +1,4 @@
-"""`distill explain`: pictures of image files, or one message and nothing written."""
+"""`distill explain`: pictures for image files, or one message and no file."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def header(out: str) -> list[str]:
 
 def test_a_picture_and_a_table_for_every_image(distill: Command, run: Path, tmp_path: Path) -> None:
     images = [photo(tmp_path / "a" / "boot.png"), photo(tmp_path / "b" / "boot.jpg", 1), photo(tmp_path / "bag.png", 2)]
-    said = distill("explain", run, *images, "--top-k", 3, "--layer", "group2", "--method", "layer_cam")
-    assert said.code == 0, said.err
+    result = distill("explain", run, *images, "--top-k", 3, "--layer", "group2", "--method", "layer_cam")
+    assert result.code == 0, result.err
     written = [run / "explained" / name for name in ("boot_explained.png", "boot_explained_2.png", "bag_explained.png")]
-    assert said.err.splitlines() == [str(path) for path in written]
-    rows = [line.split() for line in said.out.splitlines() if "%" in line]
-    assert header(said.out) == ["image", "class", "student", "teacher"]
+    assert result.err.splitlines() == [str(path) for path in written]
+    rows = [line.split() for line in result.out.splitlines() if "%" in line]
+    assert header(result.out) == ["image", "class", "student", "teacher"]
     assert len(rows) == 9
     assert [row[0] for row in rows[::3]] == [str(image) for image in images]
     assert all(row[-1] == row[-3] == "%" and row[-5] in CLASSES for row in rows)
@@ -58,43 +58,45 @@ def test_a_picture_and_a_table_for_every_image(distill: Command, run: Path, tmp_
     assert written[0].read_bytes() != written[1].read_bytes()
 
 
-def test_the_teacher_can_be_left_out_or_be_another(distill: Command, run: Path, teacher: Path, tmp_path: Path) -> None:
+def test_no_teacher_and_another_teacher(distill: Command, run: Path, teacher: Path, tmp_path: Path) -> None:
     image = photo(tmp_path / "bag.png")
     outs: list[tuple[str, bytes]] = []
     for given in (("--no-reference",), ("--reference", teacher), ("--class", "bag"), ("--class", 8)):
         out = tmp_path / f"out{len(outs)}"
-        said = distill("explain", run, image, "--output", out, *given)
-        assert said.code == 0, said.err
-        outs.append((said.out, (out / "bag_explained.png").read_bytes()))
+        result = distill("explain", run, image, "--output", out, *given)
+        assert result.code == 0, result.err
+        outs.append((result.out, (out / "bag_explained.png").read_bytes()))
     assert "teacher" not in header(outs[0][0])
     assert "teacher" in header(outs[1][0])
     assert outs[2] == outs[3]
     assert outs[1][1] != outs[2][1]
 
 
-def test_a_teacher_that_is_gone_is_left_out(distill: Command, tmp_path: Path) -> None:
+def test_a_missing_teacher_is_left_out(distill: Command, tmp_path: Path) -> None:
     run = finished_run(tmp_path / "student", f"teacher.checkpoint={tmp_path / 'gone'}")
-    said = distill("explain", run, photo(tmp_path / "bag.png"))
-    assert said.code == 0
-    assert "the student is shown without its teacher: no checkpoint at " in said.message
-    assert "teacher" not in header(said.out)
+    result = distill("explain", run, photo(tmp_path / "bag.png"))
+    assert result.code == 0
+    assert "the student is shown without its teacher: no checkpoint at " in result.message
+    assert "teacher" not in header(result.out)
 
 
-def test_a_picture_of_ours_is_replaced_and_nothing_else(distill: Command, run: Path, tmp_path: Path) -> None:
+def test_only_pictures_by_distill_are_replaced(distill: Command, run: Path, tmp_path: Path) -> None:
     image, out = photo(tmp_path / "bag.png"), tmp_path / "out"
     for _ in range(2):
         assert distill("explain", run, image, "--output", out).code == 0
         assert files(out) == ["bag_explained.png"]
     holiday = photo(out / "bag_explained.png", 3)
     before = holiday.read_bytes()
-    said = distill("explain", run, photo(tmp_path / "other.png"), image, "--output", out)
-    assert said.code == 2
-    assert said.message == (f"distill: {holiday} exists and was not made by `distill explain`; choose another folder.")
+    result = distill("explain", run, photo(tmp_path / "other.png"), image, "--output", out)
+    assert result.code == 2
+    assert result.message == (
+        f"distill: {holiday} exists and was not made by `distill explain`; choose another folder."
+    )
     assert files(out) == ["bag_explained.png"]
     assert holiday.read_bytes() == before
 
 
-def test_a_picture_of_ours_that_is_to_be_explained_is_not_replaced(distill: Command, run: Path, tmp_path: Path) -> None:
+def test_an_input_picture_is_not_replaced(distill: Command, run: Path, tmp_path: Path) -> None:
     image = photo(tmp_path / "bag.png")
     assert distill("explain", run, image, "--output", tmp_path).code == 0
     ours = tmp_path / "bag_explained.png"
@@ -134,13 +136,13 @@ def test_wrong_input_is_one_message_and_nothing_is_written(
     cut = photo(folder / "cut.png", size=(60, 60))
     cut.write_bytes(cut.read_bytes()[:5000])
     before = files(tmp_path)
-    said = distill("explain", run, *(part.format(**names) for part in arguments))
-    assert said.code == 2, said.err
-    assert message.format(**names) in said.message
+    result = distill("explain", run, *(part.format(**names) for part in arguments))
+    assert result.code == 2, result.err
+    assert message.format(**names) in result.message
     assert files(tmp_path) == before
 
 
-def test_a_run_that_still_trains_and_one_that_is_none(distill: Command, run: Path, tmp_path: Path) -> None:
+def test_unfinished_run_and_other_folders(distill: Command, run: Path, tmp_path: Path) -> None:
     image = photo(tmp_path / "bag.png")
     (run / "student.safetensors").unlink()
     for folder, message in (
@@ -148,6 +150,6 @@ def test_a_run_that_still_trains_and_one_that_is_none(distill: Command, run: Pat
         (tmp_path, f"{tmp_path} is not a run directory: it has no config.yaml. Check the path."),
         (tmp_path / "none", f"no run directory {tmp_path / 'none'}. Check the path."),
     ):
-        said = distill("explain", folder, image)
-        assert (said.code, said.message) == (2, f"distill: {message}")
+        result = distill("explain", folder, image)
+        assert (result.code, result.message) == (2, f"distill: {message}")
     assert not list(tmp_path.rglob("explained"))

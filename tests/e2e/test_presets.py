@@ -1,4 +1,4 @@
-"""Every shipped preset makes a run, on data of the same form and next to no size."""
+"""Every preset in configs/ trains, on small data of the same form."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ONE_EPOCH = ("trainer.max_epochs=1", "trainer.accelerator=cpu", *QUIET)
 
 
 def train_after_its_teacher(distill: Command, folder: str, preset: str, *pairs: str) -> None:
-    """Train the teacher, then the student if the preset is one; both as their files say, but small."""
+    """Train the teacher and, if the preset is a student, the student, with small networks and data."""
     small = ("student.name=wrn_10_1", *ONE_EPOCH, *pairs)
     config = (CONFIGS / folder / f"{preset}.yaml").read_text()
     if preset != "teacher":
-        said = distill("train", CONFIGS / folder / "teacher.yaml", *small)
-        assert said.code == 0, said.err
-    said = distill("train", CONFIGS / folder / f"{preset}.yaml", *small)
-    assert said.code == 0, said.err
+        result = distill("train", CONFIGS / folder / "teacher.yaml", *small)
+        assert result.code == 0, result.err
+    result = distill("train", CONFIGS / folder / f"{preset}.yaml", *small)
+    assert result.code == 0, result.err
     name = "run" if preset == "base" else preset
     assert load_model(Path("runs") / folder / name).spec.num_classes == 10
     assert "#" in config
@@ -33,9 +33,7 @@ def train_after_its_teacher(distill: Command, folder: str, preset: str, *pairs: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PAPER)
-def test_a_row_of_the_papers_table(
-    distill: Command, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_presets_of_the_paper(distill: Command, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_cifar(tmp_path / "data", torchvision_datasets.CIFAR10, monkeypatch)
     train_after_its_teacher(distill, "paper", preset, "data.batch_size=40", "schedule.milestones=[1]")
@@ -43,7 +41,7 @@ def test_a_row_of_the_papers_table(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", DEMO)
-def test_a_run_of_the_demo(distill: Command, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_presets_of_the_demo(distill: Command, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     train_after_its_teacher(distill, "demo", preset, "data.count={train: 64, validation: 32}", "data.batch_size=32")
 

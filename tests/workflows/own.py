@@ -1,4 +1,4 @@
-"""A network, data and observers as a user of the Python verbs brings them."""
+"""A network, a data set, a callback and a logger, as users pass them from Python."""
 
 from __future__ import annotations
 

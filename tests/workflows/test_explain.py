@@ -1,4 +1,4 @@
-"""What a notebook gets, against the networks asked directly."""
+"""`explain_images` compared with direct calls of the networks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def scenes(n: int = 4) -> Tensor:
     return FashionScenes("test", size=16, count=n).images
 
 
-def test_maps_and_probabilities_of_what_the_network_was_trained_on(run: Path) -> None:
+def test_maps_and_probabilities_match_the_network(run: Path) -> None:
     found = explain_images(run, scenes(), layer="group2")
     unit = scenes().float() / 255
     maps = torch.from_numpy(expected_maps(network(), "group2", unit)).float()
@@ -58,7 +58,7 @@ def test_maps_and_probabilities_of_what_the_network_was_trained_on(run: Path) ->
     assert len({one.explained for one in found}) > 1
 
 
-def test_one_image_is_as_good_as_several(run: Path, tmp_path: Path) -> None:
+def test_single_images_of_all_input_types(run: Path, tmp_path: Path) -> None:
     image = scenes(1)[0]
     path = tmp_path / "scene.png"
     pixels = image.permute(1, 2, 0).numpy()
@@ -97,7 +97,7 @@ def test_teacher_and_student_explain_the_same_class(run: Path, teacher: Path) ->
     assert not np.allclose(asked.maps["student"], found[0].maps["student"])
 
 
-def test_the_runs_own_teacher_and_the_layer_it_was_compared_at(teacher: Path, tmp_path: Path) -> None:
+def test_teacher_and_layer_of_the_run(teacher: Path, tmp_path: Path) -> None:
     term = "objective.explanation={layer: group2, teacher_layer: group1}"
     run = finished_run(tmp_path / "student", f"teacher.checkpoint={teacher}", term)
     (one,) = explain_images(run, scenes(1), layer="group2")
@@ -111,7 +111,7 @@ def test_the_runs_own_teacher_and_the_layer_it_was_compared_at(teacher: Path, tm
     np.testing.assert_array_equal(alone.student.map, other.student.map)
 
 
-def test_a_plain_state_dict_is_read_through_the_runs_configuration(teacher: Path, tmp_path: Path) -> None:
+def test_a_plain_state_dict_is_read_with_the_configuration_of_the_run(teacher: Path, tmp_path: Path) -> None:
     net = load_model(teacher)
     weights = tmp_path / "teacher.pth"
     torch.save(net.network.state_dict(), weights)
@@ -127,7 +127,7 @@ def test_a_plain_state_dict_is_read_through_the_runs_configuration(teacher: Path
         np.testing.assert_allclose(found.maps["teacher"], expected.maps["teacher"], rtol=1e-5, atol=1e-7)
 
 
-def test_a_teacher_of_the_run_that_is_gone_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+def test_a_missing_teacher_of_the_run_is_left_out_with_a_message(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "student", f"teacher.checkpoint={tmp_path / 'gone'}")
     messages: list[str] = []
     (one,) = explain_images(run, scenes(1), notify=messages.append)
@@ -184,7 +184,7 @@ def test_the_size_of_training_is_read_from_the_configuration(section: dict[str, 
     assert image_size(DataSection.model_validate(section)) == size
 
 
-def test_another_size_is_another_map(run: Path) -> None:
+def test_another_input_size_gives_another_map(run: Path) -> None:
     large = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
     small, own = explain_images(run, large)[0], explain_images(run, large, size=32)[0]
     assert small.student.map.shape == own.student.map.shape == (64, 48)
@@ -197,7 +197,7 @@ def shown(one: ImageExplanation) -> Image.Image:
     return Image.open(io.BytesIO(one._repr_png_()))
 
 
-def test_a_notebook_shows_a_picture_of_sensible_size(run: Path, teacher: Path) -> None:
+def test_notebook_pictures_have_at_most_1600_pixels(run: Path, teacher: Path) -> None:
     wide = np.zeros((100, 3000, 3), np.uint8)
     for images, reference in [
         (scenes(1), None),

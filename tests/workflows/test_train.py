@@ -111,7 +111,7 @@ def test_a_network_and_data_sets_as_objects(run: Run) -> None:
     assert run.student(torch.rand(1, 3, 8, 8)).shape == (1, 2)
 
 
-def test_the_users_network_stays_as_it_is(tmp_path: Path) -> None:
+def test_the_passed_network_does_not_change(tmp_path: Path) -> None:
     net = Net()
     before = copy.deepcopy(net.state_dict())
     run = trained(tmp_path, student=net)
@@ -194,7 +194,9 @@ def test_callbacks_and_loggers(tmp_path: Path) -> None:
         ({"student": Net(num_classes=5)}, "the student must return logits (samples, classes) = (2, 2), got (2, 5)"),
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_reported_and_no_file_is_written(
+    tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError) as error:
         trained(tmp_path / "runs", **given)
     assert message in str(error.value)
@@ -216,7 +218,7 @@ def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path: Path, given: di
         (("cat.png", 0), "expected a PIL image, a tensor (C, H, W) or an array (H, W, C), got str"),
     ],
 )
-def test_items_that_are_no_image_and_label_are_named(item: Any, message: str) -> None:
+def test_items_that_are_not_image_and_label_are_reported(item: Any, message: str) -> None:
     with pytest.raises(InputError) as error:
         as_image_set([(torch.zeros(3, 8, 8), 0), item], name="mine")
     assert str(error.value).startswith("mine[1]: ")
@@ -228,7 +230,7 @@ def test_labels_must_have_a_class() -> None:
         as_image_set([(torch.zeros(1, 2, 2), 0), (torch.zeros(1, 2, 2), 2)], classes=["a", "b"])
 
 
-def test_images_of_every_kind_are_the_same_bytes() -> None:
+def test_all_image_types_give_the_same_pixels() -> None:
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     chw = torch.from_numpy(pixels).permute(2, 0, 1)
     kinds = [pixels, Image.fromarray(pixels), chw, chw.float() / 255, pixels.astype(np.float64) / 255]

@@ -1,4 +1,4 @@
-"""The other verbs on runs and objects, and the ten lines of the README."""
+"""The other public functions, on runs and objects."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_importing_distill_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_every_verb_is_there() -> None:
+def test_all_public_functions_are_importable() -> None:
     for name in distill.__all__:
         assert callable(getattr(distill, name)), name
 
@@ -63,7 +63,7 @@ def test_several_labelled_and_unlabelled(run: Run) -> None:
     assert {name: entry["n"] for name, entry in done.record["sets"].items()} == {"one": 8, "two": 4}
 
 
-def test_what_a_directory_cannot_rebuild_is_said_with_the_remedy(run: Run, distill_command: Command) -> None:
+def test_objects_that_cannot_be_rebuilt_are_reported(run: Run, distill_command: Command) -> None:
     with pytest.raises(InputError, match=r"passed as a Python object \(tests\.workflows\.own\.Net\)") as error:
         distill.evaluate(run.directory, data=Stripes(8))
     assert "--network package.module:callable" in str(error.value)
@@ -71,12 +71,12 @@ def test_what_a_directory_cannot_rebuild_is_said_with_the_remedy(run: Run, disti
         distill.evaluate(run.directory, network=Net())
     with pytest.raises(InputError, match=r"tests\.workflows\.own\.Net"):
         distill.load_model(run.directory)
-    said = distill_command("evaluate", run.directory)
-    assert said.code == 2
-    assert "--network package.module:callable" in said.message
+    result = distill_command("evaluate", run.directory)
+    assert result.code == 2
+    assert "--network package.module:callable" in result.message
 
 
-def test_the_object_passed_again_gives_the_same_figures(run: Run, distill_command: Command) -> None:
+def test_passing_the_object_again_gives_the_same_metrics(run: Run, distill_command: Command) -> None:
     settings = {"data": Stripes(24, seed=3), "settings": ONE_PASS, "gallery": 0}
     kept = distill.evaluate(run, **settings).record["sets"]  # type: ignore[arg-type]
     for network in (Net(), "tests.workflows.own:Net"):
@@ -115,7 +115,7 @@ def test_the_student_of_a_run_is_exported(run: Run, tmp_path: Path) -> None:
         ((Net(),), "the input normalisation of a Net is unknown"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said(arguments: tuple[object, ...], message: str) -> None:
+def test_invalid_arguments_of_evaluate(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         distill.evaluate(*arguments, data=Stripes(4))  # type: ignore[arg-type]
 
