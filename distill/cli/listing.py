@@ -55,7 +55,7 @@ def _terms() -> _Listing:
         rows.append((name, about.strip().partition("\n")[0], keys(built_in or term_options(term).record)))
     own = "your own torch.nn.Module, as `term: package.module:Class` or by distill.losses.register_term; docs/terms.md"
     rows.append(("package.module:Class", own, keys(Term) + ", and the keyword arguments of its __init__"))
-    return ("name", "what", "keys and defaults"), rows
+    return ("name", "description", "keys and defaults"), rows
 
 
 def _methods() -> _Listing:

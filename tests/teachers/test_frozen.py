@@ -122,7 +122,10 @@ def test_each_network_normalises_with_its_own_mean_and_std(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 7}, r"^the teacher has 7 classes, but fashion_scenes has 10; teacher and student must tell"),
+        (
+            {"num_classes": 7},
+            r"^the teacher has 7 classes, but fashion_scenes has 10; teacher and student must have the same classes",
+        ),
         ({"in_channels": 1}, r"^the teacher takes 1 channels, but fashion_scenes has 3\.$"),
     ],
 )
@@ -140,9 +143,15 @@ def test_a_teacher_with_other_classes_or_channels_is_refused_before_anything_is_
     [
         ("layer: group9", r"^student: `layer` must be one of group1, group2, final, .* got 'group9'\. See"),
         ("layer: final, teacher_layer: layer9", r"^teacher: `layer` must be one of group1, .* got 'layer9'\. See"),
-        ("layer: group1_sum, teacher_layer: group1", r"(?s)^the parts do not fit.*'group1_sum'.*cannot be explained"),
-        ("layer: group2, method: cam", r"^the parts do not fit .*`method='cam'` needs global average pooling"),
-        ("layer: group1, gradients: closed_form", r"^the parts do not fit .*closed_form"),
+        (
+            "layer: group1_sum, teacher_layer: group1",
+            r"(?s)^student, teacher and objective do not fit together.*'group1_sum'.*cannot be explained",
+        ),
+        (
+            "layer: group2, method: cam",
+            r"^student, teacher and objective do not fit together .*`method='cam'` needs global average pooling",
+        ),
+        ("layer: group1, gradients: closed_form", r"^student, teacher and objective do not fit together .*closed_form"),
     ],
 )
 def test_a_layer_that_cannot_be_explained_is_refused(tmp_path: Path, term: str, message: str) -> None:

@@ -251,7 +251,7 @@ def test_maps_without_a_class_are_shared_by_all_targets(tmp_path: Path, teacher:
 
     one = {MapKey("activation_attention", "group1_sum", "none")}
     assert [kinds(target, "activation_attention") for target in ("label", "teacher", "student")] == [one] * 3
-    with pytest.raises(InputError, match=r"objective.explanation.target is student, and which class"):
+    with pytest.raises(InputError, match=r"objective.explanation.target is 'student'"):
         build(run_of(tmp_path, teacher, "objective.explanation.target=student", "teacher.cache=memory"))
 
 
