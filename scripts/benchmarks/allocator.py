@@ -41,8 +41,10 @@ def measure_allocator(setting: Setting) -> list[Row]:
                     "setting": state,
                     "seconds": spread(seconds[state])["median"],
                     "ratio": pair_ratios(seconds[state], seconds[OFF]),
-                    "page_faults": spread([row["page_faults"] for row in measured])["median"],
-                    "peak_mib": spread([row["peak_mib"] for row in measured])["median"],
+                    **{
+                        key: spread([row[key] for row in measured])["median"]
+                        for key in ("system_seconds", "page_faults", "peak_mib")
+                    },
                 }
             )
     return rows

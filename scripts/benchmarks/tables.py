@@ -131,6 +131,7 @@ LAYOUTS = {
             Column("setting", "setting"),
             Column("seconds", "seconds", "fine"),
             Column("to off", "ratio", "spread"),
+            Column("kernel's CPU seconds", "system_seconds", "fine"),
             Column("page faults", "page_faults", "count"),
             Column("peak MiB", "peak_mib", "count"),
         ),

@@ -108,7 +108,7 @@ def parallel_epochs(*, folder: str, steps: int, **run: Any) -> Row:
 
 
 def allocator_cost(*, kind: str, batch: int, teacher: str, student: str) -> Row:
-    """Return seconds and page faults of a pass, each the median after a warm-up, and the peak memory.
+    """Return seconds, CPU seconds of the kernel and page faults of a pass (medians after a warm-up), and peak memory.
 
     Args:
         kind: ``student`` or ``teacher`` (forward pass), ``maps`` (of the student), each over all images in batches;
@@ -122,14 +122,17 @@ def allocator_cost(*, kind: str, batch: int, teacher: str, student: str) -> Row:
     else:
         images, run = IMAGES, _make_pass(kind, teacher if kind == "teacher" else student, batch)
     run()
-    seconds, faults = [], []
+    seconds, system, faults = [], [], []
     for _ in range(PASSES):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        before = resource.getrusage(resource.RUSAGE_SELF)
         seconds.append(seconds_of(run))
-        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        system.append(after.ru_stime - before.ru_stime)
+        faults.append(after.ru_minflt - before.ru_minflt)
     return {
         "images": images,
         "seconds": statistics.median(seconds),
+        "system_seconds": statistics.median(system),
         "page_faults": statistics.median(faults),
         "peak_mib": own_memory("VmHWM"),
     }
