@@ -25,7 +25,7 @@ from distill.malloc import (
 
 Calls = list[tuple[int, int]]
 
-#: Hash of the logits, maps and updated weights of a training step, and the fewest page faults of 6 forward passes at batch 256.
+#: Hash of logits, maps and weights after a training step, and the fewest page faults of 6 forward passes at batch 256.
 WORK = """
 import hashlib, json, resource
 from distill.malloc import keep_freed_memory

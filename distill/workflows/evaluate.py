@@ -70,7 +70,7 @@ def evaluate(
     reference: Source | None = None,
     ceiling: Source | None = None,
     data: Any = None,
-    on: Sequence[str] = (),
+    on: str | Sequence[str] = (),
     split: str = "test",
     maps: MapSettings | None = None,
     settings: EvaluationSettings | None = None,
@@ -138,7 +138,8 @@ def evaluate(
     if data is not None:
         sets = _sets_from_objects(data, loaded, split=split, limit=limit)
     elif loaded.configs or loaded.problems:
-        sets, problems = load_test_sets(loaded.configs, on, split=split, limit=limit)
+        changes = (on,) if isinstance(on, str) else on
+        sets, problems = load_test_sets(loaded.configs, changes, split=split, limit=limit)
     else:
         raise InputError("`data`: networks without a run directory have no test split. Pass a data set as `data`.")
     if loaded.problems or problems:

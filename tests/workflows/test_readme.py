@@ -1,0 +1,32 @@
+"""The Python example in README.md runs as it is written, with fewer images and epochs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    code, replaced = re.subn(r'"count": 4000', '"count": 64, "size": 16, "batch_size": 32', code)
+    code, epochs = re.subn(r"epochs=4", "epochs=1, trainer={'enable_progress_bar': False}", code)
+    assert (replaced, epochs) == (2, 2)
+    assert "import torch" not in code
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)).save("photo.jpg")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    student, teacher = names["student"], names["teacher"]
+    assert teacher.directory == Path("runs/teacher")
+    assert student.config.objective["explanation"].weight == 5
+    assert student.config.objective["soft_targets"].weight == 0.9
+    report = student.directory / "report.html"
+    assert str(report) in code
+    assert report.is_file()
