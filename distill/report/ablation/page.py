@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.files import write_text
+from distill.report.ablation.plot_drawing import layout_plot, save_plots
 from distill.report.ablation.plots import make_plots
 from distill.report.ablation.record import DIGITS, AblationRecord, Summary, measure_of, sort_trials
-from distill.report.ablation.rendering import layout_plot, save_plots
 from distill.report.ablation.sentences import summary_sentences
 from distill.report.ablation.table import (
     CLAIMS,

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from distill.ablation.statistics import summarise
+from distill.report.ablation.plot_drawing import PlotLayout, layout_plot, save_plots, series_style
+from distill.report.ablation.plot_drawing import _draw as draw_picture
 from distill.report.ablation.plots import Plot, make_plots
 from distill.report.ablation.record import AblationRecord
-from distill.report.ablation.rendering import PlotLayout, layout_plot, save_plots, series_style
-from distill.report.ablation.rendering import _draw as draw_picture
 from tests.ablation.records import record, swept, typical
 
 WEIGHT, LAYER = "objective.explanation.weight", "objective.explanation.layer"
