@@ -90,3 +90,13 @@ def images() -> Tensor:
 @pytest.fixture
 def labels() -> Tensor:
     return torch.tensor([0, 1, 2, 1])
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test see the terms that another one registered."""
+    from distill.config import custom_terms
+    from distill.losses import registry
+
+    monkeypatch.setattr(registry, "_TERMS", dict(registry._TERMS))
+    monkeypatch.setattr(custom_terms, "_OPTIONS", {})

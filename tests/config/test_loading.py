@@ -14,6 +14,7 @@ from distill.config import (
     SoftTargetsTerm,
     load,
     merge,
+    to_yaml,
 )
 from distill.errors import InputError
 
@@ -183,12 +184,16 @@ def test_what_a_section_does_not_know_is_handed_on_where_it_may() -> None:
     assert (config.max_epochs, config.directory) == (7, Path("out/a"))
 
 
-def test_the_resolved_configuration_loads_to_itself(tmp_path: Path) -> None:
-    from omegaconf import OmegaConf
-
+@pytest.mark.parametrize("cross_entropy", ["{}", "{weight: 0}", "null"])
+def test_the_resolved_configuration_loads_to_itself(tmp_path: Path, cross_entropy: str) -> None:
     config = load(
         [],
-        ["teacher={checkpoint: t, name: wrn_16_2}", "objective.x={term: explanation, weight: 5}", "data.count=64"],
+        [
+            "teacher={checkpoint: t, name: wrn_16_2}",
+            "objective.x={term: explanation, weight: 5}",
+            "data.count=64",
+            f"objective.cross_entropy={cross_entropy}",
+        ],
     )
-    path = write(tmp_path / "config.yaml", OmegaConf.to_yaml(config.model_dump(mode="json")))
+    path = write(tmp_path / "config.yaml", to_yaml(config))
     assert load([path]) == config

@@ -11,17 +11,9 @@ import pytest
 from distill.build import build, resolve_terms
 from distill.config import CustomLayeredTerm, CustomTerm, custom_terms, identity
 from distill.errors import InputError
-from distill.losses import (
-    registry,
-)
 from tests.losses.own_term_helpers import OWN, config_of, told
 
-
-@pytest.fixture(autouse=True)
-def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test see what another one registered."""
-    monkeypatch.setattr(registry, "_TERMS", dict(registry._TERMS))
-    monkeypatch.setattr(custom_terms, "_OPTIONS", {})
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def test_options_are_the_arguments_with_their_types_and_defaults(tmp_path: Path) -> None:

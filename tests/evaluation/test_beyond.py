@@ -15,15 +15,10 @@ from distill.metrics import area_under, map_spearman, perturbation_curves
 from distill.models import StagedNetwork
 from distill.models.randomise import cascade
 from distill.report.evaluation.record import NetworkScores
-from tests.evaluation.checks import image_set, network, record_of
+from tests.evaluation.checks import image_set, record_of
 from tests.metrics import oracle
 
 LAYER = MapSettings(layer="group2")
-
-
-@pytest.fixture
-def pair() -> dict[str, StagedNetwork]:
-    return {"teacher": network(1), "student": network(2)}
 
 
 def measured(

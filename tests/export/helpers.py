@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from distill.build import load_config
+from distill.config import to_yaml
 from distill.models import StagedNetwork, save_model
 from tests.models.helpers import lively
 from tests.oracles import cam as oracle
@@ -25,7 +25,7 @@ def finished_run(folder: Path, *pairs: str, name: str = "wrn_10_1", **options: A
     defaults = ["data={name: fashion_scenes, size: 16, count: 72}", f"student.name={name}", "trainer.max_epochs=1"]
     config = load_config([], [*defaults, f"output_dir={folder.parent}", f"name={folder.name}", *pairs])
     save_model(network(name, **options), folder)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.model_dump(mode="json")))
+    (folder / "config.yaml").write_text(to_yaml(config))
     return folder
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distill.config import custom_terms
 from distill.losses import (
     ActivationPair,
     AttentionTransfer,
@@ -24,21 +23,14 @@ from distill.losses import (
     needs_of,
     register_term,
     registered_terms,
-    registry,
 )
 from distill.types import StagedOutput
 from tests.losses import own_term_helpers, own_terms
 from tests.losses.own_term_helpers import OWN, by_loops, config_of, example, told
 from tests.losses.own_terms import Confidence, Hint, block
 
+pytestmark = pytest.mark.usefixtures("own_registry")
 LABELS = torch.tensor([2, 0])
-
-
-@pytest.fixture(autouse=True)
-def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test see what another one registered."""
-    monkeypatch.setattr(registry, "_TERMS", dict(registry._TERMS))
-    monkeypatch.setattr(custom_terms, "_OPTIONS", {})
 
 
 # the documented example

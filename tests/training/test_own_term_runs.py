@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from distill.build import Objects, build, build_module, split_terms, term_record
-from distill.config import CustomLayeredTerm, custom_terms, identity, validate
+from distill.config import CustomLayeredTerm, identity, validate
 from distill.errors import InputError
 from distill.losses import (
     ExplanationMatching,
-    registry,
 )
 from distill.models import create_model
 from distill.training import RunDirectory, fit
@@ -23,14 +22,8 @@ from tests.losses.own_term_helpers import OWN, by_loops, config_of, example
 from tests.losses.own_terms import Confidence, Hint
 from tests.training.helpers import CrashError, checkpoint, crash_at, rows, save_teacher, train
 
+pytestmark = pytest.mark.usefixtures("own_registry")
 LABELS = torch.tensor([2, 0])
-
-
-@pytest.fixture(autouse=True)
-def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test see what another one registered."""
-    monkeypatch.setattr(registry, "_TERMS", dict(registry._TERMS))
-    monkeypatch.setattr(custom_terms, "_OPTIONS", {})
 
 
 @pytest.fixture(scope="module")

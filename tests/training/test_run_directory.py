@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
-from distill.config import Config, load
+from distill.config import Config, load, to_yaml
 from distill.errors import InputError
 from distill.models import load_model
 from distill.training import RunDirectory
@@ -233,5 +232,5 @@ def test_an_unknown_monitored_metric_is_reported(config: Config) -> None:
 def test_the_written_configuration_has_the_same_identity(config: Config) -> None:
     train_config(config)
     again = load([config.directory / "config.yaml"])
-    assert OmegaConf.to_yaml(again.model_dump(mode="json")) == (config.directory / "config.yaml").read_text()
+    assert to_yaml(again) == (config.directory / "config.yaml").read_text()
     assert train_config(again).action == "done"
