@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from distill.build import load_config
 from distill.cli.arguments import split_files
+from distill.config import to_yaml
 from distill.workflows.train import train_config
 
 
@@ -15,7 +15,7 @@ def run(arguments: list[str], *, overwrite: bool, dry_run: bool) -> None:
     """Load the configuration, train, and print the path of the student."""
     config = load_config(*split_files(arguments), import_terms=True)
     if dry_run:
-        print(OmegaConf.to_yaml(config.model_dump(mode="json")), end="")
+        print(to_yaml(config), end="")
         return
     run = train_config(config, overwrite=overwrite, notify=_notify)
     state = {"new": "trained", "resume": "resumed and trained", "done": "already done"}[run.action]

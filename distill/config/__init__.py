@@ -15,6 +15,7 @@ from distill.config.loading import (
     format_mistakes,
     load,
     merge,
+    to_yaml,
     validate,
 )
 from distill.config.schema import (
@@ -73,5 +74,6 @@ __all__ = [
     "merge",
     "record_of",
     "register_options",
+    "to_yaml",
     "validate",
 ]

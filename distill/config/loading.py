@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from yaml import YAMLError
 
 from distill.config.messages import describe_mistake
-from distill.config.schema import Config
+from distill.config.schema import DEFAULT_TERMS, Config
 from distill.errors import InputError
 
 
@@ -67,6 +67,23 @@ def validate(
     except ValidationError as error:
         return None, [describe_mistake(item, values=merged) for item in error.errors()] + mistakes
     return (None, mistakes) if mistakes else (config, [])
+
+
+def to_yaml(config: Config) -> str:
+    """Write a configuration as YAML that :func:`load` reads back unchanged.
+
+    A run without cross-entropy contains ``cross_entropy: null``, because ``load`` adds the term if its key is missing.
+
+    Example:
+        >>> print(to_yaml(load([], ["seed=3"])).splitlines()[2])
+        seed: 3
+    """
+    plain = config.model_dump(mode="json")
+    plain["objective"] = {
+        **{name: None for name in DEFAULT_TERMS if name not in plain["objective"]},
+        **plain["objective"],
+    }
+    return OmegaConf.to_yaml(plain)
 
 
 def format_mistakes(mistakes: Sequence[str], where: str) -> str:

@@ -17,6 +17,9 @@ from distill.config.base import (
 from distill.config.custom_terms import AnyTerm
 from distill.config.terms import CrossEntropyTerm
 
+#: Terms that are added to the objective unless they are set to null.
+DEFAULT_TERMS = ("cross_entropy",)
+
 
 class Normalisation(Section):
     """Mean and standard deviation of each channel, for images in [0, 1]."""
@@ -193,7 +196,7 @@ class Config(Section):
             return terms
         return {
             name: {"term": name, **value} if isinstance(value, Mapping) else value
-            for name, value in {"cross_entropy": {}, **terms}.items()
+            for name, value in {**{key: {} for key in DEFAULT_TERMS}, **terms}.items()
             if value is not None
         }
 

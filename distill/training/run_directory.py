@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
-
-from distill.config import Config
+from distill.config import Config, to_yaml
 from distill.errors import InputError
 from distill.models.weights import WEIGHTS_NAME
 from distill.training.environment import describe_machine
@@ -112,7 +110,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             self._environment_part.write_text(json.dumps(self._environment_record(config, identity), indent=2) + "\n")
             self._environment_part.replace(self.environment)  # written first, for the same reason
-            self.config.write_text(OmegaConf.to_yaml(config.model_dump(mode="json")))
+            self.config.write_text(to_yaml(config))
         return state
 
     def _identity(self) -> str:
