@@ -21,6 +21,10 @@ class RunError(RuntimeError):
     exit_code = 1
 
 
+class StorageError(RunError):
+    """The file system refused to read or write a file: full disk, missing permission, removed folder."""
+
+
 def unknown_name(kind: str, got: str, valid_names: Iterable[str], *, see: str = "") -> str:
     """Return the error message for an unknown name, with the closest and all valid names.
 

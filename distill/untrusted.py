@@ -1,0 +1,154 @@
+"""Read files that somebody else may have written: no code is executed, and sizes are checked before memory is taken."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError
+
+#: Largest size of a JSON or YAML file, in bytes.
+TEXT_LIMIT = 256 << 20
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Which names ``package.module:attribute`` from a file may be imported.
+
+    A name that the user wrote (in a configuration file, on the command line, in Python) may be imported. A name that
+    came with weights or in a run directory may be imported only if the user wrote the same name, or trusts the files.
+
+    Args:
+        names: Names that the user wrote.
+        everything: Whether all files are trusted (``--trust``).
+
+    Example:
+        >>> Trust(names=frozenset({"mynets:tiny"})).check("mynets:tiny", "runs/a/student.json", "--network mynets:tiny")
+        >>> Trust().check("evil:run", "runs/a/student.json", "`--network evil:run`")
+        Traceback (most recent call last):
+        distill.errors.InputError: runs/a/student.json asks to import 'evil:run', which executes code. If you know ...
+    """
+
+    names: frozenset[str] = frozenset()
+    everything: bool = False
+
+    @classmethod
+    def in_names(cls, names: Iterable[str | None], *, everything: bool = False) -> Trust:
+        """Return the trust in some names; ``None`` and names that need no import are ignored."""
+        return cls(frozenset(name for name in names if name and ":" in name), everything)
+
+    def check(self, name: str, source: Path | str, remedy: str) -> None:
+        """Raise an error if a name from a file may not be imported.
+
+        Args:
+            name: The name in the file.
+            source: The file.
+            remedy: How the user can name it, for the message.
+
+        Raises:
+            InputError: If the user neither wrote the name nor trusts the file.
+        """
+        if not self.everything and name not in self.names:
+            raise InputError(
+                f"{source} asks to import {name!r}, which executes code. If you know this code, name it with "
+                f"{remedy}, or trust the file with `--trust` (in Python: `trust=True`)."
+            )
+
+
+def check_regular(path: Path | str) -> None:
+    """Raise an error unless a path is a regular file: reading a pipe or a device could wait forever.
+
+    Raises:
+        InputError: If it does not exist, is a link to nothing, a folder, a pipe, a socket or a device.
+
+    Example:
+        >>> check_regular("/dev/null")
+        Traceback (most recent call last):
+        distill.errors.InputError: /dev/null is a device, not a regular file.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError as error:
+        link = Path(path)
+        target = f" It is a link to {link.readlink()}, which does not exist." if link.is_symlink() else ""
+        raise InputError(f"no file {path}.{target}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (lambda value: stat.S_ISCHR(value) or stat.S_ISBLK(value), "a device"),
+    )
+    for test, kind in kinds:
+        if test(mode):
+            raise InputError(f"{path} is {kind}, not a regular file.")
+
+
+def read_text(path: Path | str, *, limit: int = TEXT_LIMIT) -> str:
+    """Read a UTF-8 text file.
+
+    Args:
+        path: The file.
+        limit: Largest accepted size in bytes.
+
+    Raises:
+        InputError: If it is not a regular file, is larger than ``limit``, or is not UTF-8.
+    """
+    check_regular(path)
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(content) > limit:
+        raise InputError(f"{path} is larger than {limit >> 20} MiB, which no file of this kind is.")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file: byte {error.start} is not UTF-8.") from error
+
+
+def read_json(path: Path | str, *, limit: int = TEXT_LIMIT) -> Any:
+    """Read a JSON file; NaN and infinite numbers are refused, as JSON does not have them.
+
+    Args:
+        path: The file.
+        limit: Largest accepted size in bytes.
+
+    Raises:
+        InputError: If it cannot be read, is not JSON, or is nested too deeply.
+    """
+    text = read_text(path, limit=limit)
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"it contains {constant}, which JSON does not have")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from error
+
+
+def printable(text: str) -> str:
+    r"""Escape control characters, so that text from a file cannot steer a terminal; newlines and tabs stay.
+
+    Example:
+        >>> printable("a\x1b]0;title\x07b")
+        'a\\x1b]0;title\\x07b'
+    """
+    return "".join(
+        character if character in "\n\t" or (character.isprintable() or character == "\u00ad") else _escape(character)
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
