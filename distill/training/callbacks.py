@@ -231,7 +231,8 @@ class RunProgress(Callback):
             self._bar.update(self._bar.task_ids[0], validation=text)
         elif trainer.is_global_zero:
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self.console.print(f"{self.name}  {epoch}  {self._speed(trainer):.0f} img/s  {text}", highlight=False)
+            line = f"{self.name}  {epoch}  {self._speed(trainer):.0f} img/s  {text}"
+            self.console.print(line, highlight=False, soft_wrap=True)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Stop the progress bar, also after an error."""
