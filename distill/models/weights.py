@@ -64,12 +64,11 @@ def save_model(net: StagedNetwork, folder: Path | str) -> Path:
         The path of the weights.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in net.network.state_dict().items()}
     weights, spec = folder / WEIGHTS_NAME, folder / SPEC_NAME
     for path, write in (
         (spec, lambda p: p.write_text(json.dumps(describe(net), indent=2) + "\n")),
-        (weights, lambda p: safetensors.torch.save_file(state, p)),
+        (weights, lambda p: p.write_bytes(safetensors.torch.save(state))),
     ):
         with replacing(path) as temporary:
             write(temporary)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -18,8 +18,10 @@ from pytorch_lightning.loggers.logger import Logger
 
 from distill.config import Config
 from distill.errors import InputError
+from distill.files import storage_errors
 from distill.models import save_model
 from distill.training.callbacks import ExactResume, FiniteLossGuard, GracefulStop, RunProgress, checkpoints
+from distill.training.checkpoint_files import AtomicCheckpointIO, find_resume_point, read_checkpoint
 from distill.training.csv_log import MetricsFile
 from distill.training.module import DistillationModule
 from distill.training.run_directory import RunDirectory
@@ -57,6 +59,7 @@ def fit(
     *,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
+    notify: Callable[[str], None] | None = None,
 ) -> None:
     """Train from the last checkpoint, or from the start if there is none, and save the student.
 
@@ -66,21 +69,26 @@ def fit(
         config: The configuration of the run; its directory must have been opened.
         callbacks: Added to the callbacks of every run.
         loggers: Added to metrics.csv and the loggers of the configuration.
+        notify: Called with a message if a damaged checkpoint is passed over.
 
     Raises:
         RunError: if a loss is not finite, or the user stops the run.
-        InputError: if Lightning rejects the ``trainer`` section, or the last checkpoint cannot be read.
+        StorageError: if a file cannot be written, for example because the disk is full. The last checkpoint is kept.
+        InputError: if Lightning rejects the ``trainer`` section, or no checkpoint of the run can be read.
     """
     directory = RunDirectory(config.directory)
-    checkpoint = directory.last if directory.last.exists() else None
-    first_step = _completed_steps(checkpoint)
-    trainer = make_trainer(config, directory, first_step=first_step, callbacks=callbacks, loggers=loggers)
+    start = find_resume_point(directory)
+    if start.message and notify is not None:
+        notify(start.message)
+    trainer = make_trainer(config, directory, first_step=start.step, callbacks=callbacks, loggers=loggers)
     with warnings.catch_warnings():
         for message in _IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message=f".*{message}.*")
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
     if trainer.is_global_zero:
         save_student(module, directory, select=config.monitor.select)
+        with storage_errors(directory.previous):
+            directory.previous.unlink(missing_ok=True)
 
 
 def check_trainer(config: Config) -> None:
@@ -130,12 +138,20 @@ def make_trainer(
         logger=[*all_loggers, *loggers],
         callbacks=[*all_callbacks, *callbacks],
         default_root_dir=directory.path,
+        plugins=_with_checkpoint_files(config.trainer.get("plugins"), directory),
     )
+
+
+def _with_checkpoint_files(plugins: Any, directory: RunDirectory) -> list[Any]:
+    """Add the writer of checkpoints to the plugins of the configuration, unless they contain another one."""
+    given = [] if plugins is None else list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+    own = [] if any(isinstance(plugin, CheckpointIO) for plugin in given) else [AtomicCheckpointIO(directory)]
+    return [*given, *own]
 
 
 def _trainer(config: Config, **arguments: Any) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    section = dict(config.trainer)
+    section = {key: value for key, value in config.trainer.items() if key != "plugins" or key not in arguments}
     section["precision"] = resolve_precision(section.get("precision", "auto"), str(section.get("accelerator", "auto")))
     settings: dict[str, Any] = {
         "max_epochs": config.max_epochs,
@@ -162,21 +178,12 @@ def save_student(module: DistillationModule, directory: RunDirectory, *, select:
 
     Returns:
         Path of the weights.
+
+    Raises:
+        InputError: if the best checkpoint cannot be read.
     """
     if select == "best" and directory.best.exists():
-        state = torch.load(directory.best, map_location="cpu", weights_only=True)["state_dict"]
+        state = read_checkpoint(directory.best)["state_dict"]
         prefix = "student."
         module.student.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
     return save_model(module.student, directory.path)
-
-
-def _completed_steps(checkpoint: Path | None) -> int:
-    if checkpoint is None:
-        return 0
-    try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{checkpoint} cannot be read, so the run cannot resume from it. Delete it, or train from the start with "
-            "--overwrite."
-        ) from error

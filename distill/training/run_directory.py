@@ -33,6 +33,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before the last one; it exists until the run is finished."""
+        return self.path / "checkpoints" / "previous.ckpt"
+
+    @property
     def best(self) -> Path:
         """The checkpoint of the best epoch by the monitored metric."""
         return self.path / "checkpoints" / "best.ckpt"
@@ -78,7 +83,7 @@ class RunDirectory:
                 )
             if (self.path / WEIGHTS_NAME).exists():
                 return "done"
-            return "resume" if self.last.exists() else "new"
+            return "resume" if self.last.exists() or self.previous.exists() else "new"
         no_run = self.path.exists() and not self.environment.exists()
         if no_run and any(entry != self._environment_part for entry in self.path.iterdir()):
             raise InputError(

@@ -111,7 +111,7 @@ def train(
         loggers: Lightning loggers, or a mapping with the keys of the ``loggers`` section.
         overrides: ``"key.path=value"`` strings, or a mapping of dotted keys.
         overwrite: Whether to replace another run in the same directory.
-        notify: Called with a message about the teacher cache before training.
+        notify: Called with messages before training: about the teacher cache, and about damaged checkpoints.
         sections: Other keys of a configuration, such as ``seed``, ``name``, ``output_dir``, ``optimizer``, ``trainer``.
 
     Returns:
@@ -160,7 +160,7 @@ def train_config(
     if run.cache is not None and notify is not None:
         notify(f"teacher cache: {run.cache}")
     action = directory.open(config, identity, overwrite=overwrite)
-    fit(run.module, run.data, config, callbacks=objects.callbacks, loggers=objects.loggers)
+    fit(run.module, run.data, config, callbacks=objects.callbacks, loggers=objects.loggers, notify=notify)
     return Run(directory.path, action, config, objects)
 
 
