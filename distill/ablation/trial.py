@@ -21,7 +21,7 @@ from distill.build import (
     run_identity,
 )
 from distill.config import Config
-from distill.errors import InputError
+from distill.errors import InputError, RunError
 from distill.evaluation import (
     ONE_PASS,
     EvaluationCache,
@@ -139,7 +139,9 @@ def train_once(config: Config, *, overwrite: bool) -> None:
         if not overwrite:
             raise
         replace = True
-    train_config(config, overwrite=replace, notify=lambda text: print(text, file=sys.stderr, flush=True))
+    run = train_config(config, overwrite=replace, notify=lambda text: print(text, file=sys.stderr, flush=True))
+    if not run.finished:
+        raise RunError("not finished: trainer.max_time ended the run, which resumes there. Set a longer max_time.")
 
 
 def _lock(path: Path) -> FileLock:

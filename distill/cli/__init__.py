@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from types import FrameType
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -300,11 +302,12 @@ def list_(
 
 
 def main() -> None:
-    """Run a command. Wrong input prints one message and exits with 2; a failed run exits with 1."""
+    """Run a command. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted."""
     keep_freed_memory()
     # Lightning causes this warning about torch's internals. Users cannot act on it.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     sys.path.append(str(Path.cwd()))  # for networks defined in the working directory, as with `python -m`
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except (InputError, RunError) as error:
@@ -313,3 +316,10 @@ def main() -> None:
 
         Console(stderr=True, soft_wrap=True).print(f"[bold red]distill:[/] {escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
+    finally:
+        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """End a command on SIGTERM as on Ctrl-C, with exit code 130; training first saves a checkpoint."""
+    raise KeyboardInterrupt

@@ -18,6 +18,8 @@ def run(arguments: list[str], *, overwrite: bool, dry_run: bool) -> None:
         print(to_yaml(config), end="")
         return
     run = train_config(config, overwrite=overwrite, notify=_notify)
+    if not run.finished:  # the message was printed
+        return
     state = {"new": "trained", "resume": "resumed and trained", "done": "already done"}[run.action]
     _notify(f"{config.name}: {state}; the student is in {run.directory}")
 

@@ -35,6 +35,7 @@ NOT_IDENTITY_TRAINER = (
     "num_sanity_val_steps",
     "plugins",
     "default_root_dir",
+    "max_time",
 )
 
 

@@ -1,11 +1,11 @@
 """Training: the Lightning module, the training loop and the run directory."""
 
 from distill.teachers.frozen import FrozenTeacher
-from distill.training.callbacks import InterruptError
 from distill.training.fit import check_trainer, fit, make_trainer_for_inference
 from distill.training.module import DistillationModule
 from distill.training.optim import Optimisation
 from distill.training.run_directory import RunDirectory
+from distill.training.stopping import InterruptError
 
 __all__ = [
     "DistillationModule",

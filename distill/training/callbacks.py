@@ -1,11 +1,9 @@
-"""Lightning callbacks: finite-loss guard, graceful stop, checkpoints, exact resume and progress display."""
+"""Lightning callbacks: finite-loss guard, checkpoints, exact resume and progress display."""
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
@@ -17,12 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from distill.config import CheckpointSection, MonitorSection
 from distill.errors import RunError
 from distill.training.module import DistillationModule
-
-
-class InterruptError(RunError):
-    """The user stopped the run; its state was saved."""
-
-    exit_code = 130
 
 
 class FiniteLossGuard(Callback):
@@ -60,49 +52,6 @@ class FiniteLossGuard(Callback):
         raise RunError(
             f"{problem}; {saved}. Lower optimizer.lr or the weight of the term, or set trainer.gradient_clip_val."
         )
-
-
-class GracefulStop(Callback):
-    """On the first Ctrl-C or SIGTERM, finish the step, save a checkpoint and stop; on the second, stop at once.
-
-    Args:
-        last: Checkpoint file to write.
-    """
-
-    def __init__(self, last: Path) -> None:
-        self.last = last
-        self.stop_requested = False
-        self._previous_handlers: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Install the signal handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous_handlers[number] = signal.signal(number, self._request_stop)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Save and stop if requested; after the last step of an epoch, validate first."""
-        if self.stop_requested and not trainer.is_last_batch:
-            trainer.save_checkpoint(self.last)
-            self._raise_interrupt(trainer)
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop if requested in the last step of the previous epoch, whose checkpoint is already saved."""
-        if self.stop_requested:
-            self._raise_interrupt(trainer)
-
-    def _raise_interrupt(self, trainer: pl.Trainer) -> None:
-        raise InterruptError(f"stopped at step {trainer.global_step}; run the same command again to resume.")
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Restore the previous signal handlers."""
-        for number, handler in self._previous_handlers.items():
-            signal.signal(number, handler)
-        self._previous_handlers.clear()
-
-    def _request_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stop_requested:
-            raise KeyboardInterrupt
-        self.stop_requested = True
 
 
 class StepCheckpoint(ModelCheckpoint):

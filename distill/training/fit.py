@@ -20,11 +20,12 @@ from distill.config import Config
 from distill.errors import InputError
 from distill.files import storage_errors
 from distill.models import save_model
-from distill.training.callbacks import ExactResume, FiniteLossGuard, GracefulStop, RunProgress, checkpoints
+from distill.training.callbacks import ExactResume, FiniteLossGuard, RunProgress, checkpoints
 from distill.training.checkpoint_files import AtomicCheckpointIO, find_resume_point, read_checkpoint
 from distill.training.csv_log import MetricsFile
 from distill.training.module import DistillationModule
 from distill.training.run_directory import RunDirectory
+from distill.training.stopping import GracefulStop, TimeLimitReached
 
 
 def resolve_precision(precision: str | int, accelerator: str = "auto") -> str | int:
@@ -60,7 +61,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
     notify: Callable[[str], None] | None = None,
-) -> None:
+) -> bool:
     """Train from the last checkpoint, or from the start if there is none, and save the student.
 
     Args:
@@ -69,7 +70,10 @@ def fit(
         config: The configuration of the run; its directory must have been opened.
         callbacks: Added to the callbacks of every run.
         loggers: Added to metrics.csv and the loggers of the configuration.
-        notify: Called with a message if a damaged checkpoint is passed over.
+        notify: Called with a message if a damaged checkpoint is passed over, or ``trainer.max_time`` ends the run.
+
+    Returns:
+        Whether the run is finished. If ``trainer.max_time`` ended it, no student is saved, and the run can resume.
 
     Raises:
         RunError: if a loss is not finite, or the user stops the run.
@@ -78,17 +82,25 @@ def fit(
     """
     directory = RunDirectory(config.directory)
     start = find_resume_point(directory)
-    if start.message and notify is not None:
+    notify = notify or _ignore
+    if start.message:
         notify(start.message)
     trainer = make_trainer(config, directory, first_step=start.step, callbacks=callbacks, loggers=loggers)
-    with warnings.catch_warnings():
+    every: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    stop = next(callback for callback in every if isinstance(callback, GracefulStop))
+    with warnings.catch_warnings(), stop.handle_signals():
         for message in _IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message=f".*{message}.*")
-        trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
+        except TimeLimitReached as reached:
+            notify(f"{config.name}: {reached}")
+            return False
     if trainer.is_global_zero:
         save_student(module, directory, select=config.monitor.select)
         with storage_errors(directory.previous):
             directory.previous.unlink(missing_ok=True)
+    return True
 
 
 def check_trainer(config: Config) -> None:
@@ -126,7 +138,7 @@ def make_trainer(
         FiniteLossGuard(),
         ExactResume(),
         *checkpoints(directory.last.parent, config.monitor, config.checkpoint),
-        GracefulStop(directory.last),
+        GracefulStop(directory.last, max_time=config.trainer.get("max_time")),
     ]
     if config.trainer.get("enable_progress_bar", True):
         all_callbacks.append(RunProgress(config.name))
@@ -139,6 +151,7 @@ def make_trainer(
         callbacks=[*all_callbacks, *callbacks],
         default_root_dir=directory.path,
         plugins=_with_checkpoint_files(config.trainer.get("plugins"), directory),
+        max_time=None,  # GracefulStop ends the run, because Lightning's own end is not resumed exactly
     )
 
 
@@ -149,9 +162,17 @@ def _with_checkpoint_files(plugins: Any, directory: RunDirectory) -> list[Any]:
     return [*given, *own]
 
 
+def _ignore(message: str) -> None:
+    """Do nothing with a message."""
+
+
+#: Keys of the ``trainer`` section from which :func:`make_trainer` makes arguments of its own.
+_MERGED = ("plugins", "max_time")
+
+
 def _trainer(config: Config, **arguments: Any) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    section = {key: value for key, value in config.trainer.items() if key != "plugins" or key not in arguments}
+    section = {key: value for key, value in config.trainer.items() if key not in _MERGED or key not in arguments}
     section["precision"] = resolve_precision(section.get("precision", "auto"), str(section.get("accelerator", "auto")))
     settings: dict[str, Any] = {
         "max_epochs": config.max_epochs,

@@ -33,19 +33,21 @@ Overrides = Sequence[str] | Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run.
+    """A run.
 
     Args:
         directory: The run directory.
         action: ``new`` (trained from the start), ``resume`` (resumed) or ``done`` (the run was already finished).
         config: The resolved configuration.
         objects: The Python objects that were passed.
+        finished: Whether the run is finished. A run that ``trainer.max_time`` ended is not, and has no student yet.
     """
 
     directory: Path
     action: Literal["new", "resume", "done"]
     config: Config
     objects: Objects = field(default_factory=Objects, repr=False)
+    finished: bool = True
 
     @cached_property
     def student(self) -> StagedNetwork:
@@ -111,11 +113,11 @@ def train(
         loggers: Lightning loggers, or a mapping with the keys of the ``loggers`` section.
         overrides: ``"key.path=value"`` strings, or a mapping of dotted keys.
         overwrite: Whether to replace another run in the same directory.
-        notify: Called with messages before training: about the teacher cache, and about damaged checkpoints.
+        notify: Called with messages about the teacher cache, damaged checkpoints, and a run that is not finished.
         sections: Other keys of a configuration, such as ``seed``, ``name``, ``output_dir``, ``optimizer``, ``trainer``.
 
     Returns:
-        The finished run.
+        The run. It is finished unless ``trainer.max_time`` ended it; the same call goes on.
 
     Raises:
         InputError: if the configuration or an object is wrong, or if the directory contains another run. No file is
@@ -160,8 +162,8 @@ def train_config(
     if run.cache is not None and notify is not None:
         notify(f"teacher cache: {run.cache}")
     action = directory.open(config, identity, overwrite=overwrite)
-    fit(run.module, run.data, config, callbacks=objects.callbacks, loggers=objects.loggers, notify=notify)
-    return Run(directory.path, action, config, objects)
+    finished = fit(run.module, run.data, config, callbacks=objects.callbacks, loggers=objects.loggers, notify=notify)
+    return Run(directory.path, action, config, objects, finished)
 
 
 def make_config(

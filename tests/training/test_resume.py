@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from distill.config import Config
-from distill.training import DistillationModule, RunDirectory
-from distill.training.callbacks import InterruptError
+from distill.training import DistillationModule, InterruptError, RunDirectory
 from tests.training.helpers import KD, CrashError, checkpoint, crash_at, rows, save_teacher, small, train
 
 SAVED = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch", "random_state", "callbacks")
@@ -153,10 +152,3 @@ def test_resume_on_a_machine_with_fewer_devices(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     train(config)
     assert_same_end(config, straight)
-
-
-def test_the_previous_signal_handlers_are_restored(tmp_path: Path) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(InterruptError):
-        train(small(tmp_path), before_step=interrupt_at(1))
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
