@@ -14,6 +14,7 @@ from distill.config import Config, DataSection, TeacherSection
 from distill.data import DATASETS
 from distill.errors import InputError
 from distill.models import StagedNetwork, load_model, load_network, stage_network
+from distill.models.class_names import class_difference
 from distill.objects import is_object, object_type
 from distill.training import RunDirectory
 
@@ -77,19 +78,12 @@ def load_reference(
     for difference, actual, expected in (
         ("a different number of classes", loaded.spec.num_classes, student.spec.num_classes),
         ("a different number of channels", loaded.spec.in_channels, student.spec.in_channels),
-        ("different classes", loaded.spec.classes or student.classes, student.classes),
     ):
         if actual != expected:
-            raise InputError(
-                f"{path} has {difference} than the student: {_short(actual)}; the student has {_short(expected)}."
-            )
+            raise InputError(f"{path} has {difference} than the student: {actual}; the student has {expected}.")
+    if names := class_difference(loaded.classes, student.classes):
+        raise InputError(f"{path} has different classes than the student: {names}.")
     return loaded.eval()
-
-
-def _short(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(value[:10]) + (", ..." if len(value) > 10 else "")
-    return str(value)
 
 
 def image_size(section: DataSection) -> int | None:

@@ -18,6 +18,7 @@ from distill.config import (
 from distill.data import ImageSet, channel_statistics
 from distill.errors import InputError
 from distill.models import StagedNetwork, create_model, file_hash, load_network, stage_network
+from distill.models.class_names import class_difference
 from distill.objects import is_object, object_hash, object_type
 from distill.teachers import FrozenTeacher
 
@@ -29,6 +30,9 @@ def build_student(config: Config, train: ImageSet, network: nn.Module | None = N
         config: The configuration of the run.
         train: The training images.
         network: The student, if it is passed as an object. A copy of it is trained.
+
+    Raises:
+        InputError: if the student cannot be built, or names other classes than the data set.
     """
     scaling = config.student.normalisation
     mean, std = (scaling.mean, scaling.std) if scaling else channel_statistics(train.images)
@@ -44,6 +48,7 @@ def build_student(config: Config, train: ImageSet, network: nn.Module | None = N
         student = create_model(**about, **config.student.options)
     else:
         student = stage_network(copy.deepcopy(network), **about)
+        _check_class_names("the student", student, config, train)
         student.requires_grad_(True).train()
     return student.to(memory_format=torch.channels_last)
 
@@ -55,6 +60,10 @@ def build_teacher(config: Config, train: ImageSet, network: nn.Module | None = N
         config: The configuration of the run.
         train: The training images.
         network: The teacher, if it is passed as an object.
+
+    Raises:
+        InputError: if the teacher cannot be loaded, its classes differ in number, name or order from those of the data
+            set, it takes another number of channels, or it was trained on another split of the data set.
     """
     section = config.teacher
     if section is None:
@@ -65,6 +74,7 @@ def build_teacher(config: Config, train: ImageSet, network: nn.Module | None = N
             f"the teacher has {loaded.spec.num_classes} classes, but {config.data.name} has {len(train.classes)}; "
             "teacher and student must have the same classes."
         )
+    _check_class_names("the teacher", loaded, config, train)
     channels = train.images.shape[1]
     if loaded.spec.in_channels != channels:
         raise InputError(
@@ -138,6 +148,16 @@ def _stage_teacher(
         classes=data.classes,
         **(normalisation or {}),
     )
+
+
+def _check_class_names(role: str, network: StagedNetwork, config: Config, data: ImageSet) -> None:
+    """Raise an error if a network names its classes, and the data set has other names or another order."""
+    difference = class_difference(network.classes, data.classes)
+    if difference:
+        raise InputError(
+            f"{role} and the data set {config.data.name} have different classes: {difference}. Give both the same "
+            f"classes in the same order, for example by the same names of class folders, or choose another {role[4:]}."
+        )
 
 
 def _check_validation_split(config: Config, teacher: Path) -> None:

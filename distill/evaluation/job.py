@@ -20,6 +20,7 @@ from distill.explain import Explainer
 from distill.maps import resize_maps
 from distill.metrics import boxes_to_instances
 from distill.models import StagedNetwork
+from distill.models.class_names import class_difference
 from distill.teachers.evaluation_cache import CachedOutput, EvaluationCache
 from distill.types import StagedOutput
 
@@ -96,7 +97,7 @@ class ComparedNetworks:
         if not len(data):
             raise InputError(f"test set {set_name!r} has no images.")
         first = next(iter(self.by_name))
-        problem = _class_difference(data.classes, self.by_name[first])
+        problem = class_difference(data.classes, self.by_name[first].classes)
         if problem:
             raise InputError(f"test set {set_name!r} has other classes than network {first!r}: {problem}.")
         for name, network in self.by_name.items():
@@ -191,21 +192,14 @@ def differing_classes(networks: Mapping[str, StagedNetwork]) -> list[str]:
     if not networks:
         return []
     first = next((name for name, network in networks.items() if network.spec.classes), next(iter(networks)))
-    problems = ((name, _class_difference(networks[first].classes, network)) for name, network in networks.items())
+    problems = (
+        (name, class_difference(networks[first].classes, network.classes)) for name, network in networks.items()
+    )
     return [
         f"networks {first!r} and {name!r} have different classes and cannot be compared: {problem}."
         for name, problem in problems
         if problem
     ]
-
-
-def _class_difference(classes: tuple[str, ...], network: StagedNetwork) -> str | None:
-    if len(classes) != network.spec.num_classes:
-        return f"{len(classes)} and {network.spec.num_classes}"
-    for i, (one, other) in enumerate(zip(classes, network.spec.classes, strict=False)):  # names may be missing
-        if one != other:
-            return f"class {i} is {one!r} and {other!r}"
-    return None
 
 
 #: Called after every batch with the name of the step, the work done so far and the total work.

@@ -24,6 +24,7 @@ from distill.data import ImageSet, as_image_set, partition
 from distill.errors import InputError
 from distill.malloc import keep_freed_memory
 from distill.models import StagedNetwork, load_model
+from distill.models.class_names import class_difference
 from distill.objects import object_name
 from distill.report import read_curves
 from distill.training import RunDirectory, fit
@@ -275,6 +276,12 @@ class _Arguments:
         pair = data if isinstance(data, tuple) and len(data) == 2 else (data,)
         names = ("training data", "validation data") if len(pair) == 2 else ("data",)
         first = as_image_set(pair[0], name=names[0])
+        for one in pair[1:]:
+            if difference := class_difference(first.classes, tuple(map(str, getattr(one, "classes", ())))):
+                raise InputError(
+                    f"data: training and validation data have different classes: {difference}. Give both the same "
+                    "classes in the same order."
+                )
         others = [as_image_set(one, classes=first.classes, name=names[-1]) for one in pair[1:]]
         self.sets = (first, *others)
         for other in others:
