@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -23,6 +24,26 @@ class RunError(RuntimeError):
 
 class StorageError(RunError):
     """The file system refused to read or write a file: full disk, missing permission, removed folder."""
+
+
+class InputWarning(UserWarning):
+    """The input can be used, but the result may not be what the user expects."""
+
+
+def warn_input(message: str) -> None:
+    """Warn about input that can be used; commands print the same message once.
+
+    Args:
+        message: Names the file or argument, and says what is done with it and what the user can do.
+
+    Example:
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     warn_input("photos: 2 files are skipped")
+        >>> str(caught[0].message)
+        'photos: 2 files are skipped'
+    """
+    warnings.warn(message, InputWarning, stacklevel=2)
 
 
 def unknown_name(kind: str, got: str, valid_names: Iterable[str], *, see: str = "") -> str:

@@ -8,12 +8,13 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from distill.errors import InputError, RunError
+from distill.errors import InputError, InputWarning, RunError
 from distill.malloc import keep_freed_memory
+from distill.untrusted import printable
 
 app = typer.Typer(
     name="distill",
@@ -301,11 +302,28 @@ def list_(
     run(kind)
 
 
+def _show_input_warnings() -> None:
+    """Print warnings about the input on one line, each once; other warnings are printed as Python does."""
+    show = warnings.showwarning
+
+    def show_line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, InputWarning):
+            show(message, category, *where, **more)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print(f"distill: warning: {printable(str(message))}", file=sys.stderr)
+
+    shown: set[str] = set()
+    warnings.filterwarnings("always", category=InputWarning)
+    warnings.showwarning = show_line
+
+
 def main() -> None:
     """Run a command. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted."""
     keep_freed_memory()
     # Lightning causes this warning about torch's internals. Users cannot act on it.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    _show_input_warnings()
     sys.path.append(str(Path.cwd()))  # for networks defined in the working directory, as with `python -m`
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -16,6 +16,7 @@ from torch import Tensor
 from distill.data.counted import Purpose, permutation
 from distill.data.fashion_items import CLASSES
 from distill.data.fashion_scenes import SPLITS, Background, FashionScenes, Split
+from distill.data.folder_splits import split_folders
 from distill.data.idx import find_idx, read_pair
 from distill.data.image_files import DecodedImages, free_memory, list_images, read_images
 from distill.data.imageset import ImageSet
@@ -159,8 +160,9 @@ def image_folder(
 ) -> ImageSet:
     """Image files in one folder per class, centre-cropped and resized to ``size``.
 
-    ``root`` contains the class folders, or ``train/`` with the class folders and optionally ``validation/`` (or
-    ``val/``) and ``test/``. A split without its own folder is a fraction of the training images, ``validation`` or
+    ``root`` contains the class folders, or ``train/`` with the class folders and optionally ``validation/`` and
+    ``test/``. The names training, valid, val, dev and testing, and other cases, are read as well; hidden files and
+    folders are not. A split without its own folder is a fraction of the training images, ``validation`` or
     ``test``. ``test`` defaults to 0.1, or to 0 (no test split) if there is a validation folder.
     If ``in_memory`` is true, all images are decoded once; if false, they are decoded each time they are used. By
     default they are decoded once if they take less than half of the free memory.
@@ -168,12 +170,8 @@ def image_folder(
     root = Path(root)
     if size < 1:
         raise InputError(f"`size` must be 1 pixel or more, got {size}.")
-    train = root / "train" if (root / "train").is_dir() else root
-    folders = {
-        name: folder
-        for name, folder in (("validation", root / "val"), ("validation", root / "validation"), ("test", root / "test"))
-        if train != root and folder.is_dir()
-    }
+    folders = split_folders(root)
+    train = folders.pop("train", root)
     classes, files, labels = list_images(train)
     if split in folders:
         split_classes, files, labels = list_images(folders[split])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from distill.errors import InputError
+from distill.data.folder_splits import check_class_folders, is_hidden, subfolders
+from distill.errors import InputError, warn_input
 
 
 def to_rgb(image: Image.Image, name: object) -> Image.Image:
@@ -49,32 +51,68 @@ def to_rgb(image: Image.Image, name: object) -> Image.Image:
 
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+#: Endings of image files that are not read; they are counted in a warning.
+OTHER_FORMATS = (
+    *(
+        ".arw",
+        ".avif",
+        ".cr2",
+        ".cr3",
+        ".dng",
+        ".heic",
+        ".heif",
+        ".ico",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpx",
+        ".jxl",
+    ),
+    *(".nef", ".orf", ".pbm", ".pnm", ".psd", ".raw", ".rw2", ".svg", ".tga"),
+)
 _logger = logging.getLogger(__name__)
 
 
 def list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], list[int]]:
-    """List the image files in the class folders of ``folder``, sorted by class and path.
+    """List the image files in the class folders of ``folder``, sorted by class and path; hidden names are skipped.
 
     Returns:
         The class names, the files, and the class number of each file.
 
     Raises:
-        InputError: if the folder is missing, has no class folders, or a class folder contains no image.
+        InputError: if the folder is missing or has no class folders, a class folder contains no image, or all class
+            folders have the same sub-folders.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; expected one sub-folder of images per class.")
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
-    if not classes:
+    folders = subfolders(folder)
+    if not folders:
         raise InputError(f"{folder} has no sub-folders; expected one sub-folder of images per class.")
+    check_class_folders(folder, folders)
     files: list[Path] = []
     labels: list[int] = []
-    for label, name in enumerate(classes):
-        paths = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in EXTENSIONS)
+    skipped: Counter[str] = Counter()
+    for label, class_folder in enumerate(folders):
+        entries = [path for path in class_folder.rglob("*") if not is_hidden(path.relative_to(class_folder))]
+        paths = sorted(path for path in entries if path.suffix.lower() in EXTENSIONS)
+        others = Counter(path.suffix.lower() for path in entries if path.suffix.lower() in OTHER_FORMATS)
         if not paths:
-            raise InputError(f"{folder / name} contains no image file ({', '.join(EXTENSIONS)}).")
+            found = f", only {_count(others)}" if others else ""
+            raise InputError(f"{class_folder} contains no image file ({', '.join(EXTENSIONS)}){found}.")
         files += paths
         labels += [label] * len(paths)
-    return classes, files, labels
+        skipped += others
+    if skipped:
+        warn_input(
+            f"{folder}: {skipped.total()} image files are skipped, since their formats are not read "
+            f"({_count(skipped)}). Convert them to PNG or JPEG; files .jfif and .jpe only need the ending .jpg."
+        )
+    return tuple(path.name for path in folders), files, labels
+
+
+def _count(endings: Counter[str]) -> str:
+    return ", ".join(f"{number} {ending}" for ending, number in sorted(endings.items()))
 
 
 def read_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size size"]:
@@ -215,5 +253,6 @@ def fingerprint(name: str, options: Mapping[str, Any]) -> str | None:
     if name != "image_folder" or root is None or not Path(root).is_dir():
         return None
     files = (path for path in Path(root).rglob("*") if path.suffix.lower() in EXTENSIONS)
-    lines = sorted(f"{path.relative_to(root).as_posix()}\t{path.stat().st_size}" for path in files)
+    shown = (path for path in files if not is_hidden(path.relative_to(root)))
+    lines = sorted(f"{path.relative_to(root).as_posix()}\t{path.stat().st_size}" for path in shown)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
