@@ -150,12 +150,18 @@ def _stage_teacher(
     )
 
 
+def data_name(config: Config) -> str:
+    """Return the name of the data set for messages; the class of a data set that was passed as an object."""
+    return object_type(config.data.name) if is_object(config.data.name) else config.data.name
+
+
 def _check_class_names(role: str, network: StagedNetwork, config: Config, data: ImageSet) -> None:
     """Raise an error if a network names its classes, and the data set has other names or another order."""
     difference = class_difference(network.classes, data.classes)
+    name = data_name(config)
     if difference:
         raise InputError(
-            f"{role} and the data set {config.data.name} have different classes: {difference}. Give both the same "
+            f"{role} and the data set {name} have different classes: {difference}. Give both the same "
             f"classes in the same order, for example by the same names of class folders, or choose another {role[4:]}."
         )
 

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
-from distill.build.networks import build_student, build_teacher, teacher_hash
+from distill.build.networks import build_student, build_teacher, data_name, teacher_hash
 from distill.build.objective import build_module, try_terms
 from distill.build.teacher_cache import add_cache
 from distill.build.terms import check_terms, resolve_terms
@@ -29,6 +29,7 @@ from distill.data import (
     fingerprint,
     load_split,
 )
+from distill.data.class_counts import check_class_counts
 from distill.errors import InputError, unknown_name
 from distill.explain import warn_if_signed
 from distill.objects import is_object, object_type
@@ -153,12 +154,14 @@ def build(config: Config, objects: Objects | None = None) -> BuiltRun:
 
     Raises:
         InputError: if a part cannot be loaded or does not fit the others (classes, channels, layers, checkpoint,
-            image folder).
+            image folder), or the data have fewer than two classes or an empty split.
     """
     objects = objects or Objects()
     config = resolve_terms(config, ready=objects.terms)
     train = load_images(config.data, "train") if objects.train is None else objects.train
     validation = load_images(config.data, "validation") if objects.validation is None else objects.validation
+    for split, images in (("train", train), ("validation", validation)):
+        check_class_counts(images, split=split, name=data_name(config))
     teacher = build_teacher(config, train, objects.teacher)
     pl.seed_everything(config.seed, verbose=False)
     student = build_student(config, train, objects.student)

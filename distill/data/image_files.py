@@ -105,8 +105,8 @@ def list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], list[int]]:
         skipped += others
     if skipped:
         warn_input(
-            f"{folder}: {skipped.total()} image files are skipped, since their formats are not read "
-            f"({_count(skipped)}). Convert them to PNG or JPEG; files .jfif and .jpe only need the ending .jpg."
+            f"{folder}: image files of formats that are not read are skipped ({_count(skipped)}). "
+            "Convert them to PNG or JPEG; files .jfif and .jpe only need the ending .jpg."
         )
     return tuple(path.name for path in folders), files, labels
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from distill.data.augment import to_unit
+from distill.data.class_counts import warn_about_classes
 from distill.data.imageset import ImageSet
 from distill.errors import InputError, unknown_name
 from distill.evaluation.settings import MapSettings
@@ -96,6 +97,7 @@ class ComparedNetworks:
         """
         if not len(data):
             raise InputError(f"test set {set_name!r} has no images.")
+        warn_about_classes(data, where=f"test set {set_name!r}")
         first = next(iter(self.by_name))
         problem = class_difference(data.classes, self.by_name[first].classes)
         if problem:
