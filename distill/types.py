@@ -77,11 +77,15 @@ class Head(Protocol):
 
 @dataclass(frozen=True)
 class StagedOutput:
-    """The result of one forward pass: the logits, and the activations and heads of the requested layers."""
+    """The result of one forward pass: the logits, and the activations and heads of the requested layers.
+
+    ``not_maps`` is the reason why the activations of a layer are not maps, by layer.
+    """
 
     logits: Float[Tensor, "n classes"]
     activations: Mapping[str, Float[Tensor, "n k ..."]] = field(default_factory=dict)
     heads: Mapping[str, Head] = field(default_factory=dict)
+    not_maps: Mapping[str, str] = field(default_factory=dict)
 
 
 class MapPair(NamedTuple):

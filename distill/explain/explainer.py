@@ -169,8 +169,8 @@ class Explainer:
             The maps, the logits and the explained classes.
 
         Raises:
-            ValueError: If the layer does not exist or is not a cut, labels are missing, or the score does not depend
-                on the layer.
+            ValueError: If the layer does not exist or is not a cut, its activations are tokens or have their channels
+                on the last axis, labels are missing, or the score does not depend on the layer.
         """
         if self.target == "label" and labels is None:
             raise ValueError("`labels` are required for `target='label'`; pass them, or set `target='predicted'`.")
@@ -211,14 +211,17 @@ class Explainer:
             Maps of the size of the layer, not normalised.
 
         Raises:
-            ValueError: If the layer was not read or has no head, the method is one of ``ATTRIBUTIONS``, or
-                ``create_graph`` is set while gradients are disabled.
+            ValueError: If the layer was not read or has no head, its activations are tokens or have their channels on
+                the last axis, the method is one of ``ATTRIBUTIONS``, or ``create_graph`` is set while gradients are
+                disabled.
         """
         if self.is_held_out:
             raise ValueError(
                 f"maps cannot be computed from the output of a forward pass: {evaluation_only_message(self.method)} "
                 "Call the explainer on the network and the images."
             )
+        if self.layer in output.not_maps:
+            raise ValueError(output.not_maps[self.layer])
         function, needs, *_ = METHODS[self.method]
         if needs == "activations":
             if self.layer not in output.activations:

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from distill.maps import at_least_float32
 from distill.models.autocast import AutocastState
+from distill.models.layouts import LAST_AXIS_MODULES, ReadOutput, last_axis_around, layout_problems, record_readers
 from distill.types import StagedOutput
 
 
@@ -252,6 +253,8 @@ def run_hooked(network: nn.Module, images: Any, layers: Sequence[str]) -> Staged
             if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
                 hook = _record_statistics(statistics.setdefault(module, []))
                 hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+            if type(module) in LAST_AXIS_MODULES:
+                hooks.enter_context(module.register_forward_pre_hook(record_readers(outputs.values())))
         logits = read_logits(call_network(network, inputs))
     heads = {}
     activations = {}
@@ -268,11 +271,13 @@ def run_hooked(network: nn.Module, images: Any, layers: Sequence[str]) -> Staged
         activations[layer] = output.values if keep_graph else output.values.detach()
         call = Call(network, modules[layer], layer, output.calls, inputs, output.edge, autocast)
         heads[layer] = HookedHead(call, activations[layer], logits, statistics, running, known_obstacle)
-    return StagedOutput(logits if keep_graph else logits.detach(), activations, heads)
+    last_axis = {layer: last_axis_around(module, outputs[layer].readers) for layer, module in modules.items()}
+    not_maps = layout_problems(images, activations, last_axis)
+    return StagedOutput(logits if keep_graph else logits.detach(), activations, heads, not_maps)
 
 
 @dataclass
-class _Output:
+class _Output(ReadOutput):
     """The last output of a module: a copy of the values, and its edge in the graph, which cannot be overwritten."""
 
     calls: int = 0
@@ -310,7 +315,8 @@ def _record_output(layer: str, record: _Output) -> Callable[..., Tensor]:
         if starts_graph:
             output = output.detach().requires_grad_()
         record.calls, record.values, record.edge = record.calls + 1, output.clone(), get_gradient_edge(output)
-        return output.clone() if starts_graph else output
+        record.returned = output.clone() if starts_graph else output
+        return record.returned
 
     return hook
 

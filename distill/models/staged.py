@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from distill.models.autocast import AutocastState
 from distill.models.graph import NetworkGraph
 from distill.models.hooked import OTHER_ACTIVATIONS, OTHER_STATISTICS
+from distill.models.layouts import LastAxis, last_axis_in_graph, layout_problems
 from distill.models.linear_backward import PullBack
 from distill.types import StagedOutput
 
@@ -276,13 +277,16 @@ class ReadPlan(NamedTuple):
     reading: fx.GraphModule
     layers: tuple[str, ...]
     cuts: dict[str, Cut]
+    last_axis: dict[str, LastAxis]
 
     def run(self, *images: Any, **named: Any) -> StagedOutput:
         """Run the forward pass."""
         logits, values = self.reading(*images, **named)
+        activations = {name: values[name] for name in self.layers}
         return StagedOutput(
             logits=logits,
-            activations={name: values[name] for name in self.layers},
+            activations=activations,
+            not_maps=layout_problems(images[0] if images else None, activations, self.last_axis),
             heads={name: StagedHead.after(cut, values) for name, cut in self.cuts.items()},
         )
 
@@ -312,7 +316,8 @@ class ReadPlan(NamedTuple):
                 if node.name in cut.batch_norms and (training or cut.batch_norms[node.name].running_mean is None)
             ]
             read |= {node.name: node for node in recorded}
-        return cls(graph.reading(read), tuple(paths), cuts)
+        last_axis = {layer: found for layer, path in paths.items() if (found := last_axis_in_graph(graph, path))}
+        return cls(graph.reading(read), tuple(paths), cuts, last_axis)
 
 
 def _make_cut(graph: NetworkGraph, node: fx.Node) -> Cut:

@@ -88,6 +88,8 @@ class HeldOut:
             output = read_layers(self.network, x, [self.layer])
             if self.layer not in output.heads:
                 raise ValueError(f"`layer` {self.layer!r} is not a cut, so it has no Grad-CAM map; name a cut.")
+            if self.layer in output.not_maps:
+                raise ValueError(output.not_maps[self.layer])
             activations = output.activations[self.layer]
             return grad_cam(activations, score_gradients(output.heads[self.layer], activations, c, create_graph=False))
 
