@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from distill.build.open_sections import check_keys, check_teacher_keys, unknown_option_errors
 from distill.config import (
     Config,
     LayeredTerm,
@@ -45,8 +46,10 @@ def build_student(config: Config, train: ImageSet, network: nn.Module | None = N
         "classes": train.classes,
     }
     if network is None:
-        student = create_model(**about, **config.student.options)
+        with unknown_option_errors("student", config.student):
+            student = create_model(**about, **config.student.options)
     else:
+        check_keys("student", config.student, [], of="a network that is passed as an object")
         student = stage_network(copy.deepcopy(network), **about)
         _check_class_names("the student", student, config, train)
         student.requires_grad_(True).train()
@@ -100,20 +103,24 @@ def load_teacher(section: TeacherSection, data: ImageSet, network: nn.Module | N
     """
     normalisation = section.normalisation.model_dump() if section.normalisation else None
     if network is not None:
+        check_keys("teacher", section, [], of="a network that is passed as an object")
         return _stage_teacher(network, section, data, normalisation)
     if is_object(section.checkpoint):
         raise InputError(
             f"teacher: it was passed as a Python object ({object_type(section.checkpoint)}), which cannot be rebuilt "
             "from a run directory. Pass it again as `teacher=` or `reference=`, or leave it out."
         )
-    return load_network(
-        section.checkpoint,
-        name=section.name,
-        num_classes=len(data.classes),
-        in_channels=data.images.shape[1],
-        normalisation=normalisation,
-        options=section.options,
-    )
+    with unknown_option_errors("teacher", section):
+        teacher = load_network(
+            section.checkpoint,
+            name=section.name,
+            num_classes=len(data.classes),
+            in_channels=data.images.shape[1],
+            normalisation=normalisation,
+            options=section.options,
+        )
+    check_teacher_keys(section, teacher, section.checkpoint)
+    return teacher
 
 
 def teacher_hash(section: TeacherSection) -> str:

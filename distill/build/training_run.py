@@ -17,6 +17,7 @@ from torch import nn
 
 from distill.build.networks import build_student, build_teacher, data_name, teacher_hash
 from distill.build.objective import build_module, try_terms
+from distill.build.open_sections import check_data_keys, check_keys
 from distill.build.teacher_cache import add_cache
 from distill.build.terms import check_terms, resolve_terms
 from distill.config import Config, DataSection, load
@@ -158,6 +159,8 @@ def build(config: Config, objects: Objects | None = None) -> BuiltRun:
     """
     objects = objects or Objects()
     config = resolve_terms(config, ready=objects.terms)
+    if objects.train is not None:
+        check_keys("data", config.data, ("size", "validation"), of="a data set that is passed as an object")
     train = load_images(config.data, "train") if objects.train is None else objects.train
     validation = load_images(config.data, "validation") if objects.validation is None else objects.validation
     for split, images in (("train", train), ("validation", validation)):
@@ -220,4 +223,5 @@ def load_images(section: DataSection, split: str, **changes: Any) -> ImageSet:
             f"data: the data set was passed as a Python object ({object_type(section.name)}), which cannot be rebuilt "
             "from a run directory. Pass it again in Python, as in `distill.evaluate(run, data=dataset)`."
         )
+    check_data_keys(section, section.name)
     return load_split(section.name, split, **{"seed": section.seed, **section.options, **changes})

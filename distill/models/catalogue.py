@@ -137,6 +137,20 @@ def stage_network(
     return StagedNetwork(network, spec, cuts=_find_cuts(name, network), mean=mean, std=std)
 
 
+def network_options(name: str) -> dict[str, Any]:
+    """Return the options of a built-in network with their defaults; empty for a network that must be imported.
+
+    Example:
+        >>> network_options("resnet18"), network_options("package.module:callable")
+        ({'small_images': False}, {})
+    """
+    build = _resnet if name in ("resnet18", "resnet50") else wrn.WideResNet if wrn.parse_name(name) else None
+    if build is None:
+        return {}
+    parameters = inspect.signature(build).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "in_channels"}
+
+
 def import_network(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
     """Import ``package.module:callable`` and call it with the number of classes and channels.
 
