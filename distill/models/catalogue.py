@@ -13,6 +13,7 @@ from torch import fx, nn
 from distill.errors import InputError, unknown_name
 from distill.models import wrn
 from distill.models.graph import NetworkGraph
+from distill.models.pooled_head import find_linear_classifier
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.objects import is_object, object_type
 
@@ -190,7 +191,7 @@ def find_final(network: nn.Module) -> dict[str, str]:
     """
     graph = NetworkGraph(network)
     for path in graph.paths():
-        if graph.linear_classifier(graph.node(path)) is not None:
+        if find_linear_classifier(graph, graph.node(path)) is not None:
             return {"final": path}
     return {}
 

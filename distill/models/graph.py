@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.feature_extraction import NodePathTracer
+
+from distill.models.shape_reads import data_inputs, is_size, traceable_len
 
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
 
@@ -64,14 +66,14 @@ def spatial_axes(node: fx.Node, network: nn.Module) -> int | None:
 
     The number is taken from the class name of the nearest preceding layer that ends with it, such as ``Conv2d``.
     """
-    frontier = [*node.all_input_nodes]
+    frontier = data_inputs(node)
     for before in frontier:
         if before.op == "call_module":
             classes = type(network.get_submodule(str(before.target))).__mro__
             match = next((m for cls in classes if (m := re.search(r"([123])d$", cls.__name__))), None)
             if match:
                 return int(match[1])
-        frontier += [n for n in before.all_input_nodes if n not in frontier]
+        frontier += [n for n in data_inputs(before) if n not in frontier]
     return None
 
 
@@ -87,7 +89,7 @@ def is_global_pooling(node: fx.Node, module: nn.Module | None, axes: int | None)
         size = module.output_size
         return size == 1 or (isinstance(size, tuple) and all(s == 1 for s in size))
     if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
-        return node.args[1] in (1, (1, 1))
+        return (*node.args[1:], *node.kwargs.values()) in ((1,), ((1, 1),))
     if (node.op, node.target) in {("call_method", "mean"), ("call_function", torch.mean)}:
         dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
         dims = tuple(dims) if isinstance(dims, tuple | list) else (dims,)
@@ -95,11 +97,23 @@ def is_global_pooling(node: fx.Node, module: nn.Module | None, axes: int | None)
     return False
 
 
-def is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
-    """Return whether an operation flattens channels and sites into one axis."""
+_RESHAPES = ("flatten", "view", "reshape", "squeeze", "unsqueeze")
+
+
+def is_reshape(node: fx.Node, module: nn.Module | None) -> bool:
+    """Return whether an operation changes the axes of a value, but neither its numbers nor their order."""
     if isinstance(module, nn.Flatten):
         return True
-    return (node.op, node.target) in {("call_method", "flatten"), ("call_function", torch.flatten)}
+    if any(isinstance(argument, torch.dtype) for argument in (*node.args, *node.kwargs.values())):
+        return False  # `view` of another type
+    functions = tuple(getattr(torch, name) for name in _RESHAPES if name != "view")
+    is_method = node.op == "call_method" and node.target in _RESHAPES
+    return is_method or (node.op == "call_function" and node.target in functions)
+
+
+def _known(inside: Container[fx.Node], size: fx.Node) -> bool:
+    """Return whether a size is computed from given values alone."""
+    return all(before in inside or (is_size(before) and _known(inside, before)) for before in size.all_input_nodes)
 
 
 _CONSTANT = "__constant_"
@@ -116,7 +130,8 @@ class NetworkGraph:
     def __init__(self, network: nn.Module) -> None:
         tracer = _Tracer()
         self.network = network
-        self.graph = tracer.trace(network)
+        with traceable_len(network):
+            self.graph = tracer.trace(network)
         self._overwritten = redirect_overwritten_reads(self.graph, network)
         self._nodes: dict[str, fx.Node] = {}
         for node, path in tracer.node_to_qualname.items():
@@ -145,18 +160,35 @@ class NetworkGraph:
     def head_nodes(self, cut: fx.Node) -> list[fx.Node] | None:
         """Return the nodes between a cut and the logits, or None if the node is not a cut.
 
-        A node is a cut if every path from the images to the logits passes through it.
+        A node is a cut if every path from the images to the logits passes through it. Sizes such as ``x.shape[0]``
+        are no path, and are not returned.
         """
+        if is_size(cut):
+            return None
         seen: set[fx.Node] = set()
         frontier = [self._output]
         while frontier:
-            for node in frontier.pop().all_input_nodes:
+            for node in data_inputs(frontier.pop()):
                 if node.op == "placeholder" and node is not cut:
                     return None
                 if node is not cut and node not in seen:
                     seen.add(node)
                     frontier.append(node)
         return [node for node in self.graph.nodes if node in seen]
+
+    def head_sizes(self, cut: fx.Node) -> dict[fx.Node, bool]:
+        """Return the sizes that a head uses, and whether each must be recorded in the forward pass.
+
+        Sizes of values in the head are computed in the head; all others must be recorded.
+        """
+        nodes = self.head_nodes(cut) or []
+        inside = {cut, *nodes}
+        sizes: dict[fx.Node, bool] = {}
+        frontier = [before for node in nodes for before in node.all_input_nodes if is_size(before)]
+        for node in frontier:
+            sizes[node] = not _known(inside, node)
+            frontier += [n for n in node.all_input_nodes if not sizes[node] and is_size(n) and n not in frontier]
+        return sizes
 
     def batch_norms(self, nodes: Iterable[fx.Node]) -> dict[str, _BatchNorm]:
         """Return the batch normalisation modules among nodes, by the name of the node."""
@@ -185,9 +217,10 @@ class NetworkGraph:
         return self._build(graph)
 
     def head(self, cut: fx.Node) -> fx.GraphModule:
-        """Build the head of a cut: the function (activations, statistics) -> logits.
+        """Build the head of a cut: the function (activations, statistics, *recorded sizes) -> logits.
 
         Convention:
+            - The recorded sizes are those of :meth:`head_sizes`, in that order.
             - Batch normalisation uses the given constants: ``statistics`` maps the name of its node to
               (mean, variance).
             - Dropout is inactive, as in evaluation mode.
@@ -202,7 +235,10 @@ class NetworkGraph:
         copies = {cut: graph.placeholder("activations")}
         statistics = graph.placeholder("statistics")
         modules: dict[str, nn.Module] = {}
-        for node in nodes:
+        sizes = self.head_sizes(cut)
+        copies |= {node: graph.placeholder(node.name) for node, recorded in sizes.items() if recorded}
+        needed = {*nodes, *(node for node, recorded in sizes.items() if not recorded)}
+        for node in [node for node in self.graph.nodes if node in needed]:
             module = self.module(node)
             inputs = copies
             overwrites = self._overwritten.get(node, ())
@@ -219,22 +255,6 @@ class NetworkGraph:
                 copies[node] = graph.node_copy(node, inputs.__getitem__)
         graph.output(copies[self.logits])
         return self._build(graph, modules)
-
-    def linear_classifier(self, cut: fx.Node) -> nn.Linear | None:
-        """Return the linear layer if the head is global average pooling followed by that layer, else None."""
-        nodes = self.head_nodes(cut) or []
-        pooled = classifier = None
-        for node in nodes:
-            module = self.module(node)
-            if classifier is not None and not isinstance(module, DROPOUT):
-                return None
-            if isinstance(module, nn.Linear):
-                classifier = module
-            elif is_global_pooling(node, module, self.spatial_axes(node)):
-                pooled = node
-            elif not (is_flatten(node, module) or isinstance(module, DROPOUT)):
-                return None
-        return classifier if pooled is not None else None
 
     def _build(self, graph: fx.Graph, constants: Mapping[str, nn.Module] = MappingProxyType({})) -> fx.GraphModule:
         targets: dict[str, Any] = dict(constants)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from distill.models.graph import DROPOUT, NetworkGraph, is_flatten, is_global_pooling
+from distill.models.graph import DROPOUT, NetworkGraph, is_global_pooling, is_reshape
 
 Statistics: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
 
@@ -113,7 +113,7 @@ def _max_pooling(step: Step, cotangent: Tensor) -> Tensor:
     return flat.scatter_add(2, index.flatten(2), cotangent.flatten(2)).view(x.shape)
 
 
-def _flatten(step: Step, cotangent: Tensor) -> Tensor:
+def _reshape(step: Step, cotangent: Tensor) -> Tensor:
     return cotangent.reshape(step.input.shape)
 
 
@@ -127,7 +127,7 @@ def _pass_on(step: Step, cotangent: Tensor) -> Tensor:
 
 #: Rules that read the operation's output, and rules that read its input.
 READ_OUTPUT = (_relu,)
-READ_INPUT = (_convolution, _global_pooling, _adaptive_pooling, _average_pooling, _max_pooling, _flatten)
+READ_INPUT = (_convolution, _global_pooling, _adaptive_pooling, _average_pooling, _max_pooling, _reshape)
 
 _RULES: tuple[tuple[type | tuple[type, ...], Rule], ...] = (
     (nn.ReLU, _relu),
@@ -162,8 +162,8 @@ def rule_for(node: fx.Node, module: nn.Module | None, axes: int | None) -> Rule 
     """
     if is_global_pooling(node, module, axes):
         return _global_pooling
-    if is_flatten(node, module):
-        return _flatten
+    if is_reshape(node, module):
+        return _reshape
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         is_supported = module.padding_mode == "zeros" and not isinstance(module.padding, str)
         return _convolution if is_supported else None
@@ -190,6 +190,11 @@ def receivers(node: fx.Node, rule: Rule) -> tuple[str, ...]:
     """Return the names of the input nodes that receive the result of a rule."""
     inputs = node.args if rule is _add else node.args[:1]
     return tuple(source.name for source in inputs if isinstance(source, fx.Node))
+
+
+def _name_of(node: fx.Node) -> str:
+    """Return the path of a module, or the name of a function or method."""
+    return str(node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target))
 
 
 class _Link(NamedTuple):
@@ -223,7 +228,7 @@ class PullBack:
         rules = {node: rule for node, rule in candidates.items() if rule is not None}
         for node in broadcasts(graph.graph, rules):
             del rules[node]
-        self.unsupported = tuple(str(node.target) for node in self.nodes if node not in rules)
+        self.unsupported = tuple(_name_of(node) for node in self.nodes if node not in rules)
         self.rules = {node.name: rule for node, rule in rules.items()}
         self.reads = tuple(
             dict.fromkeys(

@@ -16,6 +16,8 @@ from distill.models.graph import NetworkGraph
 from distill.models.hooked import OTHER_ACTIVATIONS, OTHER_STATISTICS
 from distill.models.layouts import LastAxis, last_axis_in_graph, layout_problems
 from distill.models.linear_backward import PullBack
+from distill.models.pooled_head import PooledClassifier, find_classifiers
+from distill.models.shape_reads import is_batch_size
 from distill.types import StagedOutput
 
 Statistics: TypeAlias = dict[str, tuple[Tensor, Tensor]]
@@ -26,15 +28,17 @@ _ACTIVE_DROPOUT = "the forward pass used dropout in the head, which explanations
 class Cut(NamedTuple):
     """A layer through which every path from the images to the logits passes, and the head that follows it.
 
-    All strings are names of nodes of the traced network; ``layer`` is the node of the cut.
+    All strings are names of nodes of the traced network; ``layer`` is the node of the cut. ``sizes`` are the sizes that
+    the head takes from the forward pass, and whether each is a number of samples.
     """
 
     layer: str
     head: fx.GraphModule
-    classifier: nn.Linear | None
+    classifiers: tuple[PooledClassifier, ...]
     batch_norms: Mapping[str, _BatchNorm]
     batch_norm_inputs: Mapping[str, str]
     pull_back: PullBack
+    sizes: Mapping[str, bool]
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class StagedHead:
     @property
     def classifier(self) -> nn.Linear | None:
         """The linear layer if the head is global average pooling followed by that layer, else None."""
-        return self.cut.classifier
+        shapes = self.values[self.cut.layer].shape, self.logits.shape
+        return next((found.linear for found in self.cut.classifiers if found.fits(*shapes)), None)
 
     @property
     def logits(self) -> Float[Tensor, "n classes"]:
@@ -92,8 +97,14 @@ class StagedHead:
 
     def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
         """Compute logits from activations of the layer."""
+        samples = self.values[self.cut.layer].shape[0]
+        recorded = {name: self.values[name] for name in self.cut.sizes}
+        sizes = [  # the head may be called with a part of the batch
+            activations.shape[0] if self.cut.sizes[name] and size == samples else size
+            for name, size in recorded.items()
+        ]
         with self.autocast.restore():
-            return self.cut.head(activations, self.statistics)
+            return self.cut.head(activations, self.statistics, *sizes)
 
     def with_running_statistics(self) -> StagedHead:
         """Return this head with running instead of batch statistics where the network keeps them."""
@@ -316,6 +327,7 @@ class ReadPlan(NamedTuple):
                 if node.name in cut.batch_norms and (training or cut.batch_norms[node.name].running_mean is None)
             ]
             read |= {node.name: node for node in recorded}
+            read |= {node.name: node for node in graph.graph.nodes if node.name in cut.sizes}
         last_axis = {layer: found for layer, path in paths.items() if (found := last_axis_in_graph(graph, path))}
         return cls(graph.reading(read), tuple(paths), cuts, last_axis)
 
@@ -326,8 +338,9 @@ def _make_cut(graph: NetworkGraph, node: fx.Node) -> Cut:
     return Cut(
         layer=node.name,
         head=graph.head(node),
-        classifier=graph.linear_classifier(node),
+        classifiers=find_classifiers(graph, node),
         batch_norms=batch_norms,
         batch_norm_inputs={n.name: n.all_input_nodes[0].name for n in pull_back.nodes if n.name in batch_norms},
         pull_back=pull_back,
+        sizes={size.name: is_batch_size(size) for size, recorded in graph.head_sizes(node).items() if recorded},
     )
