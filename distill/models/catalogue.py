@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,10 @@ from distill.models.staged import ModelSpec, StagedNetwork
 from distill.objects import is_object, object_type
 
 _RESNET_CUTS = {"layer1": "layer1", "layer2": "layer2", "layer3": "layer3", "final": "layer4"}
+
+
+#: Arguments that a callable is offered, and that it does not have to take.
+_OFFERED = ("num_classes", "in_channels")
 
 
 class Family(NamedTuple):
@@ -42,7 +47,7 @@ FAMILIES = (
     ),
     Family(
         "package.module:callable",
-        "a custom network: called with num_classes and in_channels; layers are dotted module paths",
+        "a custom network: called with num_classes and in_channels if it takes them; layers are dotted module paths",
         ("final",),
     ),
 )
@@ -235,10 +240,24 @@ def _import(name: str) -> Callable[..., nn.Module]:
         raise InputError(f"model {name!r} cannot be imported: {error}") from error
     if not callable(build):
         raise InputError(f"model {name!r} is not callable; it must return an nn.Module.")
+    return functools.partial(_call_accepted, build)
+
+
+def _call_accepted(build: Callable[..., nn.Module], **arguments: Any) -> nn.Module:
+    """Call a builder without the number of classes or channels if it takes no such argument.
+
+    The signature of a builder such as ``resnet34(**kwargs)`` does not say what is accepted: it is called again without
+    the number of channels if it refuses that.
+    """
     try:
         accepts = inspect.signature(build).parameters
     except ValueError:  # some builtins have no signature
-        return build
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepts.values()):
-        return build
-    return lambda **kw: build(**{k: v for k, v in kw.items() if k in accepts or k != "in_channels"})
+        return build(**arguments)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepts.values()):
+        return build(**{k: v for k, v in arguments.items() if k in accepts or k not in _OFFERED})
+    try:
+        return build(**arguments)
+    except TypeError as error:
+        if "in_channels" in accepts or "unexpected keyword argument 'in_channels'" not in str(error):
+            raise
+    return build(**{k: v for k, v in arguments.items() if k != "in_channels"})
