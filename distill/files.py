@@ -1,4 +1,4 @@
-"""Write files atomically and durably, and lock folders: what is on the disk is complete, and has one writer."""
+"""Write files atomically and durably, and lock folders so that each has one writer."""
 
 from __future__ import annotations
 
@@ -156,9 +156,9 @@ def locked(folder: Path | str, *, doing: str) -> Iterator[None]:
     """Let only one process write to a folder.
 
     Convention:
-        - The operating system releases the lock when the process ends, also after a kill: a dead process blocks nobody.
+        - The operating system releases the lock when the process ends, also if the process is killed.
         - The lock holds between machines if the network file system has locks (NFS version 4, Lustre with ``flock``,
-          CephFS). On a file system without locks the folder is not protected, and nothing is refused.
+          CephFS). On a file system without locks, the folder is not protected and no error is raised.
 
     Args:
         folder: The folder; it is created.

@@ -1,4 +1,4 @@
-"""Read files that somebody else may have written: no code is executed, and sizes are checked before memory is taken."""
+"""Read files that somebody else may have written: no code is executed, and sizes are limited."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def read_text(path: Path | str, *, limit: int = TEXT_LIMIT) -> str:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     if len(content) > limit:
-        raise InputError(f"{path} is larger than {limit >> 20} MiB, which no file of this kind is.")
+        raise InputError(f"{path} is larger than {limit >> 20} MiB, the limit for a file of this kind.")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -138,7 +138,7 @@ def read_json(path: Path | str, *, limit: int = TEXT_LIMIT) -> Any:
 
 
 def printable(text: str) -> str:
-    r"""Escape control characters, so that text from a file cannot steer a terminal; newlines and tabs stay.
+    r"""Escape control characters, so that text from a file cannot control a terminal; newlines and tabs stay.
 
     Example:
         >>> printable("a\x1b]0;title\x07b")

@@ -1,4 +1,4 @@
-"""Preflight checks with images and networks: find before training what would fail in the evaluation after it."""
+"""Preflight checks with images and networks: find errors before training that would stop the evaluation after it."""
 
 from __future__ import annotations
 

@@ -62,13 +62,13 @@ def ablate(
     """Run an ablation: a grid of runs times seeds; only runs without a stored result are run.
 
     Convention:
-        - The runs are processes of their own. In a script, call this under ``if __name__ == "__main__":``.
-        - A run that fails does not stop the others; ``failed`` counts them, and the same call tries them again.
+        - Each run is a separate process. In a script, call this function under ``if __name__ == "__main__":``.
+        - A failed run does not stop the others. ``failed`` is the number of failed runs; the same call runs them again.
 
     Args:
         file: The ablation file; see docs/ablations.md.
         overrides: Keys of the file that differ, as ``"key.path=value"`` strings or a mapping of dotted keys.
-        max_runs: Allow so many runs, in the place of the file's ``max_runs``.
+        max_runs: Largest number of runs; replaces the file's ``max_runs``.
         overwrite: Whether to replace runs with another configuration in the folders of the trials.
         console: Where progress is shown; standard error by default.
         keys: Keys of the file that differ, such as ``seeds=3`` or ``executor={"processes": 1}``.

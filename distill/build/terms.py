@@ -35,7 +35,7 @@ from distill.explain import METHODS
 from distill.losses import needs_of, registered_terms
 from distill.objects import is_object, object_type
 
-#: Layer of a term that compares layers and neither names one in the configuration nor as an attribute ``layers``.
+#: Layer of a term that compares layers, if neither the configuration nor a class attribute ``layers`` names one.
 DEFAULT_LAYER = "final"
 
 
@@ -99,7 +99,7 @@ def find_term(name: str) -> type[nn.Module]:
         name: A registered name, or ``package.module:Class``.
 
     Raises:
-        InputError: if it cannot be imported or is no class of modules.
+        InputError: if it cannot be imported, or is not a subclass of ``torch.nn.Module``.
     """
     if is_object(name):
         raise InputError(

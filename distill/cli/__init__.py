@@ -78,7 +78,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="[LABEL=]RUN",
-            help="The teacher trained with another seed. Its agreement is the highest to expect of a student.",
+            help="The teacher trained with another seed. No student can be expected to agree more with the teacher.",
         ),
     ] = None,
     on: Annotated[

@@ -37,7 +37,7 @@ def dotted(differences: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def merge_values(first: Any, second: Any) -> Any:
-    """Merge nested mappings; if one of the two values is no mapping, the second one is used."""
+    """Merge nested mappings; if either value is not a mapping, return the second one."""
     if not isinstance(first, Mapping) or not isinstance(second, Mapping):
         return second
     common = {key: merge_values(first[key], value) if key in first else value for key, value in second.items()}

@@ -1,4 +1,4 @@
-"""Messages for mistakes in a configuration: the key, what was expected, what came, and the nearest valid name."""
+"""Messages for mistakes in a configuration: the key, what was expected and received, and the closest valid name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def describe_mistake(item: Any, *, record: type[BaseModel] = Config, values: Map
     Args:
         item: An entry of ``ValidationError.errors()``.
         record: The record that was validated.
-        values: The values that were validated; they say which term an entry of the objective is.
+        values: The values that were validated; they contain the name of the term of each entry of the objective.
     """
     path = [str(part) for part in item["loc"]]
     where = ".".join(path)

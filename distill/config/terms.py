@@ -58,7 +58,7 @@ class CrossEntropyTerm(Term):
 
     @property
     def needs_teacher(self) -> bool:
-        """False."""
+        """Always False."""
         return False
 
 

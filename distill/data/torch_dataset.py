@@ -22,14 +22,14 @@ def as_image_set(dataset: Any, *, classes: Sequence[str] | None = None, name: st
     Convention:
         - An image is a PIL image, a tensor (C, H, W) or an array (H, W) or (H, W, C); uint8, or float in [0, 1], which
           is rounded to 8 bits. All images have the same size: resize them in the data set.
-        - Images come unnormalised: networks carry their own mean and standard deviation.
+        - Images are not normalised: each network has its own mean and standard deviation.
         - Labels are whole numbers from 0.
 
     Args:
         dataset: Anything with ``__len__`` and ``__getitem__`` whose items are (image, label), such as a data set of
             torchvision; an ``ImageSet`` is returned as it is.
         classes: Names of the classes; by default ``dataset.classes``, or the numbers from 0 to the largest label.
-        name: What error messages call the data set.
+        name: Name of the data set in error messages.
 
     Returns:
         Images (N, C, H, W) in uint8, with labels and class names.

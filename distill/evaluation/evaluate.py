@@ -49,8 +49,8 @@ def evaluate(
     """Evaluate networks on every test set, and compare them with a reference and with each other.
 
     Convention:
-        - Every network runs once a batch, and its maps are computed from that forward pass. Everything that needs more
-          passes is an option of ``settings``.
+        - Every network runs once per batch, and its maps are computed from that forward pass. Everything that needs
+          more passes is an option of ``settings``.
         - All maps of an image explain the same class.
         - The networks are returned unchanged: the mode of every module, device, gradients and statistics.
 
@@ -60,7 +60,8 @@ def evaluate(
         sets: Test sets by name.
         ceiling: Name of the network that is a second training of the reference; it is measured like any other.
         maps: How networks are explained; default: Grad-CAM++ of the label at layer ``final``.
-        settings: What is measured beyond one forward pass; default: everything. :data:`ONE_PASS`: nothing.
+        settings: What is measured beyond one forward pass; default: everything.
+            :data:`distill.evaluation.ONE_PASS`: nothing.
         split: Name of the split that the sets belong to, for the record.
         batch_size: Number of images that are processed at a time; default: see :func:`choose_batch_size`.
         device: Device to compute on.

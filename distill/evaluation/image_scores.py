@@ -178,7 +178,7 @@ class ImageScores:
         predicted: The class with the largest probability.
         probability: Softmax probability of that class.
         stratum: Code of :data:`STRATA`; None for the reference and without a reference.
-        columns: Figures by names of :data:`distill.metrics.names.MEASURES`, and by ``EXPLAINER/figure`` for held-out
+        columns: Figures by names of :data:`distill.metrics.names.METRIC_INFO`, and by ``EXPLAINER/figure`` for held-out
             explainers.
     """
 

@@ -21,8 +21,8 @@ def save_scores(scores: Mapping[str, Mapping[str, ImageScores]], classes: list[s
 
     Convention:
         - Figures are float32. NaN: the image has no score and is excluded. Null: the figure was not measured for it.
-        - A figure that is no mean over images has no column. The calibration error is computed from ``probability`` and
-          ``accuracy``, ADCC from ``coherency``, ``complexity`` and ``average_drop``.
+        - A figure that is not a mean over images has no column. The calibration error is computed from ``probability``
+          and ``accuracy``, ADCC from ``coherency``, ``complexity`` and ``average_drop``.
 
     Args:
         scores: Scores by test set and network.

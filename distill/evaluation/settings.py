@@ -24,7 +24,7 @@ class EvaluationSettings:
         steps: Number of steps of deletion and of insertion.
         held_out: Names of explainers that no network was trained on.
         explained: Number of images, drawn by the seed, for the held-out explainers; 0 skips them. Some explainers need
-            a hundred forward passes an image.
+            a hundred forward passes per image.
         sanity: Number of images, drawn by the seed, for the maps of networks with random weights; 0 skips them.
         resamples: Bootstrap resamples of every interval; 0: no intervals.
         compared: Whether networks are compared with each other, image by image.
@@ -63,7 +63,7 @@ class EvaluationSettings:
         return "; ".join(parts) or "none"
 
 
-#: One forward pass a network and no intervals; used by the trials of an ablation.
+#: One forward pass per network and no intervals; used by the trials of an ablation.
 ONE_PASS = EvaluationSettings(masked=False, perturbed=0, held_out=(), sanity=0, resamples=0, compared=False)
 
 

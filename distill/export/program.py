@@ -26,8 +26,8 @@ class Deployed(nn.Module):
         - Images are float32 in [0, 1], (N, C, H, W). Normalisation by mean and standard deviation is included.
         - ``maps`` have the size of the layer. Each map is divided by its maximum; a map that is zero everywhere stays
           zero.
-        - No autograd is used: the gradients come from the closed form, or from the linear backward below the last
-          layer.
+        - No autograd is used: the gradients come from the closed form at the last layer, and from the linear backward
+          at inner layers.
 
     Args:
         student: The network; a copy of it in evaluation mode is exported.
@@ -35,7 +35,7 @@ class Deployed(nn.Module):
         layer: The layer to explain; None for no maps.
 
     Raises:
-        InputError: if the layer does not exist, is no cut, or can only be differentiated by autograd.
+        InputError: if the layer does not exist, is not a cut, or can only be differentiated by autograd.
     """
 
     def __init__(self, student: StagedNetwork, *, size: tuple[int, int], layer: str | None = None) -> None:

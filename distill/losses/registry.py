@@ -40,8 +40,8 @@ def register_term(name: str, term: TermClass) -> TermClass:
         The class.
 
     Raises:
-        ValueError: if the name is no identifier, or another class has it.
-        TypeError: if ``term`` is no class of modules.
+        ValueError: if the name is not an identifier, or is registered for another class.
+        TypeError: if ``term`` is not a subclass of ``torch.nn.Module``.
 
     Example:
         >>> class Confidence(nn.Module):

@@ -100,10 +100,16 @@ METRIC_INFO: Mapping[str, MetricInfo] = {
         "percent",
     ),
     "box_localization_25": MetricInfo(
-        "localisation", "Loc(0.25)", "the same for the part of the map above a quarter of its range", "percent"
+        "localisation",
+        "Loc(0.25)",
+        "intersection over union of the object and the part of the map above a quarter of its range",
+        "percent",
     ),
     "box_localization_50": MetricInfo(
-        "localisation", "Loc(0.5)", "the same for the part of the map above half of its range", "percent"
+        "localisation",
+        "Loc(0.5)",
+        "intersection over union of the object and the part of the map above half of its range",
+        "percent",
     ),
     "instances_hit": MetricInfo(
         "localisation",

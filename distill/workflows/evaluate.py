@@ -89,8 +89,8 @@ def evaluate(
         runs: Run directories (``"CE + KD=runs/kd"`` sets a label), finished runs, networks of
             :func:`distill.create_model`, or mappings from labels to these.
         reference: The teacher. The predictions and maps of the other networks are compared with it.
-        ceiling: The teacher trained with another seed. Its agreement with the reference is the highest to expect of a
-            student.
+        ceiling: The teacher trained with another seed. Its agreement with the reference is the highest that can be
+            expected of a student.
         data: A data set of (image, label), or a mapping from names to such data sets. Default: the test split of the
             runs.
         on: Test sets, each ``key=value[,key=value]`` of the data section. Default: the test split of the runs.

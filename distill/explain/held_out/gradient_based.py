@@ -2,7 +2,8 @@
 
 Convention:
     - ``network`` returns logits and is in evaluation mode; ``classes`` holds one class per image.
-    - Attributions are signed and have shape (N, C, *S). :data:`ATTRIBUTIONS` defines how they are reduced to maps.
+    - Attributions are signed and have shape (N, C, *S). :data:`distill.explain.ATTRIBUTIONS` defines how they are
+      reduced to maps.
     - ``images_at_a_time`` limits the images in one forward pass, including copies.
 """
 

@@ -54,7 +54,7 @@ class Plot:
         x_label: Label of the x axis.
         y_label: Label of the y axis.
         series: At least one series.
-        labels: Labels of the axis that is no figure, by position: rows along y, values along x.
+        labels: Labels of the axis that does not show a figure, by position: rows along y, values along x.
         summary: Description for screen readers.
         reference: Mean of the baseline.
         logarithmic: Whether the x axis is logarithmic.

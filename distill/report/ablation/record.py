@@ -24,8 +24,8 @@ class TrialResult(TypedDict):
     """One row with one seed.
 
     ``settings`` are the dotted keys in which the run differs from the base, and those of every axis. ``figures`` are
-    named ``SET/figure`` with the names of :data:`distill.metrics.names.MEASURES`. They are measured on the test split
-    with the weights that were selected on the validation split; ``validation/accuracy`` is the accuracy of these
+    named ``SET/figure`` with the names of :data:`distill.metrics.names.METRIC_INFO`. They are measured on the test
+    split with the weights that were selected on the validation split; ``validation/accuracy`` is the accuracy of these
     weights on the validation split. Null means "not measured". A failed run has no figures and a reason.
     """
 

@@ -1,4 +1,4 @@
-"""The findings of an ablation in sentences, which claim no difference that is inside the noise."""
+"""The findings of an ablation in sentences; only significant differences are claimed."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def exploratory_warning(summary: Summary) -> str:
         return ""
     return (
         f"Exploratory: not every row has {ENOUGH_SEEDS} seeds to compare (the fewest is {summary['fewest']}); "
-        "what it says is a guess to be tested with new seeds."
+        "its findings need to be confirmed with new seeds."
     )
 
 
@@ -137,8 +137,8 @@ def legend(summary: Summary) -> str:
 
 #: Explanation of the column "Pairs for 80 % power".
 POWER = (
-    "Pairs for 80 % power: so many find an effect of the size seen four times in five, at the level that Holm's "
-    "correction leaves to the row."
+    "Pairs for 80 % power: the number of pairs of seeds that detect an effect of the observed size with a power of "
+    "80 %, at the level that Holm's correction leaves to the row."
 )
 
 

@@ -30,7 +30,7 @@ class Panel:
         correct: Whether that class is the label.
         explained_probability: Probability of the class that the map explains.
         stratum: Stratum of the image; None for the reference and without a reference.
-        scores: Scores of the image, by names of :data:`distill.metrics.names.MEASURES`; None if it has no score.
+        scores: Scores of the image, by names of :data:`distill.metrics.names.METRIC_INFO`; None if it has no score.
     """
 
     network: str

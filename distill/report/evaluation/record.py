@@ -81,7 +81,7 @@ class HeldOutRecord(TypedDict):
 class NetworkScores(TypedDict):
     """Figures of one network on one test set; null means "not measured", or the reference compared with itself.
 
-    ``figures`` has the names of :data:`distill.metrics.names.MEASURES`.
+    ``figures`` has the names of :data:`distill.metrics.names.METRIC_INFO`.
     """
 
     figures: dict[str, Measured | None]

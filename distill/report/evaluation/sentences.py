@@ -1,4 +1,4 @@
-"""The results of an evaluation in sentences, which claim no difference that is inside the noise."""
+"""The results of an evaluation in sentences; only significant differences are claimed."""
 
 from __future__ import annotations
 
