@@ -13,6 +13,8 @@ from distill.errors import InputError
 
 #: Largest size of a JSON or YAML file, in bytes.
 TEXT_LIMIT = 256 << 20
+#: Beginnings of names that stand for no code of their own: their options say which code is executed.
+_CODE_BY_OPTIONS = ("torch.hub:",)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Trust:
         """Return the trust in some names; ``None`` and names that need no import are ignored."""
         return cls(frozenset(name for name in names if name and ":" in name), everything)
 
+    def adding(self, names: Iterable[str | None]) -> Trust:
+        """Return this trust with further names."""
+        return Trust(self.names | Trust.in_names(names).names, self.everything)
+
     def check(self, name: str, source: Path | str, remedy: str) -> None:
         """Raise an error if a name from a file may not be imported.
 
@@ -52,7 +58,14 @@ class Trust:
         Raises:
             InputError: If the user neither wrote the name nor trusts the file.
         """
-        if not self.everything and name not in self.names:
+        if self.everything:
+            return
+        if name.startswith(_CODE_BY_OPTIONS):
+            raise InputError(
+                f"{source} asks to import {name!r}, which executes code that the options in the file choose. If you "
+                "know this code, trust the file with `--trust` (in Python: `trust=True`)."
+            )
+        if name not in self.names:
             raise InputError(
                 f"{source} asks to import {name!r}, which executes code. If you know this code, name it with "
                 f"{remedy}, or trust the file with `--trust` (in Python: `trust=True`)."

@@ -18,6 +18,7 @@ from distill.ablation.file import (
 )
 from distill.ablation.grid import GridRow, Settings, folder_names, grid_rows, unused_exclusions
 from distill.ablation.results import Results
+from distill.build import trust_in
 from distill.config import (
     Config,
     format_mistakes,
@@ -29,6 +30,7 @@ from distill.config.dotted_keys import look_up, merge_values, nested
 from distill.data import fingerprint
 from distill.errors import InputError
 from distill.models import file_hash
+from distill.untrusted import Trust
 
 #: Larger ablations are rejected even with --yes.
 HARD_LIMIT = 100_000
@@ -64,6 +66,7 @@ class Ablation:
         trials: Each row with each seed; all rows of the first seed come first.
         teacher: Configuration of the teacher that the ablation trains, or None.
         results: Folders of results.
+        trust: Whether the files of a teacher may name any code to import.
     """
 
     file: AblationFile
@@ -71,11 +74,17 @@ class Ablation:
     trials: tuple[Trial, ...]
     teacher: Config | None
     results: Results
+    trust: bool = False
 
     @property
     def folder(self) -> Path:
         """Folder of the ablation."""
         return Path(self.file.output_dir) / self.file.name
+
+    @property
+    def trusted(self) -> Trust:
+        """Names of code that the ablation file and its base name, which may be imported from files of its runs."""
+        return trust_in(self.teacher, *(trial.config for trial in self.trials), also=self.trust)
 
     @property
     def measured(self) -> dict[str, Any]:
@@ -84,7 +93,12 @@ class Ablation:
 
 
 def plan_ablation(
-    path: Path | str, pairs: Sequence[str] = (), *, check: Check | None = None, yes: bool = True
+    path: Path | str,
+    pairs: Sequence[str] = (),
+    *,
+    check: Check | None = None,
+    yes: bool = True,
+    trust: bool = False,
 ) -> Ablation:
     """Read an ablation file, and return its trials.
 
@@ -93,6 +107,7 @@ def plan_ablation(
         pairs: Overrides of keys of the file, as ``key.path=value``.
         check: Additional check of the merged values of a run, which returns error messages.
         yes: Whether to allow more runs than the file's ``max_runs``.
+        trust: Whether the files of a teacher may name any code to import.
 
     Raises:
         InputError: with all errors, one per line; or if there are too many runs.
@@ -129,7 +144,7 @@ def plan_ablation(
     if not yes:
         _check_size(len(trials), file, path, limit=file.max_runs)
     results = Results([Path(file.output_dir) / RESULTS, *(path.parent / folder for folder in file.results)])
-    return Ablation(file, tuple(names), tuple(trials), teacher, results)
+    return Ablation(file, tuple(names), tuple(trials), teacher, results, trust)
 
 
 def _check_size(runs: int, file: AblationFile, path: Path, *, limit: int) -> None:

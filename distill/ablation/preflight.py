@@ -93,7 +93,7 @@ def _teacher(ablation: Ablation, config: Config, data: ImageSet) -> StagedNetwor
         return None
     if ablation.teacher is not None and config.teacher.checkpoint == str(ablation.teacher.directory):
         return build_student(ablation.teacher, _first_images(load_images(ablation.teacher.data, "validation")))
-    return load_teacher(config.teacher, data)
+    return load_teacher(config.teacher, data, trust=ablation.trusted)
 
 
 def _first_images(data: ImageSet) -> ImageSet:

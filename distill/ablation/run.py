@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -56,6 +57,7 @@ def ablate(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     max_runs: int | None = None,
     overwrite: bool = False,
+    trust: bool = False,
     console: Console | None = None,
     **keys: Any,
 ) -> FinishedAblation:
@@ -70,6 +72,7 @@ def ablate(
         overrides: Keys of the file that differ, as ``"key.path=value"`` strings or a mapping of dotted keys.
         max_runs: Largest number of runs; replaces the file's ``max_runs``.
         overwrite: Whether to replace runs with another configuration in the folders of the trials.
+        trust: Whether the files of a teacher may name any code to import.
         console: Where progress is shown; standard error by default.
         keys: Keys of the file that differ, such as ``seeds=3`` or ``executor={"processes": 1}``.
 
@@ -91,21 +94,22 @@ def ablate(
     given |= keys if max_runs is None else {**keys, "max_runs": max_runs}
     pairs = [] if isinstance(overrides, Mapping) else list(overrides)
     pairs += [f"{key}={json.dumps(value, default=str)}" for key, value in given.items()]
-    return run_ablation(plan(file, pairs), overwrite=overwrite, console=console)
+    return run_ablation(plan(file, pairs, trust=trust), overwrite=overwrite, console=console)
 
 
-def plan(path: Path | str, pairs: Sequence[str] = (), *, yes: bool = False) -> Ablation:
+def plan(path: Path | str, pairs: Sequence[str] = (), *, yes: bool = False, trust: bool = False) -> Ablation:
     """Read an ablation file, and return the planned ablation.
 
     Args:
         path: The ablation file.
         pairs: Overrides of keys of the file, as ``key.path=value``.
         yes: Whether to allow more runs than the file's ``max_runs``.
+        trust: Whether the files of a teacher may name any code to import.
 
     Raises:
         InputError: with all errors; or if there are more runs than ``max_runs`` and ``yes`` is False.
     """
-    return plan_ablation(path, pairs, check=check_config, yes=yes)
+    return plan_ablation(path, pairs, check=check_config, yes=yes, trust=trust)
 
 
 def run_ablation(ablation: Ablation, *, overwrite: bool = False, console: Console | None = None) -> FinishedAblation:
@@ -191,7 +195,7 @@ def _run_trials(ablation: Ablation, *, overwrite: bool, console: Console) -> tup
         for trial in ablation.trials:
             if trial.config.name in results:
                 board.mark_reused(trial)
-        with closing(make_executor(ablation).run(tasks, run_trial)) as finished:
+        with closing(make_executor(ablation).run(tasks, partial(run_trial, trust=ablation.trusted))) as finished:
             for task in finished:
                 result: RunResult | None = task.value
                 if result is None:
@@ -217,9 +221,8 @@ def _train_teacher(ablation: Ablation, trials: Sequence[Trial], console: Console
         highlight=False,
         soft_wrap=True,
     )
-    with closing(
-        make_executor(ablation, alone=True).run([Task(teacher.name, teacher, log)], train_teacher)
-    ) as finished:
+    work = partial(train_teacher, trust=ablation.trusted)
+    with closing(make_executor(ablation, alone=True).run([Task(teacher.name, teacher, log)], work)) as finished:
         for task in finished:
             if task.state != "done":
                 raise RunError(f"training of the teacher failed: {task.reason} (log: {log})")

@@ -19,6 +19,7 @@ from distill.build import (
     load_teacher,
     open_evaluation_cache,
     run_identity,
+    trust_in,
 )
 from distill.config import Config
 from distill.errors import InputError, RunError
@@ -32,6 +33,7 @@ from distill.evaluation import (
 from distill.models import StagedNetwork, load_model
 from distill.report import read_curves
 from distill.training import RunDirectory
+from distill.untrusted import Trust
 from distill.workflows.train import train_config
 
 #: Paths are left out of results, so that results are valid on other machines.
@@ -63,10 +65,14 @@ class TrialJob:
     overwrite: bool = False
 
 
-def run_trial(job: TrialJob) -> RunResult:
+def run_trial(job: TrialJob, *, trust: Trust | bool = False) -> RunResult:
     """Return the stored result of a run, or train (or resume) the run, evaluate it and store the result.
 
     A lock per run makes other processes with the same run wait for its result.
+
+    Args:
+        job: The run.
+        trust: Names that the files of a teacher may import, in addition to those in the configuration.
 
     Raises:
         InputError: if the configuration is invalid.
@@ -81,7 +87,7 @@ def run_trial(job: TrialJob) -> RunResult:
         config = _find_trained_run(job.config, results.find_run(job.identity))
         if config is None:
             config = job.config
-            train_once(config, overwrite=job.overwrite)
+            train_once(config, overwrite=job.overwrite, trust=trust)
             results.save_run_path(job.identity, config.directory)
         earlier = results.find(job.identity, job.measured, ())
         measured = measure(
@@ -89,6 +95,7 @@ def run_trial(job: TrialJob) -> RunResult:
             job.measured["test_sets"],
             maps=MapSettings(**job.measured["maps"]),
             settings=settings_for(job.figures),
+            trust=trust,
         )
         figures: Figures = {**dict.fromkeys(job.figures), **(earlier["figures"] if earlier else {})}
         figures |= {name: value for name, value in measured.items() if value is not None}
@@ -116,21 +123,25 @@ def _find_trained_run(config: Config, run: Path | None) -> Config | None:
     return earlier if done else None
 
 
-def train_teacher(config: Config) -> str:
+def train_teacher(config: Config, *, trust: Trust | bool = False) -> str:
     """Train a teacher that ablations share, unless it is trained already, and return its directory.
 
     A lock makes other processes with the same teacher wait.
+
+    Args:
+        config: The run of the teacher.
+        trust: Names that the files of its own teacher may import, in addition to those in the configuration.
 
     Raises:
         InputError: if the configuration is invalid.
         RunError: if training failed.
     """
     with _lock(config.directory):
-        train_once(config, overwrite=False)
+        train_once(config, overwrite=False, trust=trust)
     return str(config.directory)
 
 
-def train_once(config: Config, *, overwrite: bool) -> None:
+def train_once(config: Config, *, overwrite: bool, trust: Trust | bool = False) -> None:
     """Train or resume a run; with ``overwrite``, replace a run with another configuration in its directory."""
     replace = False
     try:
@@ -139,7 +150,9 @@ def train_once(config: Config, *, overwrite: bool) -> None:
         if not overwrite:
             raise
         replace = True
-    run = train_config(config, overwrite=replace, notify=lambda text: print(text, file=sys.stderr, flush=True))
+    run = train_config(
+        config, overwrite=replace, trust=trust, notify=lambda text: print(text, file=sys.stderr, flush=True)
+    )
     if not run.finished:
         raise RunError("not finished: trainer.max_time ended the run, which resumes there. Set a longer max_time.")
 
@@ -166,7 +179,12 @@ def settings_for(figures: Iterable[str]) -> EvaluationSettings:
 
 
 def measure(
-    config: Config, test_sets: Mapping[str, Mapping[str, Any]], *, maps: MapSettings, settings: EvaluationSettings
+    config: Config,
+    test_sets: Mapping[str, Mapping[str, Any]],
+    *,
+    maps: MapSettings,
+    settings: EvaluationSettings,
+    trust: Trust | bool = False,
 ) -> Figures:
     """Evaluate the student of a finished run, and its teacher if it has one, on the test split.
 
@@ -175,15 +193,17 @@ def measure(
         test_sets: Changes to the data section, by name of the test set.
         maps: How maps are computed.
         settings: How much is measured.
+        trust: Names that the files of a teacher may import, in addition to those in the configuration.
 
     Returns:
         Values by ``SET/METRIC``, and the validation accuracy of the saved weights.
     """
+    trust = trust_in(config, also=trust)
     sets = {name: load_images(config.data, "test", **changes) for name, changes in test_sets.items()}
-    networks: dict[str, StagedNetwork] = {STUDENT: load_model(config.directory)}
+    networks: dict[str, StagedNetwork] = {STUDENT: load_model(config.directory, trust=trust)}
     caches: Mapping[str, Mapping[str, EvaluationCache]] = {}
     if config.teacher is not None:
-        networks[TEACHER] = load_teacher(config.teacher, next(iter(sets.values()))).eval()
+        networks[TEACHER] = load_teacher(config.teacher, next(iter(sets.values())), trust=trust).eval()
         caches = open_evaluation_cache(config, TEACHER, networks[TEACHER], sets, maps)
     record, _ = evaluate(
         networks,

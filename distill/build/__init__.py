@@ -16,6 +16,7 @@ from distill.build.training_run import (
     load_images,
     run_identity,
 )
+from distill.build.trust import trust_in
 
 __all__ = [
     "BuiltRun",
@@ -39,4 +40,5 @@ __all__ = [
     "teacher_hash",
     "term_options",
     "term_record",
+    "trust_in",
 ]

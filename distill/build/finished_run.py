@@ -17,6 +17,7 @@ from distill.models import StagedNetwork, load_model, load_network, stage_networ
 from distill.models.class_names import class_difference
 from distill.objects import is_object, object_type
 from distill.training import RunDirectory
+from distill.untrusted import Trust
 
 #: Image sizes of the data sets that have a fixed one, in pixels.
 _FIXED_SIZES = {"fashion_mnist": 28, "cifar10": 32, "cifar100": 32}
@@ -29,15 +30,18 @@ class FinishedRun(NamedTuple):
     config: Config
 
 
-def load_run(folder: Path | str, *, network: nn.Module | None = None) -> FinishedRun:
+def load_run(folder: Path | str, *, network: nn.Module | str | None = None, trust: Trust | bool = False) -> FinishedRun:
     """Load the student and the configuration of a finished run.
 
     Args:
         folder: The run directory.
-        network: A network with the student's architecture. Needed if the student was passed as a Python object.
+        network: A network with the student's architecture, or ``package.module:callable`` that builds one. Needed if
+            the student was passed as a Python object, or is ``package.module:callable``.
+        trust: Whether the files may name any code to import; or the names that may be imported.
 
     Raises:
-        InputError: if the folder does not exist, contains no run, or the run is not finished.
+        InputError: if the folder does not exist, contains no run, the run is not finished, or it names code to import
+            that is not trusted.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -45,11 +49,16 @@ def load_run(folder: Path | str, *, network: nn.Module | None = None) -> Finishe
     recorded = RunDirectory(folder).config
     if not recorded.exists():
         raise InputError(f"{folder} is not a run directory: it has no {recorded.name}. Check the path.")
-    return FinishedRun(load_model(folder, network=network), load_config([recorded]))
+    return FinishedRun(load_model(folder, network=network, trust=trust), load_config([recorded]))
 
 
 def load_reference(
-    path: Path | str, section: TeacherSection | None, student: StagedNetwork, *, network: nn.Module | None = None
+    path: Path | str,
+    section: TeacherSection | None,
+    student: StagedNetwork,
+    *,
+    network: nn.Module | None = None,
+    trust: Trust | bool = False,
 ) -> StagedNetwork:
     """Load a teacher for comparison with a student, in evaluation mode.
 
@@ -59,6 +68,7 @@ def load_reference(
             normalisation.
         student: The student. The teacher must have the same classes and channels.
         network: The teacher, if it is passed as an object.
+        trust: Whether the files and the section may name any code to import; or the names that may be imported.
 
     Raises:
         InputError: if the teacher cannot be loaded or does not fit the student.
@@ -74,7 +84,7 @@ def load_reference(
         )
     else:
         architecture: dict[str, Any] = {} if section is None else {"name": section.name, "options": section.options}
-        loaded = load_network(path, **about, normalisation=scaling, **architecture)
+        loaded = load_network(path, **about, normalisation=scaling, trust=trust, **architecture)
     for difference, actual, expected in (
         ("a different number of classes", loaded.spec.num_classes, student.spec.num_classes),
         ("a different number of channels", loaded.spec.in_channels, student.spec.in_channels),

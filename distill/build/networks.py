@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from distill.build.open_sections import check_keys, check_teacher_keys, unknown_option_errors
+from distill.build.trust import trust_in
 from distill.config import (
     Config,
     LayeredTerm,
@@ -22,6 +23,7 @@ from distill.models import StagedNetwork, create_model, file_hash, load_network,
 from distill.models.class_names import class_difference
 from distill.objects import is_object, object_hash, object_type
 from distill.teachers import FrozenTeacher
+from distill.untrusted import Trust
 
 
 def build_student(config: Config, train: ImageSet, network: nn.Module | None = None) -> StagedNetwork:
@@ -56,13 +58,16 @@ def build_student(config: Config, train: ImageSet, network: nn.Module | None = N
     return student.to(memory_format=torch.channels_last)
 
 
-def build_teacher(config: Config, train: ImageSet, network: nn.Module | None = None) -> FrozenTeacher | None:
+def build_teacher(
+    config: Config, train: ImageSet, network: nn.Module | None = None, *, trust: Trust | bool = False
+) -> FrozenTeacher | None:
     """Load the teacher, and check that it fits the data set.
 
     Args:
-        config: The configuration of the run.
+        config: The configuration of the run, which the user wrote.
         train: The training images.
         network: The teacher, if it is passed as an object.
+        trust: Names that the files of the teacher may import, in addition to those in the configuration.
 
     Raises:
         InputError: if the teacher cannot be loaded, its classes differ in number, name or order from those of the data
@@ -71,7 +76,7 @@ def build_teacher(config: Config, train: ImageSet, network: nn.Module | None = N
     section = config.teacher
     if section is None:
         return None
-    loaded = load_teacher(section, train, network)
+    loaded = load_teacher(section, train, network, trust=trust_in(config, also=trust))
     if loaded.spec.num_classes != len(train.classes):
         raise InputError(
             f"the teacher has {loaded.spec.num_classes} classes, but {config.data.name} has {len(train.classes)}; "
@@ -89,17 +94,21 @@ def build_teacher(config: Config, train: ImageSet, network: nn.Module | None = N
     return FrozenTeacher(loaded, layers=layers, compile=section.compile)
 
 
-def load_teacher(section: TeacherSection, data: ImageSet, network: nn.Module | None = None) -> StagedNetwork:
+def load_teacher(
+    section: TeacherSection, data: ImageSet, network: nn.Module | None = None, *, trust: Trust | bool | None = None
+) -> StagedNetwork:
     """Load the network of a ``teacher`` section for the classes and channels of a data set.
 
     Args:
         section: The ``teacher`` section.
         data: Images with the same classes and channels as the teacher.
         network: The teacher, if it is passed as an object.
+        trust: Names that the files of the teacher may import, or whether they may import any. Default: the name in the
+            section.
 
     Raises:
-        InputError: if the weights cannot be loaded, or if the teacher was passed as an object and ``network`` is
-            missing.
+        InputError: if the weights cannot be loaded, their files name code that is not trusted, or the teacher was
+            passed as an object and ``network`` is missing.
     """
     normalisation = section.normalisation.model_dump() if section.normalisation else None
     if network is not None:
@@ -118,6 +127,7 @@ def load_teacher(section: TeacherSection, data: ImageSet, network: nn.Module | N
             in_channels=data.images.shape[1],
             normalisation=normalisation,
             options=section.options,
+            trust=trust,
         )
     check_teacher_keys(section, teacher, section.checkpoint)
     return teacher

@@ -6,7 +6,6 @@ options of a built-in term.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from distill.config import (
 from distill.config.messages import describe_mistake
 from distill.errors import InputError, unknown_name
 from distill.explain import METHODS
+from distill.importing import import_named
 from distill.losses import needs_of, registered_terms
 from distill.objects import is_object, object_type
 
@@ -189,7 +189,7 @@ def _registered() -> dict[str, type[nn.Module]]:
 def _import(path: str) -> type[nn.Module]:
     module_name, _, attribute = path.partition(":")
     try:
-        value: Any = importlib.import_module(module_name)
+        value: Any = import_named(module_name)
     except (Exception, SystemExit) as error:
         raise InputError(
             f"module {module_name} cannot be imported: {type(error).__name__}: {error}. It must be installed or lie in "

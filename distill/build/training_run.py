@@ -38,6 +38,7 @@ from distill.teachers import CacheSize
 from distill.training import DistillationModule, check_trainer
 from distill.training.module import make_maps
 from distill.types import Batch
+from distill.untrusted import Trust
 
 #: Arguments of the Trainer that distill sets; they are not allowed in the ``trainer`` section.
 _RESERVED = ("logger", "callbacks", "use_distributed_sampler", "self", "enable_checkpointing")
@@ -146,12 +147,13 @@ class Objects(NamedTuple):
     loggers: tuple[Logger, ...] = ()
 
 
-def build(config: Config, objects: Objects | None = None) -> BuiltRun:
+def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool = False) -> BuiltRun:
     """Build a run, and run one small batch through all parts as a check.
 
     Args:
-        config: The configuration of the run.
+        config: The configuration of the run, which the user wrote: the names in it are imported.
         objects: The objects for the names in the configuration that begin with ``object:``.
+        trust: Names that the files of the teacher may import, in addition to those in the configuration.
 
     Raises:
         InputError: if a part cannot be loaded or does not fit the others (classes, channels, layers, checkpoint,
@@ -165,7 +167,7 @@ def build(config: Config, objects: Objects | None = None) -> BuiltRun:
     validation = load_images(config.data, "validation") if objects.validation is None else objects.validation
     for split, images in (("train", train), ("validation", validation)):
         check_class_counts(images, split=split, name=data_name(config))
-    teacher = build_teacher(config, train, objects.teacher)
+    teacher = build_teacher(config, train, objects.teacher, trust=trust)
     pl.seed_everything(config.seed, verbose=False)
     student = build_student(config, train, objects.student)
     views = build_views(config.data)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from distill.errors import InputError, InputWarning, RunError
+from distill.importing import search_working_directory
 from distill.malloc import keep_freed_memory
 from distill.untrusted import printable
 
@@ -37,11 +38,26 @@ ConfigAndPairs = Annotated[
 ]
 
 
+NetworkName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="package.module:callable",
+        help="Function that builds the network. Needed for a run whose student was passed as a Python object, and to "
+        "allow the import of the network that a run names.",
+    ),
+]
+Trusted = Annotated[
+    bool,
+    typer.Option("--trust", help="Import whatever code the files of runs and weights name. Only for files you trust."),
+]
+
+
 @app.command()
 def train(
     arguments: ConfigAndPairs,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run of the same name.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and exit.")] = False,
+    trust: Trusted = False,
 ) -> None:
     """Train a teacher, a baseline or a student.
 
@@ -50,7 +66,7 @@ def train(
     """
     from distill.cli.train import run
 
-    run(arguments, overwrite=overwrite, dry_run=dry_run)
+    run(arguments, overwrite=overwrite, dry_run=dry_run, trust=trust)
 
 
 def _print_schema(value: bool) -> None:
@@ -112,13 +128,8 @@ def evaluate(
     sanity: Annotated[
         bool, typer.Option(help="Compare with the maps of networks with random weights, on 64 images.")
     ] = True,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            metavar="package.module:callable",
-            help="Function that builds the network of a run whose student was passed as a Python object.",
-        ),
-    ] = None,
+    network: NetworkName = None,
+    trust: Trusted = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first LIMIT images of each test set.")] = None,
     device: Annotated[Device, typer.Option(help="Device to compute on.")] = "auto",
     batch_size: Annotated[
@@ -158,6 +169,7 @@ def evaluate(
         maps=MapSettings(method=method, layer=layer, target=target),
         settings=settings,
         network=network,
+        trust=trust,
         limit=limit,
         device=device,
         batch_size=batch_size,
@@ -188,6 +200,8 @@ def explain(
         int | None, typer.Option(min=1, help="Height and width of the network's input. Default: as in training.")
     ] = None,
     crop: Annotated[bool, typer.Option("--crop", help="Use only the central square of each image.")] = False,
+    network: NetworkName = None,
+    trust: Trusted = False,
     output: Annotated[Path | None, typer.Option(help="Output folder. Default: RUN/explained.")] = None,
 ) -> None:
     """Show the predictions and maps of a run and its teacher for image files.
@@ -207,6 +221,8 @@ def explain(
         top_k=top_k,
         size=size,
         crop=crop,
+        network=network,
+        trust=trust,
         output=output,
     )
 
@@ -222,6 +238,8 @@ def export(
     opset: Annotated[
         int | None, typer.Option(help="Version of the ONNX operator set. Default: chosen by torch.")
     ] = None,
+    network: NetworkName = None,
+    trust: Trusted = False,
     output: Annotated[
         Path | None, typer.Option(help="Output file. Default: RUN/student.onnx or RUN/student.pt2.")
     ] = None,
@@ -236,7 +254,16 @@ def export(
     from distill.cli.export import run as export_file
 
     export_file(
-        run, format=format, maps=maps, layer=layer, opset=opset, output=output, overwrite=overwrite, limit=limit
+        run,
+        format=format,
+        maps=maps,
+        layer=layer,
+        opset=opset,
+        network=network,
+        trust=trust,
+        output=output,
+        overwrite=overwrite,
+        limit=limit,
     )
 
 
@@ -253,6 +280,7 @@ def ablate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace runs with another configuration in the same folders.")
     ] = False,
+    trust: Trusted = False,
 ) -> None:
     """Train and evaluate a grid of configurations with several seeds, and compare the rows.
 
@@ -261,18 +289,18 @@ def ablate(
     """
     from distill.cli.ablate import run
 
-    run(arguments, dry_run=dry_run, yes=yes, overwrite=overwrite)
+    run(arguments, dry_run=dry_run, yes=yes, overwrite=overwrite, trust=trust)
 
 
 @app.command()
-def cache(arguments: ConfigAndPairs) -> None:
+def cache(arguments: ConfigAndPairs, trust: Trusted = False) -> None:
     """Compute and store the teacher's outputs for all views of a training run.
 
     Sets teacher.cache=disk. Runs with the same setting read the teacher's outputs from this cache.
     """
     from distill.cli.cache import run
 
-    run(arguments)
+    run(arguments, trust=trust)
 
 
 @app.command()
@@ -324,7 +352,7 @@ def main() -> None:
     # Lightning causes this warning about torch's internals. Users cannot act on it.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     _show_input_warnings()
-    sys.path.append(str(Path.cwd()))  # for networks defined in the working directory, as with `python -m`
+    search_working_directory()
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()

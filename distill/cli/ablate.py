@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,12 +43,12 @@ _COLOURS = {"better": "green", "worse": "red", "different": "blue"}
 TABLE, PAGE = "table.md", "report.html"
 
 
-def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool) -> None:
+def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool, trust: bool) -> None:
     """Run the remaining trials, and print the table and the path of the report."""
     files, pairs = split_files(arguments)
     if len(files) != 1:
         raise InputError(f"expected one ablation file, got {len(files)}; see configs/ablation.")
-    ablation = plan(files[0], pairs, yes=yes)
+    ablation = plan(files[0], pairs, yes=yes, trust=trust)
     if dry_run:
         _list(ablation)
         return
@@ -128,8 +129,9 @@ def _measure_seconds(ablation: Ablation, name: str) -> float:
     """Time the first steps of a run with the ablation's executor, and return the estimated training time."""
     config = next(trial.config for trial in ablation.trials if trial.config.name == name)
     with TemporaryDirectory() as folder:
+        estimate = partial(estimate_training_seconds, trust=ablation.trusted)
         task = Task(name, (config, ablation.teacher), Path(folder) / "log")
-        with closing(make_executor(ablation).run([task], estimate_training_seconds)) as endings:
+        with closing(make_executor(ablation).run([task], estimate)) as endings:
             for ended in endings:
                 if ended.state != "done":
                     raise InputError(f"{name}: {ended.reason}")

@@ -11,7 +11,7 @@ from distill.errors import InputError
 from distill.workflows.cache import fill_cache
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str], *, trust: bool) -> None:
     """Fill the cache, and print the number of views and the path of the cache."""
     files, pairs = split_files(arguments)
     if load_config(files, pairs, import_terms=True).teacher is None:
@@ -23,7 +23,9 @@ def run(arguments: list[str]) -> None:
     columns = (TextColumn("teacher's outputs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("")
-        filled = fill_cache(config, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        filled = fill_cache(
+            config, trust=trust, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
     console.print(
         f"{filled.views:,} views, {filled.cached:,} of them already cached; the cache is in {filled.folder}",
         highlight=False,

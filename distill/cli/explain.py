@@ -30,6 +30,8 @@ def run(
     top_k: int,
     size: int | None,
     crop: bool,
+    network: str | None,
+    trust: bool,
     output: Path | None,
 ) -> None:
     """Explain the images, write the pictures, and print the classes and the paths of the pictures."""
@@ -48,6 +50,8 @@ def run(
         target=target,
         size=size,
         crop=crop,
+        network=network,
+        trust=trust,
         notify=lambda text: console.print(escape(text), highlight=False),
     )
     save_explanations(explanations, paths)

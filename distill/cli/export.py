@@ -18,6 +18,8 @@ def run(
     maps: bool,
     layer: str | None,
     opset: int | None,
+    network: str | None,
+    trust: bool,
     output: Path | None,
     overwrite: bool,
     limit: int | None,
@@ -26,7 +28,17 @@ def run(
     if layer is not None and not maps:
         raise InputError("--layer sets the layer of the maps and needs --maps; add --maps.")
     layer = (layer or "final") if maps else None
-    done = export_model(run, format=format, layer=layer, opset=opset, output=output, overwrite=overwrite, limit=limit)
+    done = export_model(
+        run,
+        format=format,
+        layer=layer,
+        opset=opset,
+        network=network,
+        trust=trust,
+        output=output,
+        overwrite=overwrite,
+        limit=limit,
+    )
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"{done.path}: {done.path.stat().st_size / 1e6:.2f} MB")
     console.print(_parity_text(done.parity, layer))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import torchvision
 from torch import fx, nn
 
 from distill.errors import InputError, unknown_name
+from distill.importing import import_named
 from distill.models import wrn
 from distill.models.graph import NetworkGraph
 from distill.models.pooled_head import find_linear_classifier
@@ -235,7 +235,7 @@ def _resnet(name: str, *, num_classes: int, in_channels: int, small_images: bool
 def _import(name: str) -> Callable[..., nn.Module]:
     module_name, _, attribute = name.partition(":")
     try:
-        build = getattr(importlib.import_module(module_name), attribute)
+        build = getattr(import_named(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(f"model {name!r} cannot be imported: {error}") from error
     if not callable(build):

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from distill.errors import InputError
 from distill.files import replacing
-from distill.models.catalogue import create_model, rebuild_message, stage_network
+from distill.models.catalogue import create_model, import_network, rebuild_message, stage_network
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.models.wrn import adapt_state_dict
 from distill.objects import is_object
+from distill.untrusted import Trust
 
 WEIGHTS_NAME, SPEC_NAME = "student.safetensors", "student.json"
 #: In a training checkpoint: the prefix of the student's parameters, and the key of the record that describes it.
@@ -75,18 +76,23 @@ def save_model(net: StagedNetwork, folder: Path | str) -> Path:
     return weights
 
 
-def load_model(path: Path | str, *, network: nn.Module | None = None) -> StagedNetwork:
+def load_model(
+    path: Path | str, *, network: nn.Module | str | None = None, trust: Trust | bool = False
+) -> StagedNetwork:
     """Load the network of a run directory or of a ``student.safetensors``, in evaluation mode.
 
     Args:
         path: The run directory or file.
-        network: A network of the same architecture, for a run whose student was passed as a Python object. The weights
-            are loaded into a copy of it.
+        network: For a run whose student was passed as a Python object: a network of the same architecture, or
+            ``package.module:callable`` that builds one. The weights are loaded into a copy of it. For a run whose
+            student is ``package.module:callable``: this name, which may then be imported.
+        trust: Whether the files may name any code to import; or the names that may be imported.
 
     Raises:
-        InputError: If the file does not exist or was not written by :func:`save_model`, or the weights do not fit.
+        InputError: If the file does not exist or was not written by :func:`save_model`, the weights do not fit, or the
+            network is ``package.module:callable`` and is neither named in ``network`` nor trusted.
     """
-    return load_network(path, network=network).eval()
+    return load_network(path, network=network, trust=trust).eval()
 
 
 def load_network(
@@ -97,7 +103,8 @@ def load_network(
     in_channels: int = 3,
     normalisation: Mapping[str, Sequence[float]] | None = None,
     options: Mapping[str, Any] | None = None,
-    network: nn.Module | None = None,
+    network: nn.Module | str | None = None,
+    trust: Trust | bool | None = None,
 ) -> StagedNetwork:
     """Load a network from any of the three formats.
 
@@ -109,14 +116,21 @@ def load_network(
         normalisation: ``{"mean": ..., "std": ...}`` for images in [0, 1]; required for a plain state dict, otherwise
             ignored.
         options: Further keyword arguments of the architecture of a plain state dict, otherwise ignored.
-        network: A network of the same architecture; used if the saved network was passed as a Python object.
+        network: A network of the same architecture, or ``package.module:callable`` that builds one; used if the saved
+            network was passed as a Python object. A string may also be imported if it is the architecture in the file.
+        trust: Names ``package.module:callable`` that may be imported, or whether all may be. Default: ``name``.
 
     Returns:
         The network with the loaded weights. Its mode is not set; call ``.eval()`` before inference.
 
     Raises:
-        InputError: If the file is missing, truncated or unsafe, or does not fit the architecture.
+        InputError: If the file is missing, truncated or unsafe, does not fit the architecture, or names code to import
+            that is not trusted. Nothing is imported then.
     """
+    if trust is None or isinstance(trust, bool):
+        trust = Trust.in_names([name if trust is None else None], everything=bool(trust))
+    if isinstance(network, str):
+        trust = trust.adding([network])
     path = _weights_file(path)
     state, record = read_state(path)
     if record is not None:
@@ -133,12 +147,18 @@ def load_network(
     else:
         spec = _plain_spec(path, name, num_classes, in_channels, normalisation, options)
     assert normalisation is not None
-    if network is not None and is_object(spec.name):
+    if isinstance(network, str) and is_object(spec.name):
+        network = import_network(network, num_classes=spec.num_classes, in_channels=spec.in_channels)
+    if isinstance(network, nn.Module) and is_object(spec.name):
         net = stage_network(copy.deepcopy(network), **_staged_as(spec, normalisation))
         _fill(net, state, path)
         return net
     if is_object(spec.name):
         raise InputError(f"{path}: {rebuild_message(spec.name)}")
+    if ":" in spec.name:
+        named = path.with_suffix(".json") if record is not None and path.suffix == ".safetensors" else path
+        remedy = f"`--network {spec.name}` (a teacher in training: `teacher.name={spec.name}`; in Python: `network=`)"
+        trust.check(spec.name, named, remedy)
     net = create_model(
         spec.name,
         num_classes=spec.num_classes,

@@ -26,11 +26,14 @@ class FilledCache(NamedTuple):
     cached: int
 
 
-def fill_cache(config: Config, *, progress: Callable[[int, int], None] | None = None) -> FilledCache:
+def fill_cache(
+    config: Config, *, trust: bool = False, progress: Callable[[int, int], None] | None = None
+) -> FilledCache:
     """Compute the teacher's outputs for all training and validation views of a run, and store them on disk.
 
     Args:
-        config: The configuration of the run. Its ``teacher.cache`` must be ``disk``.
+        config: The configuration of the run, which the user wrote. Its ``teacher.cache`` must be ``disk``.
+        trust: Whether the teacher's files may name any code to import.
         progress: Called with the number of finished views and the number of all views.
 
     Raises:
@@ -43,7 +46,7 @@ def fill_cache(config: Config, *, progress: Callable[[int, int], None] | None = 
             "teacher.cache: only a cache on disk can be filled before training. Set teacher.checkpoint and "
             "teacher.cache=disk."
         )
-    run = build(config)
+    run = build(config, trust=trust)
     module, cache = run.module, run.module.cache
     assert cache is not None
     assert module.teacher is not None

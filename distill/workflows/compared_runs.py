@@ -14,8 +14,8 @@ from distill.build import load_config
 from distill.config import Config
 from distill.errors import InputError
 from distill.evaluation import differing_classes
-from distill.models import StagedNetwork, import_network, load_model
-from distill.models.weights import SPEC_NAME, WEIGHTS_NAME, read_spec
+from distill.models import StagedNetwork, load_model
+from distill.models.weights import WEIGHTS_NAME
 from distill.training import RunDirectory
 from distill.workflows.train import Run
 
@@ -49,6 +49,7 @@ def load_runs(
     reference: Source | None,
     ceiling: Source | None,
     network: nn.Module | str | None = None,
+    trust: bool = False,
 ) -> LoadedRuns:
     """Load all networks of an evaluation, and collect the errors.
 
@@ -57,7 +58,8 @@ def load_runs(
         reference: The teacher.
         ceiling: The teacher trained with another seed.
         network: A network with the architecture of the students that were passed as objects, or
-            ``package.module:callable`` that builds one.
+            ``package.module:callable`` that builds one, or the name of a student ``package.module:callable``.
+        trust: Whether the files of the runs may name any code to import.
 
     Raises:
         InputError: if no network is given, two networks have the same name, or there is a ceiling but no reference.
@@ -77,7 +79,7 @@ def load_runs(
     loaded = LoadedRuns({}, {}, {}, names[0] if reference is not None else None, None, [])
     for name, source in named.items():
         try:
-            _load(name, source, loaded, network)
+            _load(name, source, loaded, network, trust=trust)
         except InputError as error:
             loaded.problems.append(str(error))
     loaded.problems.extend(differing_classes(loaded.networks))
@@ -130,7 +132,7 @@ def _text(source: Source) -> str:
     return str(_folder(source) or type(source).__name__)
 
 
-def _load(name: str, source: Source, into: LoadedRuns, network: nn.Module | str | None) -> None:
+def _load(name: str, source: Source, into: LoadedRuns, network: nn.Module | str | None, *, trust: bool) -> None:
     if isinstance(source, nn.Module):
         if not isinstance(source, StagedNetwork):
             raise InputError(
@@ -152,10 +154,7 @@ def _load(name: str, source: Source, into: LoadedRuns, network: nn.Module | str 
             f"{folder} is not finished ({_progress(directory, config)}). Wait until it ends, or resume it with "
             "`distill train` and the same configuration."
         )
-    if isinstance(network, str):
-        spec = read_spec(folder / SPEC_NAME)
-        network = import_network(network, num_classes=spec["num_classes"], in_channels=spec["in_channels"])
-    into.networks[name] = load_model(folder, network=network)
+    into.networks[name] = load_model(folder, network=network, trust=trust)
 
 
 def _recorded_config(folder: Path) -> Path:

@@ -75,6 +75,7 @@ def evaluate(
     maps: MapSettings | None = None,
     settings: EvaluationSettings | None = None,
     network: nn.Module | str | None = None,
+    trust: bool = False,
     limit: int | None = None,
     device: str = "auto",
     batch_size: int | None = None,
@@ -98,7 +99,9 @@ def evaluate(
         maps: Settings of the maps.
         settings: Metrics to compute, and the number of images for each.
         network: For runs whose student was passed as an object: a network with its architecture, or
-            ``package.module:callable`` that builds one.
+            ``package.module:callable`` that builds one. For runs whose student is ``package.module:callable``: this
+            name.
+        trust: Whether the files of the runs may name any code to import.
         limit: Use only the first ``limit`` images of each test set.
         device: ``auto``, ``cpu`` or ``cuda``.
         batch_size: Images per batch. Default: chosen from the image size.
@@ -112,8 +115,8 @@ def evaluate(
         The record and the path of the report; ``.table`` is the record as Markdown.
 
     Raises:
-        InputError: if runs are missing or unfinished, or have different classes or test images. The message lists
-            all problems.
+        InputError: if runs are missing or unfinished, name code to import that is not trusted, or have different
+            classes or test images. The message lists all problems.
 
     Example:
         >>> import distill
@@ -129,7 +132,7 @@ def evaluate(
     """
     keep_freed_memory()
     chosen_device = _device(device)
-    loaded = load_runs(runs, reference=reference, ceiling=ceiling, network=network)
+    loaded = load_runs(runs, reference=reference, ceiling=ceiling, network=network, trust=trust)
     if data is not None and on:
         raise InputError(
             "`data` and `on` exclude each other: `on` changes keys of the runs' data section. Give one of them."

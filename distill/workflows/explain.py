@@ -23,6 +23,7 @@ from distill.explain import Explainer
 from distill.maps import resize_maps
 from distill.models import StagedNetwork
 from distill.report.explained import ImageExplanation, NetworkView
+from distill.untrusted import Trust
 from distill.workflows.train import Run
 
 #: Suffixes of plain state dicts, which do not contain the architecture of their network.
@@ -43,6 +44,7 @@ def find_reference(
     student: StagedNetwork,
     layer: str,
     notify: Callable[[str], object],
+    trust: Trust | bool = False,
 ) -> ExplainedNetwork | None:
     """Load the given teacher, or the teacher of the run.
 
@@ -58,6 +60,7 @@ def find_reference(
         student: The student. The teacher must have the same classes and channels.
         layer: Layer of the student.
         notify: Called with a message if the teacher of the run is left out.
+        trust: Names that the files of the teacher and of the run may import, or whether they may import any.
 
     Raises:
         InputError: if a given teacher cannot be loaded or does not fit the student.
@@ -70,10 +73,12 @@ def find_reference(
     if reference is not None:
         reference = reference.directory if isinstance(reference, Run) else reference
         description = section if Path(reference).suffix in _STATE_DICTS else None
-        return ExplainedNetwork(load_reference(reference, description, student), _teacher_layer(config, layer))
+        teacher = load_reference(reference, description, student, trust=trust)
+        return ExplainedNetwork(teacher, _teacher_layer(config, layer))
     assert section is not None
     try:
-        return ExplainedNetwork(load_reference(section.checkpoint, section, student), _teacher_layer(config, layer))
+        teacher = load_reference(section.checkpoint, section, student, trust=trust)
+        return ExplainedNetwork(teacher, _teacher_layer(config, layer))
     except InputError as error:
         notify(f"the student is shown without its teacher: {error}")
         return None
@@ -106,7 +111,8 @@ def explain_images(
     target: str | int | None = None,
     size: int | None = None,
     crop: bool = False,
-    network: nn.Module | None = None,
+    network: nn.Module | str | None = None,
+    trust: bool = False,
     notify: Callable[[str], object] = warnings.warn,
 ) -> list[ImageExplanation]:
     """Return the predictions and maps of a finished run and its teacher for images.
@@ -127,14 +133,18 @@ def explain_images(
         target: Class to explain, by name or number. Default: the student's prediction for each image.
         size: Height and width of the networks' input, in pixels. Default: the image size of the run's data.
         crop: Whether to use only the central square of each image, as in training on ``image_folder``.
-        network: For a run directory whose student was passed as an object: a network with its architecture.
+        network: For a run directory whose student was passed as an object: a network with its architecture, or
+            ``package.module:callable`` that builds one. For a run directory whose student or teacher is
+            ``package.module:callable``: this name.
+        trust: Whether the files of the run and of the teacher may name any code to import.
         notify: Called with a message if the teacher of the run cannot be loaded.
 
     Returns:
         One explanation per image, in the order of ``images``.
 
     Raises:
-        InputError: if the run or an image cannot be read, or if the class, the method or the layer is unknown.
+        InputError: if the run or an image cannot be read, the run names code to import that is not trusted, or the
+            class, the method or the layer is unknown.
 
     Example:
         In a notebook, for a finished run::
@@ -146,12 +156,16 @@ def explain_images(
             first.maps["teacher"]   # float32, in the size of first.pixels
             first                   # displayed as image | teacher | student
     """
-    student, config = (run.student, run.config) if isinstance(run, Run) else load_run(run, network=network)
+    trusted = Trust.in_names([network if isinstance(network, str) else None], everything=trust)
+    if isinstance(run, Run):
+        student, config, trusted = run.student, run.config, trusted.adding(run.trust.names)
+    else:
+        student, config = load_run(run, network=network, trust=trusted)
     if reference is None and isinstance(run, Run):
         reference = run.teacher
     chosen = None if target is None else find_class(target, student.classes)
     networks = {"student": ExplainedNetwork(student, layer)}
-    teacher = find_reference(reference, config=config, student=student, layer=layer, notify=notify)
+    teacher = find_reference(reference, config=config, student=student, layer=layer, notify=notify, trust=trusted)
     if teacher is not None:
         networks["teacher"] = teacher
     explainers = {role: _explainer(role, method, network) for role, network in networks.items()}

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from distill.build import load_images
 from distill.build.finished_run import load_run
 from distill.data import as_image_set
@@ -37,6 +39,8 @@ def export_model(
     output: Path | str | None = None,
     overwrite: bool = False,
     data: Any = None,
+    network: nn.Module | str | None = None,
+    trust: bool = False,
     limit: int | None = None,
 ) -> Exported:
     """Write the student of a run to one file, with its input normalisation and optionally its maps.
@@ -52,10 +56,15 @@ def export_model(
         output: Output file. Default: ``student.onnx`` or ``student.pt2`` in the run directory.
         overwrite: Whether to replace an existing file.
         data: A data set of (image, label) to compare on. Default: the run's test split.
+        network: For a run directory whose student was passed as an object: a network with its architecture, or
+            ``package.module:callable`` that builds one. For a run directory whose student is
+            ``package.module:callable``: this name.
+        trust: Whether the files of the run may name any code to import.
         limit: Compare only on the first ``limit`` images.
 
     Raises:
-        InputError: if the run or its test images cannot be loaded, the format or layer is unknown, or the file exists.
+        InputError: if the run or its test images cannot be loaded, the run names code to import that is not trusted,
+            the format or layer is unknown, or the file exists.
         RunError: if the student cannot be exported, or the file's outputs differ from the student's. The file is
             removed.
     """
@@ -63,7 +72,10 @@ def export_model(
         raise InputError("--format: " + unknown_name("format", format, FORMATS))
     kind = FORMATS[format]
     kind.check_installed()
-    student, config = (run.student, run.config) if isinstance(run, Run) else load_run(run)
+    if isinstance(run, Run):
+        student, config = run.student, run.config
+    else:
+        student, config = load_run(run, network=network, trust=trust)
     folder = run.directory if isinstance(run, Run) else Path(run)
     path = Path(output) if output else folder / f"student{kind.suffix}"
     if path.is_dir():

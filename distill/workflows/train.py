@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
-from distill.build import Objects, build, check_config, run_identity, split_terms
+from distill.build import Objects, build, check_config, run_identity, split_terms, trust_in
 from distill.build.finished_run import load_reference
 from distill.build.teacher_cache import checksum
 from distill.config import Config, Term, format_mistakes, merge, validate
@@ -28,6 +28,7 @@ from distill.models.class_names import class_difference
 from distill.objects import object_name
 from distill.report import read_curves
 from distill.training import RunDirectory, fit
+from distill.untrusted import Trust
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -42,6 +43,7 @@ class Run:
         config: The resolved configuration.
         objects: The Python objects that were passed.
         finished: Whether the run is finished. A run that ``trainer.max_time`` ended is not, and has no student yet.
+        trust: Names ``package.module:callable`` that the user wrote, and that may be imported again.
     """
 
     directory: Path
@@ -49,11 +51,12 @@ class Run:
     config: Config
     objects: Objects = field(default_factory=Objects, repr=False)
     finished: bool = True
+    trust: Trust = field(default_factory=Trust, repr=False)
 
     @cached_property
     def student(self) -> StagedNetwork:
         """The trained student, in evaluation mode. It takes images in [0, 1]."""
-        return load_model(self.directory, network=self.objects.student)
+        return load_model(self.directory, network=self.objects.student, trust=self.trust)
 
     @cached_property
     def teacher(self) -> StagedNetwork | None:
@@ -61,7 +64,8 @@ class Run:
         section = self.config.teacher
         if section is None:
             return None
-        return load_reference(section.checkpoint, section, self.student, network=self.objects.teacher)
+        network = self.objects.teacher
+        return load_reference(section.checkpoint, section, self.student, network=network, trust=self.trust)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -81,6 +85,7 @@ def train(
     loggers: Sequence[Logger] | Mapping[str, Any] = (),
     overrides: Overrides = (),
     overwrite: bool = False,
+    trust: bool = False,
     notify: Callable[[str], None] | None = None,
     **sections: Any,
 ) -> Run:
@@ -114,6 +119,8 @@ def train(
         loggers: Lightning loggers, or a mapping with the keys of the ``loggers`` section.
         overrides: ``"key.path=value"`` strings, or a mapping of dotted keys.
         overwrite: Whether to replace another run in the same directory.
+        trust: Whether the teacher's files may name any code to import. By default, they may name only what the
+            configuration names.
         notify: Called with messages about the teacher cache, damaged checkpoints, and a run that is not finished.
         sections: Other keys of a configuration, such as ``seed``, ``name``, ``output_dir``, ``optimizer``, ``trainer``.
 
@@ -142,7 +149,9 @@ def train(
     objects = arguments.objects(callbacks=callbacks, loggers=() if isinstance(loggers, Mapping) else loggers)
     keywords = arguments.keywords | ({"loggers": loggers} if isinstance(loggers, Mapping) else {})
     config = make_config(configs, merge_values(nested(sections), keywords), overrides)
-    return train_config(config, arguments.with_data(objects, config), overwrite=overwrite, notify=notify)
+    trusted = Trust(everything=True) if trust else teacher.trust if isinstance(teacher, Run) else Trust()
+    objects = arguments.with_data(objects, config)
+    return train_config(config, objects, overwrite=overwrite, trust=trusted, notify=notify)
 
 
 def train_config(
@@ -150,21 +159,23 @@ def train_config(
     objects: Objects | None = None,
     *,
     overwrite: bool = False,
+    trust: Trust | bool = False,
     notify: Callable[[str], None] | None = None,
 ) -> Run:
-    """Train a run from its resolved configuration; see :func:`train`."""
+    """Train a run from its resolved configuration, which the user wrote; see :func:`train`."""
     keep_freed_memory()
     objects = objects or Objects()
     directory = RunDirectory(config.directory)
     identity = run_identity(config)
+    trust = trust_in(config, also=trust)
     if directory.state(identity, overwrite=overwrite) == "done":
-        return Run(directory.path, "done", config, objects)
-    run = build(config, objects)
+        return Run(directory.path, "done", config, objects, trust=trust)
+    run = build(config, objects, trust=trust)
     if run.cache is not None and notify is not None:
         notify(f"teacher cache: {run.cache}")
     action = directory.open(config, identity, overwrite=overwrite)
     finished = fit(run.module, run.data, config, callbacks=objects.callbacks, loggers=objects.loggers, notify=notify)
-    return Run(directory.path, action, config, objects, finished)
+    return Run(directory.path, action, config, objects, finished, trust)
 
 
 def make_config(

@@ -142,7 +142,10 @@ def test_one_data_set_gives_a_tenth_to_validation(tmp_path: Path) -> None:
 def test_a_class_that_can_be_imported_is_recorded_by_its_path(tmp_path: Path) -> None:
     run = trained(tmp_path, student=Net)
     assert run.config.student.name == "tests.workflows.own:Net"
-    assert distill.load_model(run.directory).classes == ("left", "right")
+    assert run.student.classes == ("left", "right")
+    with pytest.raises(InputError, match=r"asks to import 'tests.workflows\.own:Net'"):
+        distill.load_model(run.directory)
+    assert distill.load_model(run.directory, network="tests.workflows.own:Net").classes == ("left", "right")
 
 
 def test_a_teacher_as_an_object_and_the_explanation_term(tmp_path: Path) -> None:

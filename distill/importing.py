@@ -1,0 +1,36 @@
+"""Import modules that the user names; on the command line they may be in the working directory."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+_search_working_directory = False
+
+
+def search_working_directory() -> None:
+    """Let :func:`import_named` find modules in the working directory, as with `python -m`.
+
+    The directory is not added to ``sys.path`` before a name is imported. Otherwise, a file in a downloaded folder could
+    take the place of a package that is not installed.
+    """
+    global _search_working_directory
+    _search_working_directory = True
+
+
+def import_named(name: str) -> ModuleType:
+    """Import a module that the user named.
+
+    Raises:
+        ImportError: If there is no such module.
+
+    Example:
+        >>> import_named("json").__name__
+        'json'
+    """
+    here = str(Path.cwd())
+    if _search_working_directory and here not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(name)
