@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from distill.build import load_config, load_images
+from distill.build import load_images, load_recorded_config
 from distill.data import ImageSet
 from distill.errors import InputError, unknown_name
 from distill.explain import METHODS, Explainer
@@ -58,7 +58,7 @@ def load(run: Path) -> Loaded:
     recorded = RunDirectory(run).config
     if not recorded.exists():
         raise InputError(f"{run} is not a run directory: it has no {recorded.name}. Train one with `distill train`.")
-    return Loaded(load_model(run), load_images(load_config([recorded]).data, "test"))
+    return Loaded(load_model(run), load_images(load_recorded_config(recorded).data, "test"))
 
 
 def cosines(loaded: Loaded, layer: str, methods: Sequence[str], *, count: int, batch_size: int = 250) -> Tensor:

@@ -14,6 +14,7 @@ from distill.build.training_run import (
     check_trainer_keys,
     load_config,
     load_images,
+    load_recorded_config,
     run_identity,
 )
 from distill.build.trust import trust_in
@@ -32,6 +33,7 @@ __all__ = [
     "check_trainer_keys",
     "load_config",
     "load_images",
+    "load_recorded_config",
     "load_teacher",
     "open_evaluation_cache",
     "resolve_terms",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from distill.build.training_run import load_config
+from distill.build.training_run import load_recorded_config
 from distill.config import Config, DataSection, TeacherSection
 from distill.data import DATASETS
 from distill.errors import InputError
@@ -49,7 +49,7 @@ def load_run(folder: Path | str, *, network: nn.Module | str | None = None, trus
     recorded = RunDirectory(folder).config
     if not recorded.exists():
         raise InputError(f"{folder} is not a run directory: it has no {recorded.name}. Check the path.")
-    return FinishedRun(load_model(folder, network=network, trust=trust), load_config([recorded]))
+    return FinishedRun(load_model(folder, network=network, trust=trust), load_recorded_config(recorded))
 
 
 def load_reference(

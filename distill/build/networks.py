@@ -15,7 +15,7 @@ from distill.config import (
     Config,
     LayeredTerm,
     TeacherSection,
-    load,
+    load_recorded,
 )
 from distill.data import ImageSet, channel_statistics
 from distill.errors import InputError
@@ -188,7 +188,7 @@ def _check_validation_split(config: Config, teacher: Path) -> None:
     recorded = teacher / "config.yaml"
     if config.data.name == "fashion_scenes" or not recorded.exists():
         return  # the splits of fashion_scenes use disjoint items for every seed
-    section = load([recorded]).data
+    section = load_recorded(recorded).data
     actual, expected = ((d.seed, d.options.get("validation"), d.options.get("test")) for d in (section, config.data))
     if section.name == config.data.name and actual != expected:
         raise InputError(

@@ -20,7 +20,7 @@ from distill.build.objective import build_module, try_terms
 from distill.build.open_sections import check_data_keys, check_keys
 from distill.build.teacher_cache import add_cache
 from distill.build.terms import check_terms, resolve_terms
-from distill.config import Config, DataSection, load
+from distill.config import Config, DataSection, load, load_recorded
 from distill.config import identity as identity_of
 from distill.data import (
     ColourJitter,
@@ -115,14 +115,22 @@ def load_config(paths: Iterable[Path | str], overrides: Iterable[str] = (), *, i
     Args:
         paths: YAML files, merged left to right.
         overrides: ``key.path=value`` pairs, merged last.
-        import_terms: Whether to import terms ``package.module:Class`` in order to check their options. True for a
-            configuration that the user wrote; False for one that was found in a run directory, which must not execute
-            code. :func:`build` imports the terms in any case.
+        import_terms: Whether to import terms ``package.module:Class`` in order to check their options.
+            :func:`build` imports the terms in any case.
 
     Raises:
         InputError: if there are mistakes; one line for each.
     """
     return load(list(paths), list(overrides), check=partial(check_config, import_terms=import_terms))
+
+
+def load_recorded_config(path: Path | str) -> Config:
+    """Load the configuration that was found in a run directory: nothing is imported, resolved or extended.
+
+    Raises:
+        InputError: if it cannot be read or has mistakes; one line for each.
+    """
+    return load_recorded(path, check=partial(check_config, import_terms=False))
 
 
 class Objects(NamedTuple):

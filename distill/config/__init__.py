@@ -14,6 +14,7 @@ from distill.config.identity import identity
 from distill.config.loading import (
     format_mistakes,
     load,
+    load_recorded,
     merge,
     to_yaml,
     validate,
@@ -71,6 +72,7 @@ __all__ = [
     "identity",
     "is_class_path",
     "load",
+    "load_recorded",
     "merge",
     "record_of",
     "register_options",

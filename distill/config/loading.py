@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
-from yaml import YAMLError
 
 from distill.config.messages import describe_mistake
+from distill.config.reading import PARSE_ERRORS, read_recorded, read_yaml
 from distill.config.schema import DEFAULT_TERMS, Config
 from distill.errors import InputError
+
+YAML_SUFFIXES = (".yaml", ".yml")
 
 
 def load(
@@ -47,6 +48,22 @@ def load(
     config, mistakes = validate(merge(paths, overrides), check=check)
     if config is None:
         raise InputError(format_mistakes(mistakes, "the configuration"))
+    return config
+
+
+def load_recorded(path: Path | str, *, check: Callable[[Mapping[str, Any]], Iterable[str]] | None = None) -> Config:
+    """Read and validate the configuration that came with a run: plain values, which resolve and extend nothing.
+
+    Args:
+        path: The ``config.yaml`` of a run directory.
+        check: Further checks of the values; returns messages.
+
+    Raises:
+        InputError: if the file cannot be read, contains an interpolation or ``extends``, or has mistakes.
+    """
+    config, mistakes = validate(read_recorded(Path(path)), check=check)
+    if config is None:
+        raise InputError(format_mistakes(mistakes, str(path)))
     return config
 
 
@@ -101,25 +118,25 @@ def merge(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> dict[st
                 raise InputError(f"expected key=value, got {pair!r}; a configuration file must end in .yaml or .yml.")
             layers.append(OmegaConf.from_dotlist([pair]))
         merged = OmegaConf.to_container(OmegaConf.merge(*layers) if layers else OmegaConf.create(), resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
+    except InputError:
+        raise
+    except PARSE_ERRORS as error:
         raise InputError(f"the configuration cannot be merged: {error}") from error
     return {str(key): value for key, value in merged.items()} if isinstance(merged, dict) else {}
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> list[DictConfig]:
-    if not path.is_file():
-        raise InputError(f"no configuration file {path}.")
     if path.resolve() in seen:
         raise InputError(f"{path} extends itself.")
-    try:
-        content = OmegaConf.load(path)
-    except (YAMLError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, DictConfig):
-        raise InputError(f"{path} must hold keys and values at its top level.")
-    bases = content.pop("extends", [])
-    bases = [bases] if isinstance(bases, str) else bases
+    content = read_yaml(path)
+    extended = content.pop("extends", None) or []
+    bases = [extended] if isinstance(extended, str) else extended
+    if not isinstance(bases, Sequence) or not all(isinstance(base, str) for base in bases):
+        raise InputError(f"{path}: extends: expected the path of a YAML file, or a list of paths.")
+    for base in bases:
+        if not base.endswith(YAML_SUFFIXES):
+            raise InputError(f"{path}: extends: expected a .yaml or .yml file, got {base!r}.")
     return [
-        *(layer for base in bases for layer in _read(path.parent / str(base), (*seen, path.resolve()))),
+        *(layer for base in bases for layer in _read(path.parent / base, (*seen, path.resolve()))),
         content,
     ]

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import nn
 
-from distill.build import load_config
+from distill.build import load_recorded_config
 from distill.config import Config
 from distill.errors import InputError
 from distill.evaluation import differing_classes
@@ -147,7 +147,7 @@ def _load(name: str, source: Source, into: LoadedRuns, network: nn.Module | str 
         return
     folder = Path(source)
     into.folders[name] = folder
-    into.configs[name] = config = load_config([_recorded_config(folder)])
+    into.configs[name] = config = load_recorded_config(_recorded_config(folder))
     directory = RunDirectory(folder)
     if not (folder / WEIGHTS_NAME).exists() and directory.environment.exists():
         raise InputError(

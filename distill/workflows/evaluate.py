@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from distill.build import load_images
 from distill.config import Config
+from distill.config.reading import PARSE_ERRORS
 from distill.data import ImageSet, as_image_set, same_images
 from distill.errors import InputError
 from distill.evaluation import (
@@ -232,7 +232,7 @@ def _changes(on: Sequence[str], split: str) -> dict[str, dict[str, Any]]:
     for text in on:
         try:
             pairs = OmegaConf.to_container(OmegaConf.from_dotlist(text.split(",")))
-        except OmegaConfBaseException as error:
+        except PARSE_ERRORS as error:
             raise InputError(
                 f"--on: expected key=value[,key=value] of the data section, got {text!r}: {error}"
             ) from error
