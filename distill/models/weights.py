@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,18 +18,23 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from distill.checksums import hash_file, save_checked
 from distill.errors import InputError
 from distill.files import replacing
 from distill.models.catalogue import create_model, import_network, rebuild_message, stage_network
+from distill.models.damage import check_archive, check_checkpoint, check_finite
+from distill.models.spec_record import check_spec
+from distill.models.spec_record import read_spec as read_spec
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.models.wrn import adapt_state_dict
 from distill.objects import is_object
-from distill.untrusted import Trust
+from distill.untrusted import Trust, check_regular
 
 WEIGHTS_NAME, SPEC_NAME = "student.safetensors", "student.json"
 #: In a training checkpoint: the prefix of the student's parameters, and the key of the record that describes it.
 CHECKPOINT_PREFIX, CHECKPOINT_SPEC = "student.", "student_spec"
-_KEYS = {"name", "num_classes", "in_channels", "options", "classes", "normalisation"}
+#: In ``student.json``: the SHA-256 of the weights; records of older versions have none.
+WEIGHTS_HASH = "sha256"
 
 
 def describe(net: StagedNetwork) -> dict[str, Any]:
@@ -56,6 +59,7 @@ def save_model(net: StagedNetwork, folder: Path | str) -> Path:
 
     Convention:
         - Each file is written atomically, the weights last: if the weights exist, the record exists too.
+        - The record has a checksum of the weights and one of itself, which are compared when the network is loaded.
 
     Args:
         net: The network to save.
@@ -67,12 +71,10 @@ def save_model(net: StagedNetwork, folder: Path | str) -> Path:
     folder = Path(folder)
     state = {key: value.contiguous() for key, value in net.network.state_dict().items()}
     weights, spec = folder / WEIGHTS_NAME, folder / SPEC_NAME
-    for path, write in (
-        (spec, lambda p: p.write_text(json.dumps(describe(net), indent=2) + "\n")),
-        (weights, lambda p: p.write_bytes(safetensors.torch.save(state))),
-    ):
-        with replacing(path) as temporary:
-            write(temporary)
+    content = safetensors.torch.save(state)
+    save_checked({**describe(net), WEIGHTS_HASH: hashlib.sha256(content).hexdigest()}, spec)
+    with replacing(weights) as part:
+        part.write_bytes(content)
     return weights
 
 
@@ -185,13 +187,19 @@ def _staged_as(spec: ModelSpec, normalisation: Mapping[str, Sequence[float]]) ->
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Read the tensors of a file by name, and the record of the architecture if there is one."""
+    check_regular(path)
     if path.suffix == ".safetensors":
-        try:
-            state = safetensors.torch.load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} is truncated or is not a safetensors file: {error}") from error
         spec = path.with_suffix(".json")
-        return state, read_spec(spec) if spec.exists() else None
+        record = read_spec(spec) if spec.exists() else None
+        if record is not None and record.get(WEIGHTS_HASH, hash_file(path)) != hash_file(path):
+            raise InputError(
+                f"{path} was changed or damaged after it was saved: it does not fit the checksum in {spec.name}. Copy "
+                "both files again, or train the run again."
+            )
+        try:
+            return safetensors.torch.load_file(path), record
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path} is truncated or is not a safetensors file: {error}") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -200,8 +208,9 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             "values are read; save a state dict (`torch.save(model.state_dict(), ...)`) or safetensors. "
             f"({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except Exception as error:  # the possible errors of a damaged file have no common base class
         raise InputError(f"{path} is truncated or is not a checkpoint: {_first_line(error)}") from error
+    check_archive(path)
     return _split(content, path)
 
 
@@ -211,11 +220,7 @@ def file_hash(path: Path | str) -> str:
     Raises:
         InputError: If the file does not exist.
     """
-    with _weights_file(path).open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return hash_file(_weights_file(path))
 
 
 def _weights_file(path: Path | str) -> Path:
@@ -234,6 +239,7 @@ def _weights_file(path: Path | str) -> Path:
 def _split(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}; expected a state dict.")
+    check_checkpoint(content, path)
     record = content.get(CHECKPOINT_SPEC)
     for key in ("state_dict", "model", "model_state_dict", "net"):  # common names of a nested state dict
         if isinstance(content.get(key), dict):
@@ -243,26 +249,10 @@ def _split(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any] 
     if not state:
         raise InputError(f"{path} holds no named tensors; expected a state dict.")
     if record is not None:
+        check_spec(record, path)
         prefix = CHECKPOINT_PREFIX + "network."
         state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     return adapt_state_dict(state), record
-
-
-def read_spec(path: Path) -> dict[str, Any]:
-    """Read ``student.json``, the record that describes how to rebuild a network.
-
-    Raises:
-        InputError: If the file is not such a record.
-    """
-    try:
-        record = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != 1 or not record.keys() >= _KEYS:
-        raise InputError(
-            f"{path} is not the record of a network: expected format 1 with the keys {', '.join(sorted(_KEYS))}."
-        )
-    return record
 
 
 def _plain_spec(
@@ -296,6 +286,7 @@ def _fill(net: StagedNetwork, state: dict[str, Tensor], path: Path) -> None:
         raise InputError(
             f"{path} does not fit {net.spec.name} with {net.spec.num_classes} classes: {'; '.join(parts)}{detail}."
         )
+    check_finite(state, path)
     net.network.load_state_dict(state, strict=False)
 
 

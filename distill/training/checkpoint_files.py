@@ -14,10 +14,15 @@ from lightning_fabric.plugins import TorchCheckpointIO
 
 from distill.errors import InputError
 from distill.files import replacing
+from distill.models.damage import add_checksum, check_archive, check_checkpoint
 from distill.training.run_directory import RunDirectory
+from distill.untrusted import check_regular
 
-#: Errors of `torch.load` for a file that is empty, truncated or something else.
-_UNREADABLE = (RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError, pickle.UnpicklingError)
+#: Errors of `torch.load` for a file that is empty, truncated, damaged or something else.
+_UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError),
+    *(MemoryError, OverflowError, ImportError, pickle.UnpicklingError),
+)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -52,11 +57,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._good: set[Path] = set()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, with a checksum of its content."""
         path = Path(path)
         with replacing(path) as part:
             with part.open("wb") as file:
-                torch.save(checkpoint, file)
+                torch.save(add_checksum(checkpoint), file)
             if path == self._directory.last and path in self._good:
                 _link(path, self._directory.previous)
         self._good.add(path)
@@ -102,7 +107,7 @@ def find_resume_point(directory: RunDirectory) -> ResumePoint:
         if not path.exists():
             continue
         try:
-            step = int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+            step = int(_load_undamaged(path, mmap=True)["global_step"])
         except _UNREADABLE:
             damaged.append(path)
             continue
@@ -125,9 +130,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         InputError: If it cannot be read.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return _load_undamaged(path)
     except _UNREADABLE as error:
         raise InputError(f"{path} cannot be read. Train from the start with --overwrite.") from error
+
+
+def _load_undamaged(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint, and compare it with its checksums."""
+    check_regular(path)
+    check_archive(path)
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    check_checkpoint(content, path)
     return content
 
 

@@ -101,7 +101,7 @@ def test_the_record_is_believed_over_the_configuration(net: StagedNetwork, tmp_p
     ("text", "message"),
     [
         ("{", "is not valid JSON: "),
-        ("[]", "is not the record of a network: expected format 1 with the keys"),
+        ("[]", "must hold keys and values at its top level"),
         ('{"format": 2}', "is not the record of a network: expected format 1 with the keys"),
         ('{"format": 1, "name": "wrn_10_1"}', "is not the record of a network: expected format 1 with the keys"),
     ],

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from distill.checksums import hash_values
 from distill.models import (
     StagedNetwork,
     create_model,
@@ -58,6 +59,8 @@ def test_the_input_scaling_comes_back_to_the_last_bit(tmp_path: Path, mean: floa
 def test_the_record_beside_the_weights(net: StagedNetwork, tmp_path: Path) -> None:
     save_model(net, tmp_path)
     record = json.loads((tmp_path / "student.json").read_text())
+    assert record.pop("sha256") == file_hash(tmp_path)
+    assert record.pop("checksum") == hash_values({**record, "sha256": file_hash(tmp_path)})
     assert record == {
         "format": 1,
         "name": "wrn_10_1",

@@ -115,3 +115,13 @@ def test_a_damaged_best_checkpoint_is_one_error(config: Config, cut: RunDirector
     cut.best.write_bytes(b"damaged")
     with pytest.raises(InputError, match=rf"^{cut.best} cannot be read\. Train from the start with --overwrite\.$"):
         train_config(config)
+
+
+def test_a_flipped_bit_in_the_last_checkpoint_is_noticed(config: Config, cut: RunDirectory, straight: bytes) -> None:
+    content = bytearray(cut.last.read_bytes())
+    content[len(content) // 2] ^= 1
+    cut.last.write_bytes(content)
+    messages: list[str] = []
+    assert train_config(config, notify=messages.append).action == "resume"
+    assert messages == [f"{cut.last} cannot be read; the run resumes from previous.ckpt at step 2."]
+    assert (cut.path / "student.safetensors").read_bytes() == straight
