@@ -5,15 +5,21 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import InputError
+from distill.untrusted import check_regular
 
 _GZIP = b"\x1f\x8b"
 _UINT8 = 0x08
+#: Largest factor by which deflate, the method of gzip, compresses.
+_MAX_RATIO = 1032
+#: Largest number of axes; MNIST's files have at most 3.
+_MAX_AXES = 32
 
 
 def read_idx(path: str | Path) -> NDArray[np.uint8]:
@@ -32,27 +38,50 @@ def read_idx(path: str | Path) -> NDArray[np.uint8]:
 
     Raises:
         InputError: if the file cannot be read, is not IDX of unsigned bytes, or its length does not match its header.
+            No more is decompressed than the header requires.
     """
     path = Path(path)
+    check_regular(path)
     try:
-        raw = path.read_bytes()
-        content = gzip.decompress(raw) if raw.startswith(_GZIP) else raw
+        with path.open("rb") as file:
+            zipped = file.read(2) == _GZIP
+            file.seek(0)
+            stream: BufferedIOBase = gzip.GzipFile(fileobj=file) if zipped else file
+            shape = _read_shape(stream, path)
+            expected = math.prod(shape)
+            header = 4 + 4 * len(shape)
+            size = path.stat().st_size
+            if not zipped and header + expected != size:
+                raise _wrong_length(path, header + expected, f"it has {size}")
+            if expected > _MAX_RATIO * size:
+                raise _wrong_length(path, header + expected, f"more than {size} compressed bytes can hold")
+            content = stream.read(expected)
+            more = len(stream.read(1))
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}; copy or download the file again.") from error
-    if len(content) < 4 or content[:3] != bytes([0, 0, _UINT8]):
+    if len(content) != expected or more:
+        raise _wrong_length(path, header + expected, "it has more" if more else f"it has {header + len(content)}")
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()
+
+
+def _read_shape(stream: BufferedIOBase, path: Path) -> tuple[int, ...]:
+    start = stream.read(4)
+    if len(start) < 4 or start[:3] != bytes([0, 0, _UINT8]):
         raise InputError(
             f"{path} is not an IDX file of unsigned bytes: expected the first bytes 00 00 08, "
-            f"got {content[:3].hex(' ') or 'an empty file'}."
+            f"got {start[:3].hex(' ') or 'an empty file'}."
         )
-    header = 4 + 4 * content[3]
-    shape = tuple(int(axis) for axis in np.frombuffer(content[4:header], ">u4", len(content[4:header]) // 4))
-    expected = header + math.prod(shape)
-    if len(shape) < content[3] or len(content) != expected:
-        raise InputError(
-            f"{path} has the wrong length: its header requires {expected} bytes, it has {len(content)}; "
-            "copy or download the file again."
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+    axes = start[3]
+    lengths = stream.read(4 * axes)
+    if len(lengths) < 4 * axes or axes > _MAX_AXES:
+        raise _wrong_length(path, 4 + 4 * axes, f"it has {4 + len(lengths)}")
+    return tuple(int(axis) for axis in np.frombuffer(lengths, ">u4"))
+
+
+def _wrong_length(path: Path, expected: int, got: str) -> InputError:
+    return InputError(
+        f"{path} has the wrong length: its header requires {expected} bytes, {got}; copy or download the file again."
+    )
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
@@ -62,7 +91,7 @@ def find_idx(folder: Path, name: str) -> Path | None:
         >>> find_idx(Path("/nowhere"), "train-images-idx3-ubyte") is None
         True
     """
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
 
 
 def read_pair(folder: Path, stem: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

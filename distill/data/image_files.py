@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from distill.data.folder_splits import check_class_folders, is_hidden, subfolders
 from distill.errors import InputError, warn_input
+from distill.untrusted import check_regular
 
 
 def to_rgb(image: Image.Image, name: object) -> Image.Image:
@@ -72,6 +74,34 @@ OTHER_FORMATS = (
     *(".nef", ".orf", ".pbm", ".pnm", ".psd", ".raw", ".rw2", ".svg", ".tga"),
 )
 _logger = logging.getLogger(__name__)
+
+
+#: Largest number of pixels of an image file. Decoding takes about ten bytes of memory per pixel.
+MAX_PIXELS = 64 << 20
+
+
+def open_image(path: Path, *, draft: int | None = None) -> Image.Image:
+    """Open an image file without decoding it.
+
+    Args:
+        path: The file.
+        draft: Smallest side that is needed. A JPEG file is then decoded at a lower resolution, if that is enough.
+
+    Raises:
+        InputError: if it is not a regular file, or has too many pixels to decode it safely.
+        OSError: if it is not an image. Damaged files also lead to other errors.
+    """
+    check_regular(path)
+    image = Image.open(path)
+    if draft is not None:
+        image.draft("RGB", (draft, draft))  # the JPEG decoder skips detail that resizing would discard
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width} x {image.height}"
+        image.close()
+        raise InputError(
+            f"{path} has {size} pixels, more than the limit of {MAX_PIXELS >> 20} x 2^20. Make the image smaller."
+        )
+    return image
 
 
 def list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], list[int]]:
@@ -151,13 +181,12 @@ def decode_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size s
 
 def _read_image(path: Path, size: int) -> UInt8[Tensor, "h w 3"]:
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * size, 2 * size))  # the JPEG decoder skips detail that resizing would discard
+        with open_image(path, draft=2 * size) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return torch.from_numpy(np.array(to_rgb(image, path)))
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise many kinds of errors for damaged files
         raise InputError(f"cannot decode {path}: {error}; repair or remove it.") from error
 
 
@@ -225,8 +254,18 @@ class DecodedImages:
 
     def checksum(self) -> int:
         """Return a CRC-32 of the paths, sizes and modification times of the files; no image is decoded."""
-        lines = [f"{path.resolve()} {(s := path.stat()).st_size} {s.st_mtime_ns}" for path in self.files]
+        lines = [f"{path.resolve()} {(s := _stat(path)).st_size} {s.st_mtime_ns}" for path in self.files]
         return zlib.crc32("\n".join([str(self.size), *lines]).encode())
+
+
+def _stat(path: Path) -> os.stat_result:
+    """Return the size and times of a file.
+
+    Raises:
+        InputError: if it is not a regular file, for example a link to a file that does not exist.
+    """
+    check_regular(path)
+    return path.stat()
 
 
 def same_images(one: object, other: object) -> bool:
@@ -254,5 +293,5 @@ def fingerprint(name: str, options: Mapping[str, Any]) -> str | None:
         return None
     files = (path for path in Path(root).rglob("*") if path.suffix.lower() in EXTENSIONS)
     shown = (path for path in files if not is_hidden(path.relative_to(root)))
-    lines = sorted(f"{path.relative_to(root).as_posix()}\t{path.stat().st_size}" for path in shown)
+    lines = sorted(f"{path.relative_to(root).as_posix()}\t{_stat(path).st_size}" for path in shown)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]

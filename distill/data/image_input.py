@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from distill.data.image_files import to_rgb
+from distill.data.image_files import open_image, to_rgb
 from distill.errors import InputError
 
 Source: TypeAlias = str | Path | Image.Image | Tensor | NDArray[np.uint8]
@@ -75,10 +75,10 @@ def read_image(source: Source, name: str) -> Image.Image:
 def _read_file(path: Path) -> Image.Image:
     if path.is_dir():
         raise InputError(f"{path} is a folder; give image files, for example {path / '*.png'}.")
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         raise InputError(f"no image file {path}; check the path.")
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             return to_rgb(ImageOps.exif_transpose(image), str(path))
     except UnidentifiedImageError as error:
@@ -87,7 +87,7 @@ def _read_file(path: Path) -> Image.Image:
         ) from error
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise many kinds of errors for damaged files
         raise InputError(f"cannot decode {path}: {error}; check that the file is complete.") from error
 
 
