@@ -19,6 +19,7 @@ from distill.ablation.results import RunResult
 from distill.errors import InputError
 from distill.models.weights import WEIGHTS_NAME
 from distill.report import read_curves
+from distill.training import RunDirectory
 
 #: States in the order in which the table shows them.
 STATES = ("running", "failed", "interrupted", "pending", "done")
@@ -50,7 +51,7 @@ def read_progress(trial: Trial) -> TrialProgress:
 
 def state_on_disk(trial: Trial) -> str:
     """Return ``interrupted`` if the run has a checkpoint to resume from, else ``pending``."""
-    return "interrupted" if (trial.config.directory / "checkpoints" / "last.ckpt").exists() else "pending"
+    return "interrupted" if RunDirectory(trial.config.directory).last.exists() else "pending"
 
 
 class ProgressBoard:

@@ -26,12 +26,11 @@ from distill.ablation.trial import TrialJob, run_trial, train_teacher
 from distill.build import check_config
 from distill.errors import InputError, RunError
 from distill.report.ablation.page import write_ablation_report
-from distill.report.ablation.record import AblationRecord, TrialResult, save_ablation
+from distill.report.ablation.record import ENOUGH_SEEDS, AblationRecord, TrialResult, save_ablation
 from distill.training import InterruptError
 from distill.training.environment import describe_machine
 
 RECORD = "ablation.json"
-ENOUGH_SEEDS = 8
 Failures = dict[str, str]
 
 

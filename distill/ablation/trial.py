@@ -31,10 +31,9 @@ from distill.evaluation import (
     evaluate,
 )
 from distill.models import StagedNetwork, load_model
-from distill.report import read_curves
 from distill.training import RunDirectory
 from distill.untrusted import Trust
-from distill.workflows.train import train_config
+from distill.workflows.train import selected_metrics, train_config
 
 #: Paths are left out of results, so that results are valid on other machines.
 _PATHS: Any = {"name": True, "output_dir": True, "teacher": {"checkpoint": True, "cache_dir": True}}
@@ -143,15 +142,15 @@ def train_teacher(config: Config, *, trust: Trust | bool = False) -> str:
 
 def train_once(config: Config, *, overwrite: bool, trust: Trust | bool = False) -> None:
     """Train or resume a run; with ``overwrite``, replace a run with another configuration in its directory."""
-    replace = False
+    replace_existing = False
     try:
         RunDirectory(config.directory).state(run_identity(config))
     except InputError:
         if not overwrite:
             raise
-        replace = True
+        replace_existing = True
     run = train_config(
-        config, overwrite=replace, trust=trust, notify=lambda text: print(text, file=sys.stderr, flush=True)
+        config, overwrite=replace_existing, trust=trust, notify=lambda text: print(text, file=sys.stderr, flush=True)
     )
     if not run.finished:
         raise RunError("not finished: trainer.max_time ended the run, which resumes there. Set a longer max_time.")
@@ -214,21 +213,8 @@ def measure(
         device="cuda" if torch.cuda.is_available() else "cpu",
         caches=caches,
     )
-    figures: Figures = {VALIDATION: saved_accuracy(config)}
+    figures: Figures = {VALIDATION: selected_metrics(config).get(VALIDATION)}
     for name, entry in record["sets"].items():
         for figure, measured in entry["networks"][STUDENT]["figures"].items():
             figures[f"{name}/{figure}"] = measured["value"] if measured else None
     return figures
-
-
-def saved_accuracy(config: Config) -> float | None:
-    """Return the validation accuracy of the epoch whose weights were saved."""
-    series = read_curves(config.directory, run=config.name).series
-    accuracy = dict(series.get(VALIDATION, ()))
-    monitored = series.get(config.monitor.metric, [])
-    if not monitored:
-        return None
-    if config.monitor.select == "last":
-        return accuracy.get(monitored[-1][0])
-    choose = max if config.monitor.mode == "max" else min
-    return accuracy.get(choose(monitored, key=lambda point: point[1])[0])

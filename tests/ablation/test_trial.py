@@ -14,7 +14,6 @@ from distill.ablation.results import Results
 from distill.ablation.trial import (
     TrialJob,
     run_trial,
-    saved_accuracy,
     settings_for,
 )
 from distill.config import Config
@@ -25,6 +24,7 @@ from distill.evaluation import ONE_PASS, ComparedNetworks, EvaluationSettings
 from distill.models import load_model
 from distill.training import RunDirectory
 from distill.types import StagedOutput
+from distill.workflows.train import selected_metrics
 from tests.training.helpers import save_teacher, small
 
 MEASURED: dict[str, Any] = {
@@ -192,7 +192,7 @@ def test_the_validation_accuracy_is_that_of_the_saved_epoch(tmp_path: Path, moni
         "epoch,step,validation/accuracy,validation/cross_entropy,train/loss\n"
         "0,3,0.3,1.0,\n0,3,,,9.0\n1,7,0.6,1.5,\n1,7,,,8.0\n2,11,0.5,1.2,\n2,11,,,7.0\n"
     )
-    assert saved_accuracy(config) == expected
+    assert selected_metrics(config)["validation/accuracy"] == expected
 
 
 def test_only_the_required_passes_are_made() -> None:
