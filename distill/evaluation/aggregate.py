@@ -28,16 +28,19 @@ from distill.report.evaluation.record import (
     StratumScores,
 )
 
-_BINS = 15
+#: Number of confidence bins of the calibration error.
+CALIBRATION_BINS = 15
 _PARTS = ("coherency", "complexity", "average_drop")
 
 
 def calibration_error(scores: ImageScores, settings: EvaluationSettings) -> Measured:
     """Compute the calibration error; see :func:`distill.metrics.expected_calibration_error`."""
     correct, confidence = scores.columns["accuracy"].values, scores.probability
-    value = float(expected_calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct), bins=_BINS))
-    edges = torch.linspace(0, 1, _BINS + 1)[1:-1]
-    member = torch.bucketize(torch.from_numpy(confidence), edges).numpy()[:, None] == np.arange(_BINS)
+    value = float(
+        expected_calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct), bins=CALIBRATION_BINS)
+    )
+    edges = torch.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
+    member = torch.bucketize(torch.from_numpy(confidence), edges).numpy()[:, None] == np.arange(CALIBRATION_BINS)
     gaps = (correct.astype(np.float64) - confidence)[:, None] * np.where(np.isnan(confidence)[:, None], np.nan, member)
     return _with_interval(value, gaps, lambda means: np.abs(means).sum(1), settings)
 
@@ -144,7 +147,7 @@ def _table(scores: ImageScores, figures: Sequence[str]) -> Float[np.ndarray, "im
 
 
 #: Number of bins of the histogram of the map cosine.
-BINS = 20
+HISTOGRAM_BINS = 20
 
 
 def summarise(
@@ -244,7 +247,7 @@ def _histogram(scores: ImageScores) -> HistogramRecord | None:
     if "map_cosine" not in scores.columns:
         return None
     cosine = scores.columns["map_cosine"].values.astype(np.float64)
-    counts, edges = np.histogram(cosine[~np.isnan(cosine)], bins=BINS, range=(0.0, 1.0))
+    counts, edges = np.histogram(cosine[~np.isnan(cosine)], bins=HISTOGRAM_BINS, range=(0.0, 1.0))
     return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 

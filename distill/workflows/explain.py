@@ -248,8 +248,8 @@ def _size(given: int | None, default: int | None) -> int:
     return size
 
 
-def _explainer(role: str, method: str, reference: ExplainedNetwork) -> Explainer:
-    network, layer = reference
+def _explainer(role: str, method: str, explained: ExplainedNetwork) -> Explainer:
+    network, layer = explained
     try:
         network.check_layer(layer)
         return Explainer(method, layer)

@@ -117,11 +117,11 @@ def place_mean(metric: str, figure: Spread, *, at: float, flat: bool) -> Mean | 
     return Mean(value, at, low, high) if flat else Mean(at, value, low, high)
 
 
-def format_setting(value: Any) -> str:
-    """Format the value of a config key.
+def format_axis_value(value: Any) -> str:
+    """Format the value of an axis; unlike in the names of rows, 5.0 is shown as 5.
 
     Example:
-        >>> format_setting(True), format_setting(5.0), format_setting("l2")
+        >>> format_axis_value(True), format_axis_value(5.0), format_axis_value("l2")
         ('true', '5', 'l2')
     """
     if isinstance(value, float):
@@ -161,13 +161,13 @@ def axis_plot(record: AblationRecord, summary: Summary, trials: Trials, metric: 
             others = {name: value for name, value in settings[row].items() if name not in aliases}
             group = json.dumps(others, sort_keys=True, default=str)
             groups.setdefault(group, []).append((settings[row][key], row))
-    lines = [line for line in groups.values() if len({format_setting(value) for value, _ in line}) > 1]
+    lines = [line for line in groups.values() if len({format_axis_value(value) for value, _ in line}) > 1]
     if not lines:
         return None
     values = _ordered([value for line in lines for value, _ in line])
     wide = _is_wide(values)
     numeric = _numbers(values) and not (wide and min(values) <= 0)
-    at = {format_setting(value): float(value) if numeric else float(i) for i, value in enumerate(values)}
+    at = {format_axis_value(value): float(value) if numeric else float(i) for i, value in enumerate(values)}
     title = f"{measure_of(metric).title} by {key}, {metric.rpartition('/')[0]}"
     series = tuple(_line(summary, trials, metric, line, at, aliases) for line in lines)
     return Plot(
@@ -177,7 +177,7 @@ def axis_plot(record: AblationRecord, summary: Summary, trials: Trials, metric: 
         key,
         axis_label(metric),
         series,
-        {at[format_setting(value)]: format_setting(value) for value in values},
+        {at[format_axis_value(value)]: format_axis_value(value) for value in values},
         f"{title}. " + "; ".join(_describe(one, at) for one in series),
         logarithmic=numeric and wide,
     )
@@ -193,7 +193,7 @@ def _line(
 ) -> PlotSeries:
     means, dots = [], []
     for value, row in line:
-        x, figure = at[format_setting(value)], summary["findings"][metric][row]["figure"]
+        x, figure = at[format_axis_value(value)], summary["findings"][metric][row]["figure"]
         if (mean := place_mean(metric, figure, at=x, flat=False)) is not None:
             means.append(mean)
         dots += [(x, to_display_units(metric, one)) for one in values_by_seed(trials[row], metric).values()]
@@ -211,7 +211,7 @@ def _equivalent_axes(key: str, axes: Sequence[str], settings: Sequence[Mapping[s
     """Return the axes, ``key`` included, that partition the rows in the same way as ``key``."""
 
     def partition(axis: str) -> list[int]:
-        values = [format_setting(one.get(axis)) for one in settings]
+        values = [format_axis_value(one.get(axis)) for one in settings]
         return [values.index(value) for value in values]
 
     return [axis for axis in axes if partition(axis) == partition(key)]
@@ -225,7 +225,7 @@ def _describe(series: PlotSeries, at: Mapping[str, float]) -> str:
 
 def _ordered(values: Sequence[Any]) -> list[Any]:
     """Return the distinct values, numbers in rising order, other values in the given order."""
-    unique = list({format_setting(value): value for value in values}.values())
+    unique = list({format_axis_value(value): value for value in values}.values())
     return sorted(unique) if _numbers(unique) else unique
 
 

@@ -11,7 +11,7 @@ from distill.report.evaluation.comparisons import best, students
 from distill.report.evaluation.record import DIGITS, EvaluationRecord, Measured
 
 #: The figures of the summary table; all others are in a separate table.
-VERDICT = ("accuracy", "agreement", "map_cosine", "energy_in_object", "adcc", "deletion_auc", "insertion_auc")
+SUMMARY_FIGURES = ("accuracy", "agreement", "map_cosine", "energy_in_object", "adcc", "deletion_auc", "insertion_auc")
 NOT_MEASURED = "not measured"
 #: Figures outside the group "agreement" that compare with the reference; the reference has no value.
 _RELATIVE = ("agreement", "output_kl", "win_rate")
@@ -75,12 +75,12 @@ def column(key: str) -> Column:
 
 def columns(record: EvaluationRecord) -> tuple[Column, ...]:
     """Return the columns of the summary table that were measured for any network on any test set."""
-    return tuple(column(key) for key in VERDICT if was_measured(record, key))
+    return tuple(column(key) for key in SUMMARY_FIGURES if was_measured(record, key))
 
 
 def left_out(record: EvaluationRecord) -> list[str]:
     """Return the titles of the figures of the summary table that were not measured."""
-    return [METRIC_INFO[key].title for key in VERDICT if not was_measured(record, key)]
+    return [METRIC_INFO[key].title for key in SUMMARY_FIGURES if not was_measured(record, key)]
 
 
 def was_measured(record: EvaluationRecord, key: str) -> bool:

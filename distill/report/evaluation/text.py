@@ -12,7 +12,7 @@ from distill.report.common.markdown import escape_markdown, markdown_grid
 from distill.report.common.numbers import format_value
 from distill.report.evaluation.record import DIGITS, EvaluationRecord
 from distill.report.evaluation.table import (
-    VERDICT,
+    SUMMARY_FIGURES,
     Cell,
     FigureGroup,
     Row,
@@ -24,7 +24,7 @@ from distill.report.evaluation.table import (
 )
 
 #: The figures that fit into a terminal.
-_SHORT = VERDICT[:5]
+_SHORT = SUMMARY_FIGURES[:5]
 _ARROWS: dict[Better, str] = {"higher": "↑", "lower": "↓", "neither": ""}
 _Compared: TypeAlias = Literal["map_cosine", "map_cosine_floor"]
 #: The figures of the held-out explainers in the Markdown table.
