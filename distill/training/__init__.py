@@ -1,6 +1,5 @@
 """Training: the Lightning module, the training loop and the run directory."""
 
-from distill.teachers.frozen import FrozenTeacher
 from distill.training.fit import check_trainer, fit, make_trainer_for_inference
 from distill.training.module import DistillationModule
 from distill.training.optim import Optimisation
@@ -9,7 +8,6 @@ from distill.training.stopping import InterruptError
 
 __all__ = [
     "DistillationModule",
-    "FrozenTeacher",
     "InterruptError",
     "Optimisation",
     "RunDirectory",
