@@ -18,6 +18,8 @@ from distill.errors import InputError, StorageError
 
 #: Files of :func:`locked`: the lock, and the process that has it.
 LOCK_NAME, HOLDER_NAME = ".lock", ".lock.json"
+#: Seconds to wait for a lock; :func:`check_unlocked` has it for a moment.
+_LOCK_TIMEOUT = 0.2
 #: What the user can do about an error of the operating system.
 _REMEDIES = {
     errno.ENOSPC: "Free space on that disk",
@@ -152,20 +154,25 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path | str, *, doing: str) -> Iterator[None]:
+def locked(folder: Path | str, *, doing: str, name: str = LOCK_NAME, keep: bool = True) -> Iterator[None]:
     """Let only one process write to a folder.
 
     Convention:
         - The operating system releases the lock when the process ends, also if the process is killed.
         - The lock holds between machines if the network file system has locks (NFS version 4, Lustre with ``flock``,
           CephFS). On a file system without locks, the folder is not protected and no error is raised.
+        - The empty file of the lock stays in the folder if ``keep`` is True: removing it is safe only between two
+          processes, not among three. A folder that was created for the lock is removed if nothing was written to it.
 
     Args:
         folder: The folder; it is created.
         doing: What this process does, for the message that another process gets, such as ``training``.
+        name: Name of the lock's file; locks with different names do not exclude each other.
+        keep: Whether the lock's file stays; False for folders that are not the project's own.
 
     Raises:
         InputError: If another process has the lock. The message names it and its host.
+        StorageError: If the file system refuses to write, for example because it is read-only.
 
     Example:
         >>> import tempfile
@@ -174,19 +181,14 @@ def locked(folder: Path | str, *, doing: str) -> Iterator[None]:
         ['.lock', '.lock.json']
     """
     folder = Path(folder)
-    holder = folder / HOLDER_NAME
     with storage_errors(folder):
+        created = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_NAME, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise InputError(
-                f"{folder} is in use by {_describe_holder(holder)}. Wait until it ends, or stop it."
-            ) from error
-        except NotImplementedError:  # a file system without locks
-            yield
-            return
+        lock = _acquire(folder, name)
+    if lock is None:
+        yield
+        return
+    holder = folder / f"{name}.json"
     try:
         record = {"pid": os.getpid(), "host": socket.gethostname(), "doing": doing}
         with storage_errors(holder):
@@ -195,7 +197,46 @@ def locked(folder: Path | str, *, doing: str) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             holder.unlink()
+        with contextlib.suppress(OSError):
+            empty = created and [path.name for path in folder.iterdir()] == [name]
+            if empty or not keep:
+                (folder / name).unlink()
+            if empty:
+                folder.rmdir()
         lock.release()
+
+
+def check_unlocked(folder: Path | str, *, name: str = LOCK_NAME) -> None:
+    """Raise an error if another process has the lock of a folder; nothing is written.
+
+    Raises:
+        InputError: If another process has the lock. The message names it and its host.
+
+    Example:
+        >>> check_unlocked("runs/none")
+    """
+    if (Path(folder) / name).exists():
+        with contextlib.suppress(OSError):
+            lock = _acquire(Path(folder), name)
+            if lock is not None:
+                lock.release()
+
+
+def _acquire(folder: Path, name: str) -> FileLock | None:
+    """Return the acquired lock of a folder, or None if the file system has no locks."""
+    lock = FileLock(folder / name, timeout=_LOCK_TIMEOUT)
+    try:
+        lock.acquire()
+        while not (folder / name).exists():  # the process that had the lock has removed its file
+            lock.release()
+            lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"{folder} is in use by {_describe_holder(folder / f'{name}.json')}. Wait until it ends, or stop it."
+        ) from error
+    except NotImplementedError:
+        return None
+    return lock
 
 
 def _describe_holder(holder: Path) -> str:

@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import torch
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -24,7 +23,8 @@ from distill.ablation.results import RunResult
 from distill.ablation.statistics import summarise
 from distill.ablation.trial import TrialJob, run_trial, train_teacher
 from distill.build import check_config
-from distill.errors import InputError, RunError
+from distill.errors import InputError, RunError, StorageError
+from distill.files import locked, storage_errors
 from distill.report.ablation.page import write_ablation_report
 from distill.report.ablation.record import ENOUGH_SEEDS, AblationRecord, TrialResult, save_ablation
 from distill.training import InterruptError
@@ -120,11 +120,12 @@ def run_ablation(ablation: Ablation, *, overwrite: bool = False, console: Consol
         console: Where progress is shown; standard error by default.
 
     Raises:
-        InputError: if the ablation is already running in another process.
+        InputError: if the ablation is already running in another process. The message names it and its host.
         RunError: if the teacher failed, or the user stopped the ablation; the same call resumes it.
     """
     console = console or Console(stderr=True)
-    with _lock(ablation), _interruptible():
+    _create_folder(ablation)
+    with locked(ablation.folder, doing="running an ablation"), _interruptible():
         results, failures = _run_trials(ablation, overwrite=overwrite, console=console)
         record = make_record(ablation, results, failures)
         save_ablation(record, ablation.folder / RECORD)
@@ -253,22 +254,17 @@ def _facts(ablation: Ablation) -> dict[str, dict[str, object]]:
     return {ablation.file.name: {**machine, **packages, "configuration": OmegaConf.to_yaml(ablation.file.model_dump())}}
 
 
-@contextmanager
-def _lock(ablation: Ablation) -> Iterator[None]:
-    """Hold the lock of the ablation's folder."""
+def _create_folder(ablation: Ablation) -> None:
+    """Create the folder of the ablation; a path that is none is wrong input."""
     try:
-        ablation.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"output_dir: cannot create {ablation.folder} ({error}). Choose another output_dir."
-        ) from error
-    try:
-        with FileLock(ablation.folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise InputError(
-            f"{ablation.folder} is in use by another process. Wait until it ends, or choose another `name=`."
-        ) from error
+        with storage_errors(ablation.folder):
+            ablation.folder.mkdir(parents=True, exist_ok=True)
+    except StorageError as error:
+        if isinstance(error.__cause__, NotADirectoryError | FileExistsError):
+            raise InputError(
+                f"output_dir: cannot create {ablation.folder} ({error.__cause__}). Choose another output_dir."
+            ) from error
+        raise
 
 
 @contextmanager

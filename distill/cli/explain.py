@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from distill.errors import InputError
+from distill.files import locked
 from distill.report.explained import ImageExplanation, output_paths, save_explanations
 from distill.workflows.explain import explain_images
 
@@ -54,7 +55,8 @@ def run(
         trust=trust,
         notify=lambda text: console.print(escape(text), highlight=False),
     )
-    save_explanations(explanations, paths)
+    with locked(folder, doing="explaining", keep=False):
+        save_explanations(explanations, paths)
     Console().print(_table(explanations, top_k))
     for path in paths:
         console.print(escape(str(path)), highlight=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from distill.errors import InputError
+from distill.files import locked
 
 _ABLATION, _EVALUATION, _CONFIG, _ENVIRONMENT, _PAGE, _TABLE = (
     "ablation.json", "evaluation.json", "config.yaml", "environment.json", "report.html", "table.md"
@@ -17,14 +18,16 @@ _ABLATION, _EVALUATION, _CONFIG, _ENVIRONMENT, _PAGE, _TABLE = (
 def run(folder: Path) -> None:
     """Write the report of a folder again, and print its path."""
     if (folder / _ABLATION).is_file():
-        _ablation(folder)
+        write = _ablation
     elif (folder / _EVALUATION).is_file():
-        _evaluation(folder)
+        write = _evaluation
     else:
         raise InputError(
             f"{folder} contains neither {_EVALUATION} nor {_ABLATION}. Give the folder of a run that was evaluated "
             "with `distill evaluate`, or of an ablation."
         )
+    with locked(folder, doing="writing the report"):
+        write(folder)
     Console(stderr=True, soft_wrap=True).print(f"report: {folder / _PAGE}", highlight=False)
 
 

@@ -1,5 +1,6 @@
 """Training: the Lightning module, the training loop and the run directory."""
 
+from distill.training.environment import is_first_process
 from distill.training.fit import check_trainer, fit, make_trainer_for_inference
 from distill.training.module import DistillationModule
 from distill.training.optim import Optimisation
@@ -13,5 +14,6 @@ __all__ = [
     "RunDirectory",
     "check_trainer",
     "fit",
+    "is_first_process",
     "make_trainer_for_inference",
 ]

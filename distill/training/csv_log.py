@@ -67,6 +67,7 @@ class MetricsFile(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the hyperparameters are in config.yaml."""
 
+    @rank_zero_only
     def _rewrite(self) -> None:
         with replacing(self.path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)

@@ -28,6 +28,15 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def is_first_process() -> bool:
+    """Return whether this is the process that writes the files of a run: the only one, or the one of rank 0.
+
+    Lightning, torchrun and SLURM start the processes of one run with their ranks in environment variables.
+    """
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") in ("0", "") for name in names)
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from distill.config import Config, to_yaml
 from distill.errors import InputError
+from distill.files import HOLDER_NAME, LOCK_NAME, storage_errors, write_text
 from distill.models.weights import WEIGHTS_NAME
 from distill.training.environment import describe_machine
 
@@ -85,7 +86,7 @@ class RunDirectory:
                 return "done"
             return "resume" if self.last.exists() or self.previous.exists() else "new"
         no_run = self.path.exists() and not self.environment.exists()
-        if no_run and any(entry != self._environment_part for entry in self.path.iterdir()):
+        if no_run and any(entry != self._environment_part for entry in self._entries()):
             raise InputError(
                 f"{self.path} is not empty and does not contain a run. Choose another `name=` or `output_dir=`."
             )
@@ -109,14 +110,18 @@ class RunDirectory:
         if state == "new":
             if self.environment.exists():
                 # environment.json identifies the run and is deleted last: if interrupted, the same call works again.
-                for entry in self.path.iterdir():
-                    if entry != self.environment:
-                        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._environment_part.write_text(json.dumps(self._environment_record(config, identity), indent=2) + "\n")
-            self._environment_part.replace(self.environment)  # written first, for the same reason
-            self.config.write_text(to_yaml(config))
+                with storage_errors(self.path):
+                    for entry in self._entries():
+                        if entry != self.environment:
+                            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            record = self._environment_record(config, identity)
+            write_text(self.environment, json.dumps(record, indent=2) + "\n")  # written first, for the same reason
+            write_text(self.config, to_yaml(config))
         return state
+
+    def _entries(self) -> list[Path]:
+        """Return the files and folders of the run, without those of the lock."""
+        return [entry for entry in self.path.iterdir() if entry.name not in (LOCK_NAME, HOLDER_NAME)]
 
     def _identity(self) -> str:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from distill.evaluation import (
     save_scores,
 )
 from distill.evaluation import evaluate as evaluate_networks
+from distill.files import locked
 from distill.malloc import keep_freed_memory
 from distill.models import file_hash
 from distill.report import (
@@ -117,6 +119,7 @@ def evaluate(
     Raises:
         InputError: if runs are missing or unfinished, name code to import that is not trusted, or have different
             classes or test images. The message lists all problems.
+            Also if another process writes to the output folder.
 
     Example:
         >>> import distill
@@ -147,46 +150,47 @@ def evaluate(
         raise InputError("`data`: networks without a run directory have no test split. Pass a data set as `data`.")
     if loaded.problems or problems:
         raise InputError("\n".join([*loaded.problems, *problems]))
-    done = evaluate_networks(
-        loaded.networks,
-        reference=loaded.reference,
-        ceiling=loaded.ceiling,
-        sets=sets,
-        maps=maps,
-        settings=settings,
-        split=split,
-        batch_size=batch_size,
-        device=chosen_device,
-        progress=progress,
-    )
-    for name, folder in loaded.folders.items():
-        done.record["networks"][name] |= {
-            "run": str(folder),
-            "seed": loaded.configs[name].seed,
-            "weights": file_hash(folder),
-        }
     folder_of_results = _output_folder(output, runs, loaded)
-    if folder_of_results is None:
-        return Evaluation(done.record, None)
-    count = max(gallery // len(sets), 1) if gallery else 0
-    seed = (settings or EvaluationSettings()).seed
-    galleries = [
-        make_gallery(
+    with nullcontext() if folder_of_results is None else locked(folder_of_results, doing="evaluating"):
+        done = evaluate_networks(
             loaded.networks,
             reference=loaded.reference,
-            set_name=name,
-            data=images,
-            scores=done.scores[name],
-            count=count,
-            seed=seed,
+            ceiling=loaded.ceiling,
+            sets=sets,
             maps=maps,
+            settings=settings,
+            split=split,
             batch_size=batch_size,
             device=chosen_device,
+            progress=progress,
         )
-        for name, images in sets.items()
-        if count
-    ]
-    return Evaluation(done.record, _write(folder_of_results, title, done, galleries, loaded))
+        for name, folder in loaded.folders.items():
+            done.record["networks"][name] |= {
+                "run": str(folder),
+                "seed": loaded.configs[name].seed,
+                "weights": file_hash(folder),
+            }
+        if folder_of_results is None:
+            return Evaluation(done.record, None)
+        count = max(gallery // len(sets), 1) if gallery else 0
+        seed = (settings or EvaluationSettings()).seed
+        galleries = [
+            make_gallery(
+                loaded.networks,
+                reference=loaded.reference,
+                set_name=name,
+                data=images,
+                scores=done.scores[name],
+                count=count,
+                seed=seed,
+                maps=maps,
+                batch_size=batch_size,
+                device=chosen_device,
+            )
+            for name, images in sets.items()
+            if count
+        ]
+        return Evaluation(done.record, _write(folder_of_results, title, done, galleries, loaded))
 
 
 class TestSets(NamedTuple):

@@ -19,7 +19,7 @@ from distill.export import (
     compare,
     export_program,
 )
-from distill.files import replacing
+from distill.files import locked, replacing
 from distill.workflows.train import Run
 
 
@@ -64,7 +64,8 @@ def export_model(
 
     Raises:
         InputError: if the run or its test images cannot be loaded, the run names code to import that is not trusted,
-            the format or layer is unknown, or the file exists.
+            the format or layer is unknown, or the file exists or is being
+            written by another process.
         RunError: if the student cannot be exported, or the file's outputs differ from the student's. The file is
             removed.
     """
@@ -80,8 +81,7 @@ def export_model(
     path = Path(output) if output else folder / f"student{kind.suffix}"
     if path.is_dir():
         raise InputError(f"--output: {path} is a folder; give the name of a file.")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists. Replace it with --overwrite, or choose another --output.")
+    _check_free(path, overwrite=overwrite)
     test = load_images(config.data, "test") if data is None else as_image_set(data, name="data")
     images = test.images
     if images.shape[1] != student.spec.in_channels:
@@ -89,9 +89,16 @@ def export_model(
             f"the student takes {student.spec.in_channels} channels, but the test images have {images.shape[1]}."
         )
     deployed = Deployed(student, size=(images.shape[2], images.shape[3]), layer=layer)
-    program = export_program(deployed)
-    facts = json.dumps(deployed.facts())
-    with replacing(path) as part:
-        kind.write(program, part, outputs=deployed.outputs, facts=facts, opset=opset)
-        parity = compare(kind.open(part), deployed, images, limit=limit)
+    with locked(path.parent, doing=f"exporting {path.name}", name=f".{path.name}.lock", keep=False):
+        _check_free(path, overwrite=overwrite)
+        program = export_program(deployed)
+        facts = json.dumps(deployed.facts())
+        with replacing(path) as part:
+            kind.write(program, part, outputs=deployed.outputs, facts=facts, opset=opset)
+            parity = compare(kind.open(part), deployed, images, limit=limit)
     return Exported(path, parity)
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists. Replace it with --overwrite, or choose another --output.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +23,13 @@ from distill.config import Config, Term, format_mistakes, merge, validate
 from distill.config.dotted_keys import merge_values, nested
 from distill.data import ImageSet, as_image_set, partition
 from distill.errors import InputError
+from distill.files import check_unlocked, locked
 from distill.malloc import keep_freed_memory
 from distill.models import StagedNetwork, load_model
 from distill.models.class_names import class_difference
 from distill.objects import object_name
 from distill.report import read_curves
-from distill.training import RunDirectory, fit
+from distill.training import RunDirectory, fit, is_first_process
 from distill.untrusted import Trust
 
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -128,8 +130,8 @@ def train(
         The run. It is finished unless ``trainer.max_time`` ended it; the same call goes on.
 
     Raises:
-        InputError: if the configuration or an object is wrong, or if the directory contains another run. No file is
-            written.
+        InputError: if the configuration or an object is wrong, or if the directory contains another run or is in use
+            by another process. No file is written.
         RunError: if training fails. The last checkpoint is kept.
 
     Example:
@@ -168,13 +170,22 @@ def train_config(
     directory = RunDirectory(config.directory)
     identity = run_identity(config)
     trust = trust_in(config, also=trust)
+    first = is_first_process()
+    if first:
+        check_unlocked(directory.path)
     if directory.state(identity, overwrite=overwrite) == "done":
         return Run(directory.path, "done", config, objects, trust=trust)
     run = build(config, objects, trust=trust)
     if run.cache is not None and notify is not None:
         notify(f"teacher cache: {run.cache}")
-    action = directory.open(config, identity, overwrite=overwrite)
-    finished = fit(run.module, run.data, config, callbacks=objects.callbacks, loggers=objects.loggers, notify=notify)
+    with locked(directory.path, doing="training") if first else nullcontext():
+        if first:
+            action = directory.open(config, identity, overwrite=overwrite)
+        else:
+            action = directory.state(identity, overwrite=overwrite)
+        finished = action == "done" or fit(
+            run.module, run.data, config, callbacks=objects.callbacks, loggers=objects.loggers, notify=notify
+        )
     return Run(directory.path, action, config, objects, finished, trust)
 
 

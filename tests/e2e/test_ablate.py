@@ -218,7 +218,7 @@ def test_a_second_process_with_the_same_name_is_rejected(distill: Command, tmp_p
         result = distill("ablate", TINY, f"output_dir={tmp_path}")
     assert result.code == 2
     assert result.err.splitlines()[-1] == (
-        f"distill: {tmp_path / 'tiny'} is in use by another process. Wait until it ends, or choose another `name=`."
+        f"distill: {tmp_path / 'tiny'} is in use by another process. Wait until it ends, or stop it."
     )
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == [".lock"]
 

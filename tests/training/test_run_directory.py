@@ -41,6 +41,7 @@ def test_a_run_and_its_repetition(config: Config) -> None:
         "checkpoints/best.ckpt",
         "student.safetensors",
         "student.json",
+        ".lock",
     }
     run = train_config(config)
     assert (run.directory, run.action) == (config.directory, "done")
