@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from distill.errors import InputError, StorageError
+from distill.errors import InputError, RunError, StorageError
 
 #: Files of :func:`locked`: the lock, and the process that has it.
 LOCK_NAME, HOLDER_NAME = ".lock", ".lock.json"
@@ -27,7 +27,7 @@ _REMEDIES = {
     errno.EROFS: "The file system is read-only: choose another folder, or mount it for writing",
     errno.EACCES: "Change the permissions of the file or its folder, or choose another folder",
     errno.EPERM: "Change the permissions of the file or its folder, or choose another folder",
-    errno.ENOENT: "Its folder was removed while the command ran: create it again",
+    errno.ENOENT: "The file or its folder was removed while the command ran: create it again",
     errno.ENOTDIR: "A part of the path is a file: choose another folder",
     errno.EISDIR: "A folder is in its place: move it away",
     errno.ENOTEMPTY: "A folder is in its place: move it away",
@@ -42,11 +42,12 @@ _REMEDIES = {
 
 
 @contextmanager
-def storage_errors(path: Path | str) -> Iterator[None]:
+def storage_errors(path: Path | str, *, failed: str = "cannot be written") -> Iterator[None]:
     """Turn an ``OSError`` of the file system into a :class:`StorageError` that names the file and the remedy.
 
     Args:
         path: Named in the message if the error does not name a file itself.
+        failed: What failed, for the message.
 
     Raises:
         StorageError: For errors such as a full disk, a missing permission or a removed folder.
@@ -59,11 +60,13 @@ def storage_errors(path: Path | str) -> Iterator[None]:
     """
     try:
         yield
+    except (InputError, RunError):  # has its message
+        raise
     except Exception as error:
         cause = find_storage_error(error)
         if cause is None:
             raise
-        raise StorageError(describe_storage_error(cause, path)) from error
+        raise StorageError(describe_storage_error(cause, path, failed=failed)) from error
 
 
 def find_storage_error(error: BaseException) -> OSError | None:
@@ -81,12 +84,12 @@ def find_storage_error(error: BaseException) -> OSError | None:
     return None
 
 
-def describe_storage_error(error: OSError, path: Path | str | None = None) -> str:
+def describe_storage_error(error: OSError, path: Path | str | None = None, *, failed: str = "cannot be written") -> str:
     """Return a message that names the file, what failed, and what to do."""
     where = error.filename2 or error.filename or path or "a file"
     assert error.errno is not None
     return (
-        f"{os.fsdecode(where)} cannot be written: {os.strerror(error.errno)}. {_REMEDIES[error.errno]}, then run the "
+        f"{os.fsdecode(where)} {failed}: {os.strerror(error.errno)}. {_REMEDIES[error.errno]}, then run the "
         "same command again."
     )
 

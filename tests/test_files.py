@@ -68,6 +68,16 @@ def test_a_removed_folder_is_named(tmp_path: Path) -> None:
         part.write_text("text")
 
 
+def test_an_error_that_has_its_message_passes() -> None:
+    with pytest.raises(InputError, match="my file"), storage_errors("a"):  # noqa: PT012
+        try:
+            raise FileNotFoundError(errno.ENOENT, "No such file")
+        except OSError as error:
+            raise InputError("my file is missing") from error
+    with pytest.raises(StorageError, match=r"^inner cannot"), storage_errors("outer"), storage_errors("inner"):
+        raise OSError(errno.ENOSPC, "full")
+
+
 def test_other_errors_pass() -> None:
     with pytest.raises(ConnectionError), storage_errors("a"):
         raise ConnectionError(errno.ECONNRESET, "reset")

@@ -11,13 +11,15 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from distill.errors import InputError, RunError
+from distill.errors import InputError, RunError, StorageError
+from distill.files import describe_storage_error, find_storage_error, storage_errors
 from distill.malloc import keep_freed_memory
 
 #: Exit code of an interrupted run.
@@ -85,12 +87,17 @@ def run_packed(packed: bytes) -> TaskResult:
     try:
         return TaskResult(key, "done", work(payload))
     except (InputError, RunError) as error:
-        print(f"distill: {error}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # the disk of the log may be full
+            print(f"distill: {error}", file=sys.stderr, flush=True)
         return TaskResult(key, "lost" if error.exit_code == _INTERRUPTED else "failed", reason=str(error))
     except KeyboardInterrupt:
         return TaskResult(key, "lost", reason="interrupted")
     except BaseException as error:
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
+        cause = find_storage_error(error)
+        if cause is not None:
+            return TaskResult(key, "failed", reason=describe_storage_error(cause, failed="cannot be read or written"))
         return TaskResult(key, "failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
 
 
@@ -182,7 +189,11 @@ def _run_worker(environment: dict[str, str], log: Path, pipe: Connection, packed
     os.setpgrp()
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     os.environ.update(environment)
-    redirect_output(log)
+    try:
+        redirect_output(log)
+    except StorageError as error:
+        pipe.send(TaskResult(multiprocessing.current_process().name, "failed", reason=str(error)))
+        return
     pipe.send(run_packed(packed))
 
 
@@ -194,11 +205,16 @@ def _exit_with_parent() -> None:
 
 
 def redirect_output(log: Path) -> None:
-    """Append the output of this process, including that of C libraries and child processes, to a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
+    """Append the output of this process, including that of C libraries and child processes, to a file.
+
+    Raises:
+        StorageError: if the file cannot be written.
+    """
+    with storage_errors(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            for stream in (1, 2):
+                os.dup2(file.fileno(), stream)
 
 
 def _stop(workers: Iterable[_Worker]) -> None:

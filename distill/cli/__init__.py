@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from distill.errors import InputError, InputWarning, RunError
+from distill.files import describe_storage_error, find_storage_error
 from distill.importing import search_working_directory
 from distill.malloc import keep_freed_memory
 from distill.untrusted import printable
@@ -357,13 +358,22 @@ def main() -> None:
     try:
         app()
     except (InputError, RunError) as error:
-        from rich.console import Console
-        from rich.markup import escape
-
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]distill:[/] {escape(str(error))}", highlight=False)
-        sys.exit(error.exit_code)
+        _exit(str(error), error.exit_code)
+    except Exception as error:
+        cause = find_storage_error(error)
+        if cause is None:
+            raise
+        _exit(describe_storage_error(cause, failed="cannot be read or written"), RunError.exit_code)
     finally:
         signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+
+
+def _exit(message: str, code: int) -> NoReturn:
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]distill:[/] {escape(message)}", highlight=False)
+    sys.exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

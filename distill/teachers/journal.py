@@ -18,7 +18,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from distill.errors import InputError
-from distill.files import replacing
+from distill.files import replacing, storage_errors
 
 _MAGIC = b"VIEW"
 _HEADER = struct.Struct("<4sIII")  # magic, number of rows, floats per row, CRC-32 of the body
@@ -112,11 +112,12 @@ class Journal:
     def append(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
         """Write rows at the end of the file; :meth:`read_new` yields them like those of other processes."""
         body = keys.astype("<i8").tobytes() + np.ascontiguousarray(rows, "<f4").tobytes()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock:
-            self._repair()
-            with self.path.open("ab") as file:
-                file.write(_HEADER.pack(_MAGIC, len(keys), self.width, zlib.crc32(body)) + body)
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock:
+                self._repair()
+                with self.path.open("ab") as file:
+                    file.write(_HEADER.pack(_MAGIC, len(keys), self.width, zlib.crc32(body)) + body)
 
     def _repair(self) -> None:
         """Remove the bytes after the last complete chunk; call only with the lock held."""

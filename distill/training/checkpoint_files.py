@@ -59,6 +59,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint, with a checksum of its content."""
         path = Path(path)
+        self._directory.check_exists()
         with replacing(path) as part:
             with part.open("wb") as file:
                 torch.save(add_checksum(checkpoint), file)

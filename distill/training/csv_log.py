@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from distill.files import replacing
+from distill.files import replacing, storage_errors
 
 
 class MetricsFile(Logger):
@@ -61,7 +62,8 @@ class MetricsFile(Logger):
             self._columns = columns
             self._rewrite()
         else:
-            with self.path.open("a", newline="") as file:
+            with storage_errors(self.path), self.path.open("r+", newline="") as file:  # a removed file is an error
+                file.seek(0, os.SEEK_END)
                 csv.DictWriter(file, self._columns).writerow(row)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:

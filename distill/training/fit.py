@@ -13,7 +13,6 @@ import torch
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 
 from distill.config import Config
@@ -26,6 +25,7 @@ from distill.training.csv_log import MetricsFile
 from distill.training.module import DistillationModule
 from distill.training.run_directory import RunDirectory
 from distill.training.stopping import GracefulStop, TimeLimitReached
+from distill.training.tensorboard import TensorBoard, quiet_writer
 
 
 def resolve_precision(precision: str | int, accelerator: str = "auto") -> str | int:
@@ -81,24 +81,24 @@ def fit(
         InputError: if Lightning rejects the ``trainer`` section, or no checkpoint of the run can be read.
     """
     directory = RunDirectory(config.directory)
-    start = find_resume_point(directory)
     notify = notify or _ignore
+    start = find_resume_point(directory)
     if start.message:
         notify(start.message)
-    trainer = make_trainer(config, directory, first_step=start.step, callbacks=callbacks, loggers=loggers)
-    every: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    stop = next(callback for callback in every if isinstance(callback, GracefulStop))
-    with warnings.catch_warnings(), stop.handle_signals():
-        for message in _IGNORED_WARNINGS:
-            warnings.filterwarnings("ignore", message=f".*{message}.*")
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
-        except TimeLimitReached as reached:
-            notify(f"{config.name}: {reached}")
-            return False
-    if trainer.is_global_zero:
-        save_student(module, directory, select=config.monitor.select)
-        with storage_errors(directory.previous):
+    with storage_errors(directory.path, failed="cannot be read or written"):
+        trainer = make_trainer(config, directory, first_step=start.step, callbacks=callbacks, loggers=loggers)
+        every: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        stop = next(callback for callback in every if isinstance(callback, GracefulStop))
+        with warnings.catch_warnings(), quiet_writer(), stop.handle_signals():
+            for message in _IGNORED_WARNINGS:
+                warnings.filterwarnings("ignore", message=f".*{message}.*")
+            try:
+                trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
+            except TimeLimitReached as reached:
+                notify(f"{config.name}: {reached}")
+                return False
+        if trainer.is_global_zero:
+            save_student(module, directory, select=config.monitor.select)
             directory.previous.unlink(missing_ok=True)
     return True
 
@@ -144,7 +144,7 @@ def make_trainer(
         all_callbacks.append(RunProgress(config.name))
     all_loggers: list[Logger] = [MetricsFile(directory.metrics, first_step=first_step)]
     if config.loggers.tensorboard:
-        all_loggers.append(TensorBoardLogger(directory.path, name="tensorboard", version=""))
+        all_loggers.append(TensorBoard(directory.path, name="tensorboard", version=""))
     return _trainer(
         config,
         logger=[*all_loggers, *loggers],
@@ -202,7 +202,9 @@ def save_student(module: DistillationModule, directory: RunDirectory, *, select:
 
     Raises:
         InputError: if the best checkpoint cannot be read.
+        StorageError: if the weights cannot be written.
     """
+    directory.check_exists()
     if select == "best" and directory.best.exists():
         state = read_checkpoint(directory.best)["state_dict"]
         prefix = "student."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.config import Config, to_yaml
-from distill.errors import InputError
-from distill.files import HOLDER_NAME, LOCK_NAME, storage_errors, write_text
+from distill.errors import InputError, StorageError
+from distill.files import HOLDER_NAME, LOCK_NAME, describe_storage_error, storage_errors, write_text
 from distill.models.weights import WEIGHTS_NAME
 from distill.training.environment import describe_machine
 
@@ -118,6 +119,15 @@ class RunDirectory:
             write_text(self.environment, json.dumps(record, indent=2) + "\n")  # written first, for the same reason
             write_text(self.config, to_yaml(config))
         return state
+
+    def check_exists(self) -> None:
+        """Check that the folder was not removed while the run was going on; a new one would hold a part of the run.
+
+        Raises:
+            StorageError: if it was removed.
+        """
+        if not self.path.is_dir():
+            raise StorageError(describe_storage_error(FileNotFoundError(errno.ENOENT, "removed"), self.path))
 
     def _entries(self) -> list[Path]:
         """Return the files and folders of the run, without those of the lock."""

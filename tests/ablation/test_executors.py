@@ -47,6 +47,23 @@ def test_an_unexpected_error_has_a_reason_and_a_traceback_in_the_log(run_tasks: 
     assert "in break_down" in (tmp_path / "logs" / "0.log").read_text()
 
 
+def test_an_error_of_the_file_system_is_the_reason(run_tasks: Any, tmp_path: Path) -> None:
+    result = run_tasks(work.fill_the_disk, [1])["0"]
+    assert (result.state, result.reason) == (
+        "failed",
+        "answers.bin cannot be read or written: No space left on device. Free space on that disk, then run the same "
+        "command again.",
+    )
+
+
+def test_a_log_that_cannot_be_written_is_the_reason(run_tasks: Any, tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    result = run_tasks(work.square, [1])["0"]
+    assert result.state == "failed"
+    assert result.reason.startswith(f"{tmp_path / 'logs'}")
+    assert "cannot be written" in result.reason
+
+
 def test_output_goes_to_the_log(run_tasks: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run_tasks(work.say, ["a", "b"])
     for i, text in enumerate("ab"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -22,6 +23,10 @@ def odd_ones_fail(number: int) -> int:
     if number % 2:
         raise InputError(f"{number} is odd; give an even one.")
     return number
+
+
+def fill_the_disk(number: int) -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device", "answers.bin")
 
 
 def break_down(number: int) -> NoReturn:

@@ -39,7 +39,6 @@ def save_plots(plots: Sequence[Plot], folder: Path | str) -> list[Path]:
         The files.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for plot in plots:
         height = 1.1 + 0.42 * len(plot.labels) if plot.kind == "rows" else 4.2
