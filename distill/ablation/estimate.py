@@ -50,7 +50,8 @@ def _is_trained(checkpoint: Path) -> bool:
 
 def _training_seconds(config: Config, trust: Trust) -> float:
     changes: dict[str, Any] = {
-        "trainer": {**config.trainer, "max_epochs": 1, "limit_train_batches": _STEPS, "limit_val_batches": 0}
+        "trainer": {**config.trainer, "max_epochs": 1, "limit_train_batches": _STEPS, "limit_val_batches": 0},
+        "monitor": config.monitor.model_copy(update={"select": "last"}),
     }
     if config.teacher is not None:
         changes["teacher"] = config.teacher.model_copy(update={"cache": "off"})

@@ -50,6 +50,27 @@ def check_monitor(module: DistillationModule, metric: str) -> None:
         raise InputError("monitor.metric: " + unknown_name("metric", metric, module.metric_names))
 
 
+def check_selection(config: Config) -> None:
+    """Check that the weights can be selected: a monitored metric of the validation needs a validation.
+
+    Raises:
+        InputError: if the ``trainer`` section leaves no validation.
+    """
+    if config.monitor.select != "best" or not config.monitor.metric.startswith("validation/"):
+        return
+    every = config.trainer.get("check_val_every_n_epoch")
+    if config.trainer.get("limit_val_batches") == 0:
+        key, value = "limit_val_batches", "0"
+    elif isinstance(every, int) and every > config.max_epochs:
+        key, value = "check_val_every_n_epoch", f"{every}, but there are {config.max_epochs} epochs"
+    else:
+        return
+    raise InputError(
+        f"monitor.select is best, which needs {config.monitor.metric}, but trainer.{key} is {value}, so it is never "
+        f"measured. Change trainer.{key}, or set monitor.select=last."
+    )
+
+
 def check_step(module: DistillationModule, train: ImageSet) -> None:
     """Run the training step on two images, and raise an error before training if the parts do not fit."""
     images = train.images[:2].float() / 255
@@ -193,6 +214,7 @@ def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool
         jitter=ColourJitter(**jitter.model_dump()) if jitter else None,
     )
     check_monitor(module, config.monitor.metric)
+    check_selection(config)
     check_trainer(config)
     data.train_dataloader()  # raises an error if the batch is larger than the data set
     data.views.apply(train.images[:2], data.views.draw(2, seed=0, epoch=0))

@@ -25,7 +25,8 @@ class DistillDataModule(pl.LightningDataModule):
         - Batches are sent to the device as uint8. The view is applied there, and ``images`` become float in [0, 1] in
           ``channels_last`` layout. ``boxes`` and ``masks`` remain those of the original image.
         - ``batch_size`` is per process. The processes share each split without overlap.
-        - In training, a last, smaller batch is dropped.
+        - In training, a last, smaller batch is dropped. With ``trainer.overfit_batches``, every epoch has the same
+          batches, in the order of the set.
 
     Args:
         train: An image set, or a function that is called to make one when it is first needed.
@@ -116,11 +117,12 @@ class DistillDataModule(pl.LightningDataModule):
 
     def _loader(self, name: str, batch_size: int, *, training: bool = False) -> BatchLoader:
         trainer = self.trainer
+        overfit = trainer is not None and getattr(trainer, "overfit_batches", 0) > 0
         loader = BatchLoader(
             self.split(name),
             batch_size=batch_size,
             views=self.views if training else self.views.identity,
-            shuffle=training,
+            shuffle=training and not overfit,
             drop_last=training,
             seed=self.seed,
             data_seed=self.data_seed,

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from distill.config import CheckpointSection, MonitorSection
 from distill.errors import RunError
+from distill.training.best_checkpoint import BestCheckpoint
 from distill.training.module import DistillationModule
 
 
@@ -73,9 +74,7 @@ def checkpoints(folder: Path, monitor: MonitorSection, section: CheckpointSectio
     """
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_top_k": 1}
     callbacks = [
-        ModelCheckpoint(
-            filename="best", monitor=monitor.metric, mode=monitor.mode, save_on_train_epoch_end=True, **common
-        ),
+        BestCheckpoint(filename="best", monitor=monitor.metric, mode=monitor.mode, **common),
         ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common),
     ]
     if section.every_n_steps is not None:

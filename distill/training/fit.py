@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 
 from distill.config import Config
-from distill.errors import InputError
+from distill.errors import InputError, warn_input
 from distill.files import storage_errors
 from distill.models import save_model
 from distill.training.callbacks import ExactResume, FiniteLossGuard, RunProgress, checkpoints
@@ -50,6 +50,7 @@ _IGNORED_WARNINGS = (
     "The number of training batches",
     "exists and is not empty",
     "You have overridden `on_before_batch_transfer`",
+    "You requested to overfit",
 )
 
 
@@ -209,4 +210,9 @@ def save_student(module: DistillationModule, directory: RunDirectory, *, select:
         state = read_checkpoint(directory.best)["state_dict"]
         prefix = "student."
         module.student.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+    elif select == "best":
+        warn_input(
+            f"{directory.path}: the monitored metric was never measured, so the student has the weights of the last "
+            "step. Check `monitor` and the keys of `trainer` that limit the validation."
+        )
     return save_model(module.student, directory.path)

@@ -29,6 +29,7 @@ from distill.models import StagedNetwork, load_model
 from distill.models.class_names import class_difference
 from distill.objects import object_name
 from distill.report import read_curves
+from distill.report.common.curves import read_best_row
 from distill.training import RunDirectory, fit, is_first_process
 from distill.untrusted import Trust
 
@@ -216,7 +217,10 @@ def selected_metrics(config: Config) -> dict[str, float]:
         return {}
     best = max if config.monitor.mode == "max" else min
     epoch = watched[-1][0] if config.monitor.select == "last" else best(watched, key=lambda point: point[1])[0]
-    return {name: dict(points)[epoch] for name, points in series.items() if epoch in dict(points)}
+    metrics = {name: dict(points)[epoch] for name, points in series.items() if epoch in dict(points)}
+    if config.monitor.select == "best":  # an epoch can have several validations
+        metrics |= read_best_row(config.directory, config.monitor.metric, highest=config.monitor.mode == "max")
+    return metrics
 
 
 class _Arguments:

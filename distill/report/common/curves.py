@@ -58,6 +58,26 @@ def read_curves(path: Path | str, *, run: str) -> Curves:
     return Curves(run, {name: sorted(series.items()) for name, series in values.items()})
 
 
+def read_best_row(path: Path | str, metric: str, *, highest: bool) -> dict[str, float]:
+    """Read the metrics that were logged together with the best value of one metric; the first row if values are equal.
+
+    Args:
+        path: The file, or the run directory that contains it.
+        metric: The metric.
+        highest: Whether the highest value is the best.
+    """
+    path = Path(path)
+    best: dict[str, float] = {}
+    with (path / NAME if path.is_dir() else path).open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            values = {name: float(cell) for name, cell in row.items() if name not in _COUNTERS and cell}
+            value = values.get(metric, math.nan)
+            better = not best or (value > best[metric] if highest else value < best[metric])
+            if math.isfinite(value) and better:
+                best = values
+    return {name: value for name, value in best.items() if math.isfinite(value)}
+
+
 def _add(row: dict[str, str], values: dict[str, dict[int, float]]) -> None:
     epoch = int(float(row["epoch"]))
     for name, cell in row.items():

@@ -1,0 +1,48 @@
+"""`BestCheckpoint`: save the weights that the monitored metric was measured with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Save the best checkpoint by the monitored metric, right after the measurement.
+
+    Convention:
+        - After a validation within an epoch (``trainer.val_check_interval``), the weights of that step are compared and
+          saved. After a validation at the end of an epoch, this is done at the end of the epoch, when the metrics of
+          the training are known as well; no step lies between.
+        - At the end of an epoch without a validation, a metric of the validation is not compared again.
+
+    Args:
+        settings: Keyword arguments of :class:`pytorch_lightning.callbacks.ModelCheckpoint`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, save_on_train_epoch_end=True)
+        self._validated_at = -1
+
+    @property
+    def state_key(self) -> str:
+        """Key of the callback's state in a checkpoint: that of the base class, which wrote older checkpoints."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after a validation within an epoch."""
+        if self._should_skip_saving_checkpoint(trainer):
+            return
+        self._validated_at = trainer.global_step
+        if self._uses_validation and not trainer.is_last_batch:
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save at the end of an epoch, if the monitored metric belongs to its last step."""
+        if not self._uses_validation or self._validated_at == trainer.global_step:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    @property
+    def _uses_validation(self) -> bool:
+        return (self.monitor or "").startswith("validation/")
