@@ -41,6 +41,22 @@ _REMEDIES = {
 }
 
 
+def expand_home(path: Path | str) -> str:
+    """Return a path with ``~`` or ``~user`` at its start replaced by the home folder, as a shell does.
+
+    Other paths, and those of an unknown user, are returned as they are.
+
+    Example:
+        >>> expand_home("runs/~a"), expand_home("~/runs") == str(Path.home() / "runs")
+        ('runs/~a', True)
+    """
+    text = os.fspath(path)
+    if text.startswith("~"):
+        with contextlib.suppress(RuntimeError):  # there is no such user
+            return str(Path(text).expanduser())
+    return text
+
+
 @contextmanager
 def storage_errors(path: Path | str, *, failed: str = "cannot be written") -> Iterator[None]:
     """Turn an ``OSError`` of the file system into a :class:`StorageError` that names the file and the remedy.

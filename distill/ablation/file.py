@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from distill.config import format_mistakes, merge
-from distill.config.base import NotNegative, Section
+from distill.config.base import NotNegative, PathText, Section
 from distill.config.dotted_keys import dotted, merge_values, nested
 from distill.config.messages import describe_mistake
 from distill.errors import InputError
+from distill.files import expand_home
 
 #: Sub-folders of output_dir that all its ablations share.
 RESULTS, TEACHERS, CACHE = "results", "teachers", "teacher_cache"
@@ -24,7 +25,8 @@ MAX_SEEDS = 1_000
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    values = [value] if isinstance(value, str) else value
+    return [expand_home(one) if isinstance(one, str) else one for one in values] if isinstance(values, list) else values
 
 
 def _as_seeds(value: Any) -> Any:
@@ -88,7 +90,7 @@ class AblationFile(Section):
 
     name: str
     """Name of the ablation's folder in output_dir."""
-    output_dir: str = "runs/ablations"
+    output_dir: PathText = "runs/ablations"
     """Folder of all ablations; they share results and teachers."""
     base: Annotated[Paths, Field(min_length=1)]
     """YAML files of the base configuration of all runs, relative to this file; merged left to right."""

@@ -29,6 +29,7 @@ from distill.config import (
 from distill.config.dotted_keys import look_up, merge_values, nested
 from distill.data import fingerprint
 from distill.errors import InputError
+from distill.files import expand_home
 from distill.models import file_hash
 from distill.untrusted import Trust
 
@@ -112,7 +113,7 @@ def plan_ablation(
     Raises:
         InputError: with all errors, one per line; or if there are too many runs.
     """
-    path = Path(path)
+    path = Path(expand_home(path))
     file = read_ablation_file(path, pairs)
     if file.max_possible_runs > HARD_LIMIT or (not file.exclude and not yes):
         _check_size(file.max_possible_runs, file, path, limit=HARD_LIMIT if yes else file.max_runs)

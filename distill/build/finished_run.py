@@ -13,6 +13,7 @@ from distill.build.training_run import load_recorded_config
 from distill.config import Config, DataSection, TeacherSection
 from distill.data import DATASETS
 from distill.errors import InputError
+from distill.files import expand_home
 from distill.models import StagedNetwork, load_model, load_network, stage_network
 from distill.models.class_names import class_difference
 from distill.objects import is_object, object_type
@@ -43,7 +44,7 @@ def load_run(folder: Path | str, *, network: nn.Module | str | None = None, trus
         InputError: if the folder does not exist, contains no run, the run is not finished, or it names code to import
             that is not trusted.
     """
-    folder = Path(folder)
+    folder = Path(expand_home(folder))
     if not folder.is_dir():
         raise InputError(f"no run directory {folder}. Check the path.")
     recorded = RunDirectory(folder).config

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from distill.errors import InputError
-from distill.files import locked
+from distill.files import expand_home, locked
 from distill.report.explained import ImageExplanation, output_paths, save_explanations
 from distill.workflows.explain import explain_images
 
@@ -38,7 +38,7 @@ def run(
     """Explain the images, write the pictures, and print the classes and the paths of the pictures."""
     if reference is not None and no_reference:
         raise InputError("--reference and --no-reference exclude each other; give one of them.")
-    folder = output or Path(run) / FOLDER
+    folder = Path(expand_home(output or Path(run) / FOLDER))
     paths = output_paths(images, folder)
     console = Console(stderr=True, soft_wrap=True)
     teacher: str | Literal[False] | None = False if no_reference else reference

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from distill.errors import InputError
-from distill.files import locked
+from distill.files import expand_home, locked
 
 _ABLATION, _EVALUATION, _CONFIG, _ENVIRONMENT, _PAGE, _TABLE = (
     "ablation.json", "evaluation.json", "config.yaml", "environment.json", "report.html", "table.md"
@@ -17,6 +17,7 @@ _ABLATION, _EVALUATION, _CONFIG, _ENVIRONMENT, _PAGE, _TABLE = (
 
 def run(folder: Path) -> None:
     """Write the report of a folder again, and print its path."""
+    folder = Path(expand_home(folder))
     if (folder / _ABLATION).is_file():
         write = _ablation
     elif (folder / _EVALUATION).is_file():

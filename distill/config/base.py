@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from distill.files import expand_home
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+#: A path; ``~`` at its start is the home folder.
+PathText = Annotated[str, AfterValidator(expand_home)]
 
 
 class Section(BaseModel):

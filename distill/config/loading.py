@@ -16,6 +16,7 @@ from distill.config.messages import describe_mistake
 from distill.config.reading import PARSE_ERRORS, read_recorded, read_yaml
 from distill.config.schema import DEFAULT_TERMS, Config
 from distill.errors import InputError
+from distill.files import expand_home
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -112,7 +113,7 @@ def format_mistakes(mistakes: Sequence[str], where: str) -> str:
 def merge(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Merge YAML files and pairs into a plain mapping."""
     try:
-        layers = [layer for path in paths for layer in _read(Path(path), ())]
+        layers = [layer for path in paths for layer in _read(Path(expand_home(path)), ())]
         for pair in overrides:
             if "=" not in pair or pair.startswith("="):
                 raise InputError(f"expected key=value, got {pair!r}; a configuration file must end in .yaml or .yml.")
@@ -137,6 +138,6 @@ def _read(path: Path, seen: tuple[Path, ...]) -> list[DictConfig]:
         if not base.endswith(YAML_SUFFIXES):
             raise InputError(f"{path}: extends: expected a .yaml or .yml file, got {base!r}.")
     return [
-        *(layer for base in bases for layer in _read(path.parent / base, (*seen, path.resolve()))),
+        *(layer for base in bases for layer in _read(path.parent / expand_home(base), (*seen, path.resolve()))),
         content,
     ]

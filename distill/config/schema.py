@@ -11,11 +11,13 @@ from pydantic import Field, field_validator, model_validator
 from distill.config.base import (
     NotNegative,
     OpenSection,
+    PathText,
     Positive,
     Section,
 )
 from distill.config.custom_terms import AnyTerm
 from distill.config.terms import CrossEntropyTerm
+from distill.files import expand_home
 
 #: Terms that are added to the objective unless they are set to null.
 DEFAULT_TERMS = ("cross_entropy",)
@@ -68,6 +70,13 @@ class DataSection(OpenSection):
     augment: AugmentSection = AugmentSection()
     """Views of the images in training."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_root(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("root"), str | Path):
+            return {**values, "root": expand_home(values["root"])}
+        return values
+
 
 class StudentSection(OpenSection):
     """Network that is trained; other keys are options of the network, such as `dropout`."""
@@ -83,7 +92,7 @@ class StudentSection(OpenSection):
 class TeacherSection(OpenSection):
     """Network that the student learns from; other keys are options of the network."""
 
-    checkpoint: str
+    checkpoint: PathText
     """Path of a run directory, a .ckpt or .safetensors file, or a plain state dict (.pth)."""
     name: str | None = None
     """Name of the network; required for a plain state dict, compared with the file otherwise."""
@@ -91,7 +100,7 @@ class TeacherSection(OpenSection):
     """Input normalisation; required for a plain state dict."""
     cache: Literal["off", "memory", "disk"] = "off"
     """Where the teacher's logits and maps are stored by image and view; other runs can use a cache on disk."""
-    cache_dir: str | None = None
+    cache_dir: PathText | None = None
     """Folder of the cache on disk; `teacher_cache` in output_dir if left out."""
     compile: bool = False
     """Whether the teacher's forward pass is compiled by torch.compile."""
@@ -161,7 +170,7 @@ class Config(Section):
 
     name: str = "run"
     """Name of the run directory."""
-    output_dir: str = "runs"
+    output_dir: PathText = "runs"
     """Folder of the run directory."""
     seed: int = 0
     """Seed of initialisation, order of the images, and dropout."""

@@ -21,6 +21,7 @@ from distill.data.idx import find_idx, read_pair
 from distill.data.image_files import DecodedImages, free_memory, list_images, read_images
 from distill.data.imageset import ImageSet
 from distill.errors import InputError, unknown_name
+from distill.files import expand_home
 
 
 def partition(
@@ -291,4 +292,6 @@ def load_split(name: str, split: str, **options: Any) -> ImageSet:
     for option, default in defaults.items():
         if default == "required" and option not in options:
             raise InputError(f"data set {name} requires the option `{option}`; see `distill list datasets`.")
+    if isinstance(options.get("root"), str | Path):
+        options["root"] = expand_home(options["root"])
     return DATASETS[name](split, **options)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from distill.data.folder_splits import check_class_folders, is_hidden, subfolders
 from distill.errors import InputError, warn_input
+from distill.files import expand_home
 from distill.untrusted import check_regular
 
 
@@ -288,7 +289,7 @@ def fingerprint(name: str, options: Mapping[str, Any]) -> str | None:
         The hash, for ``image_folder``. None for the other data sets, which are determined by their name and options,
         and for a folder that does not exist.
     """
-    root = options.get("root")
+    root = None if options.get("root") is None else expand_home(options["root"])
     if name != "image_folder" or root is None or not Path(root).is_dir():
         return None
     files = (path for path in Path(root).rglob("*") if path.suffix.lower() in EXTENSIONS)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from distill.data.image_files import open_image, to_rgb
 from distill.errors import InputError
+from distill.files import expand_home
 
 Source: TypeAlias = str | Path | Image.Image | Tensor | NDArray[np.uint8]
 
@@ -66,7 +67,7 @@ def read_image(source: Source, name: str) -> Image.Image:
         InputError: if the image cannot be read.
     """
     if isinstance(source, str | Path):
-        return _read_file(Path(source))
+        return _read_file(Path(expand_home(source)))
     if isinstance(source, Image.Image):
         return to_rgb(ImageOps.exif_transpose(source), name)
     return _from_values(source, name)

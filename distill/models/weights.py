@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from distill.checksums import hash_file, save_checked
 from distill.errors import InputError
-from distill.files import replacing
+from distill.files import expand_home, replacing
 from distill.models.catalogue import create_model, import_network, rebuild_message, stage_network
 from distill.models.damage import check_archive, check_checkpoint, check_finite
 from distill.models.spec_record import check_spec
@@ -68,7 +68,7 @@ def save_model(net: StagedNetwork, folder: Path | str) -> Path:
     Returns:
         The path of the weights.
     """
-    folder = Path(folder)
+    folder = Path(expand_home(folder))
     state = {key: value.contiguous() for key, value in net.network.state_dict().items()}
     weights, spec = folder / WEIGHTS_NAME, folder / SPEC_NAME
     content = safetensors.torch.save(state)
@@ -224,7 +224,7 @@ def file_hash(path: Path | str) -> str:
 
 
 def _weights_file(path: Path | str) -> Path:
-    path = Path(path)
+    path = Path(expand_home(path))
     if path.is_dir():
         if not (path / WEIGHTS_NAME).exists():
             raise InputError(

@@ -14,6 +14,7 @@ from distill.build import load_recorded_config
 from distill.config import Config
 from distill.errors import InputError
 from distill.evaluation import differing_classes
+from distill.files import expand_home
 from distill.models import StagedNetwork, load_model
 from distill.models.weights import WEIGHTS_NAME
 from distill.training import RunDirectory
@@ -94,7 +95,8 @@ def common_parent(folders: Iterable[Path]) -> Path:
 def split_label(text: str) -> tuple[str, Path]:
     """Split ``LABEL=RUN`` into label and path. An existing path with ``=`` in its name is not split."""
     label, mark, path = text.partition("=")
-    return (label, Path(path)) if mark and not Path(text).exists() else ("", Path(text))
+    whole = Path(expand_home(text))
+    return (label, Path(expand_home(path))) if mark and not whole.exists() else ("", whole)
 
 
 def _names(pairs: Sequence[tuple[str, Source]]) -> dict[str, Source]:
@@ -103,7 +105,7 @@ def _names(pairs: Sequence[tuple[str, Source]]) -> dict[str, Source]:
     for label, source in pairs:
         if isinstance(source, str) and not label:
             label, source = split_label(source)
-        labelled.append((label, Path(source) if isinstance(source, str) else source))
+        labelled.append((label, Path(expand_home(source)) if isinstance(source, str | Path) else source))
     folders = [folder for _, source in labelled if (folder := _folder(source)) is not None]
     shared = common_parent(folders) if folders else Path()
     named: dict[str, Source] = {}

@@ -27,7 +27,7 @@ from distill.evaluation import (
     save_scores,
 )
 from distill.evaluation import evaluate as evaluate_networks
-from distill.files import locked
+from distill.files import expand_home, locked
 from distill.malloc import keep_freed_memory
 from distill.models import file_hash
 from distill.report import (
@@ -274,7 +274,7 @@ def _sets_from_objects(data: Any, loaded: LoadedRuns, *, split: str, limit: int 
 
 def _output_folder(output: Path | str | None, runs: Sequence[object], loaded: LoadedRuns) -> Path | None:
     if output is not None:
-        return Path(output)
+        return Path(expand_home(output))
     if not loaded.folders:
         return None
     others = [path for name, path in loaded.folders.items() if name not in (loaded.reference, loaded.ceiling)]

@@ -19,7 +19,7 @@ from distill.export import (
     compare,
     export_program,
 )
-from distill.files import locked, replacing
+from distill.files import expand_home, locked, replacing
 from distill.workflows.train import Run
 
 
@@ -77,8 +77,8 @@ def export_model(
         student, config = run.student, run.config
     else:
         student, config = load_run(run, network=network, trust=trust)
-    folder = run.directory if isinstance(run, Run) else Path(run)
-    path = Path(output) if output else folder / f"student{kind.suffix}"
+    folder = run.directory if isinstance(run, Run) else Path(expand_home(run))
+    path = Path(expand_home(output)) if output else folder / f"student{kind.suffix}"
     if path.is_dir():
         raise InputError(f"--output: {path} is a folder; give the name of a file.")
     _check_free(path, overwrite=overwrite)
