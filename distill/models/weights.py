@@ -72,6 +72,7 @@ def save_model(net: StagedNetwork, folder: Path | str) -> Path:
     state = {key: value.contiguous() for key, value in net.network.state_dict().items()}
     weights, spec = folder / WEIGHTS_NAME, folder / SPEC_NAME
     content = safetensors.torch.save(state)
+    weights.unlink(missing_ok=True)  # earlier weights do not fit the new record
     save_checked({**describe(net), WEIGHTS_HASH: hashlib.sha256(content).hexdigest()}, spec)
     with replacing(weights) as part:
         part.write_bytes(content)
