@@ -57,6 +57,9 @@ Trusted = Annotated[
 def train(
     arguments: ConfigAndPairs,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run of the same name.")] = False,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Continue a run that was started with a smaller trainer.max_epochs.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and exit.")] = False,
     trust: Trusted = False,
 ) -> None:
@@ -67,7 +70,7 @@ def train(
     """
     from distill.cli.train import run
 
-    run(arguments, overwrite=overwrite, dry_run=dry_run, trust=trust)
+    run(arguments, overwrite=overwrite, extend=extend, dry_run=dry_run, trust=trust)
 
 
 def _print_schema(value: bool) -> None:

@@ -11,13 +11,13 @@ from distill.config import to_yaml
 from distill.workflows.train import train_config
 
 
-def run(arguments: list[str], *, overwrite: bool, dry_run: bool, trust: bool) -> None:
+def run(arguments: list[str], *, overwrite: bool, extend: bool, dry_run: bool, trust: bool) -> None:
     """Load the configuration, train, and print the path of the student."""
     config = load_config(*split_files(arguments), import_terms=True)
     if dry_run:
         print(to_yaml(config), end="")
         return
-    run = train_config(config, overwrite=overwrite, trust=trust, notify=_notify)
+    run = train_config(config, overwrite=overwrite, extend=extend, trust=trust, notify=_notify)
     if not run.finished:  # the message was printed
         return
     state = {"new": "trained", "resume": "resumed and trained", "done": "already done"}[run.action]

@@ -104,7 +104,7 @@ def find_resume_point(directory: RunDirectory) -> ResumePoint:
         ResumePoint(path=None, step=0, message='')
     """
     damaged = []
-    for path in (directory.last, directory.previous, directory.best):
+    for path in directory.checkpoints:
         if not path.exists():
             continue
         try:

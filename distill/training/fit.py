@@ -22,6 +22,7 @@ from distill.models import save_model
 from distill.training.callbacks import ExactResume, FiniteLossGuard, RunProgress, checkpoints
 from distill.training.checkpoint_files import AtomicCheckpointIO, find_resume_point, read_checkpoint
 from distill.training.csv_log import MetricsFile
+from distill.training.longer_schedule import LongerSchedule
 from distill.training.module import DistillationModule
 from distill.training.run_directory import RunDirectory
 from distill.training.stopping import GracefulStop, TimeLimitReached
@@ -62,6 +63,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
     notify: Callable[[str], None] | None = None,
+    extended: bool = False,
 ) -> bool:
     """Train from the last checkpoint, or from the start if there is none, and save the student.
 
@@ -72,6 +74,7 @@ def fit(
         callbacks: Added to the callbacks of every run.
         loggers: Added to metrics.csv and the loggers of the configuration.
         notify: Called with a message if a damaged checkpoint is passed over, or ``trainer.max_time`` ends the run.
+        extended: Whether the run was started with fewer epochs; its schedule is computed for the new number.
 
     Returns:
         Whether the run is finished. If ``trainer.max_time`` ended it, no student is saved, and the run can resume.
@@ -86,8 +89,11 @@ def fit(
     start = find_resume_point(directory)
     if start.message:
         notify(start.message)
+    longer = [LongerSchedule()] if extended or directory.extended else []
     with storage_errors(directory.path, failed="cannot be read or written"):
-        trainer = make_trainer(config, directory, first_step=start.step, callbacks=callbacks, loggers=loggers)
+        trainer = make_trainer(
+            config, directory, first_step=start.step, callbacks=[*longer, *callbacks], loggers=loggers
+        )
         every: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         stop = next(callback for callback in every if isinstance(callback, GracefulStop))
         with warnings.catch_warnings(), quiet_writer(), stop.handle_signals():

@@ -45,6 +45,16 @@ class RunDirectory:
         return self.path / "checkpoints" / "best.ckpt"
 
     @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """The checkpoints, in the order in which a run resumes from them."""
+        return self.last, self.previous, self.best
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the student; they exist if the run is finished."""
+        return self.path / WEIGHTS_NAME
+
+    @property
     def metrics(self) -> Path:
         """The metrics that were logged in training."""
         return self.path / "metrics.csv"
@@ -78,12 +88,12 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file, not a folder. Choose another `name=` or `output_dir=`.")
         if self.environment.exists() and not overwrite:
-            if self._identity() != identity:
+            if self.identity() != identity:
                 raise InputError(
                     f"{self.path} contains a run with another configuration (see its config.yaml). Choose another "
                     "`name=`, or replace that run with --overwrite."
                 )
-            if (self.path / WEIGHTS_NAME).exists():
+            if self.weights.exists():
                 return "done"
             return "resume" if self.last.exists() or self.previous.exists() else "new"
         no_run = self.path.exists() and not self.environment.exists()
@@ -95,6 +105,8 @@ class RunDirectory:
 
     def open(self, config: Config, identity: str, *, overwrite: bool = False) -> State:
         """Prepare the directory for a new run; a run that can be resumed or is done is left unchanged.
+
+        The configuration of an extended run is written again, in case it was interrupted while it was extended.
 
         Args:
             config: The configuration, which is written to ``config.yaml``.
@@ -118,6 +130,8 @@ class RunDirectory:
             record = self._environment_record(config, identity)
             write_text(self.environment, json.dumps(record, indent=2) + "\n")  # written first, for the same reason
             write_text(self.config, to_yaml(config))
+        elif state == "resume" and self.extended and self.config.read_text() != to_yaml(config):
+            write_text(self.config, to_yaml(config))
         return state
 
     def check_exists(self) -> None:
@@ -133,7 +147,34 @@ class RunDirectory:
         """Return the files and folders of the run, without those of the lock."""
         return [entry for entry in self.path.iterdir() if entry.name not in (LOCK_NAME, HOLDER_NAME)]
 
-    def _identity(self) -> str:
+    def extend(self, config: Config, identity: str, *, epochs: int) -> None:
+        """Turn a run into the same run with more epochs, which is not finished.
+
+        Each file is replaced atomically. The identity is written before the configuration: if interrupted, the same
+        command resumes, and :meth:`open` completes the configuration.
+
+        Args:
+            config: The configuration with more epochs.
+            identity: Its hash.
+            epochs: The number of epochs before.
+        """
+        with storage_errors(self.weights):
+            self.weights.unlink(missing_ok=True)
+        record = json.loads(self.environment.read_text()) | {"identity": identity, "extended_from": epochs}
+        write_text(self.environment, json.dumps(record, indent=2) + "\n")
+        write_text(self.config, to_yaml(config))
+
+    @property
+    def extended(self) -> bool:
+        """Whether the run was extended to more epochs."""
+        return self.environment.exists() and "extended_from" in json.loads(self.environment.read_text())
+
+    def identity(self) -> str:
+        """Return the recorded hash of what the run computes.
+
+        Raises:
+            InputError: if it cannot be read.
+        """
         try:
             return str(json.loads(self.environment.read_text())["identity"])
         except (ValueError, TypeError, KeyError) as error:

@@ -32,6 +32,7 @@ from distill.report import read_curves
 from distill.report.common.curves import read_best_row
 from distill.training import RunDirectory, fit, is_first_process
 from distill.untrusted import Trust
+from distill.workflows.extension import check_extension, describe_extension, epochs_of_same_run
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -88,6 +89,7 @@ def train(
     loggers: Sequence[Logger] | Mapping[str, Any] = (),
     overrides: Overrides = (),
     overwrite: bool = False,
+    extend: bool = False,
     trust: bool = False,
     notify: Callable[[str], None] | None = None,
     **sections: Any,
@@ -122,6 +124,8 @@ def train(
         loggers: Lightning loggers, or a mapping with the keys of the ``loggers`` section.
         overrides: ``"key.path=value"`` strings, or a mapping of dotted keys.
         overwrite: Whether to replace another run in the same directory.
+        extend: Whether to continue a run that was started with fewer epochs. A schedule that depends on their number
+            is computed for the new number.
         trust: Whether the teacher's files may name any code to import. By default, they may name only what the
             configuration names.
         notify: Called with messages about the teacher cache, damaged checkpoints, and a run that is not finished.
@@ -154,7 +158,7 @@ def train(
     config = make_config(configs, merge_values(nested(sections), keywords), overrides)
     trusted = Trust(everything=True) if trust else teacher.trust if isinstance(teacher, Run) else Trust()
     objects = arguments.with_data(objects, config)
-    return train_config(config, objects, overwrite=overwrite, trust=trusted, notify=notify)
+    return train_config(config, objects, overwrite=overwrite, extend=extend, trust=trusted, notify=notify)
 
 
 def train_config(
@@ -162,6 +166,7 @@ def train_config(
     objects: Objects | None = None,
     *,
     overwrite: bool = False,
+    extend: bool = False,
     trust: Trust | bool = False,
     notify: Callable[[str], None] | None = None,
 ) -> Run:
@@ -174,18 +179,28 @@ def train_config(
     first = is_first_process()
     if first:
         check_unlocked(directory.path)
-    if directory.state(identity, overwrite=overwrite) == "done":
+    epochs = None if overwrite else epochs_of_same_run(directory, config)
+    if epochs is not None:
+        check_extension(directory, config, epochs=epochs, extend=extend)
+    elif directory.state(identity, overwrite=overwrite) == "done":
         return Run(directory.path, "done", config, objects, trust=trust)
     run = build(config, objects, trust=trust)
     if run.cache is not None and notify is not None:
         notify(f"teacher cache: {run.cache}")
     with locked(directory.path, doing="training") if first else nullcontext():
-        if first:
-            action = directory.open(config, identity, overwrite=overwrite)
-        else:
-            action = directory.state(identity, overwrite=overwrite)
+        if epochs is not None and first:
+            directory.extend(config, identity, epochs=epochs)
+            if notify is not None:
+                notify(describe_extension(config, epochs))
+        action = directory.open(config, identity, overwrite=overwrite) if first else "resume"
         finished = action == "done" or fit(
-            run.module, run.data, config, callbacks=objects.callbacks, loggers=objects.loggers, notify=notify
+            run.module,
+            run.data,
+            config,
+            callbacks=objects.callbacks,
+            loggers=objects.loggers,
+            notify=notify,
+            extended=epochs is not None,
         )
     return Run(directory.path, action, config, objects, finished, trust)
 

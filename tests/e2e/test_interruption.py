@@ -36,3 +36,14 @@ def test_an_ablation_records_a_run_that_the_time_limit_ended(distill: Command, t
     config = load_config([TINY], [*SMALL, *QUIET, f"output_dir={tmp_path}", "trainer.max_time={seconds: 0}"])
     with pytest.raises(RunError, match=r"^not finished: trainer\.max_time ended the run, which resumes there\."):
         train_once(config, overwrite=False)
+
+
+def test_a_run_is_continued_for_more_epochs(distill: Command, tmp_path: Path) -> None:
+    command = ("train", TINY, *SMALL, *QUIET, f"output_dir={tmp_path}", "name=a")
+    assert distill(*command).code == 0
+    refused = distill(*command, "trainer.max_epochs=2")
+    assert refused.code == 2
+    assert "contains the same run with 1 epochs. Continue it up to 2 epochs with --extend" in refused.message
+    result = distill(*command, "trainer.max_epochs=2", "--extend")
+    assert result.code == 0
+    assert result.message.startswith("a: extended from 1 to 2 epochs; the schedule `cosine` is computed for 2 epochs")
