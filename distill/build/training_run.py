@@ -10,16 +10,16 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
 from distill.build.networks import build_student, build_teacher, data_name, teacher_hash
-from distill.build.objective import build_module, try_terms
+from distill.build.objective import build_module
 from distill.build.open_sections import check_data_keys, check_keys
 from distill.build.teacher_cache import add_cache
 from distill.build.terms import check_terms, resolve_terms
+from distill.build.trial_step import check_step
 from distill.config import Config, DataSection, load, load_recorded
 from distill.config import identity as identity_of
 from distill.data import (
@@ -32,12 +32,9 @@ from distill.data import (
 )
 from distill.data.class_counts import check_class_counts
 from distill.errors import InputError, unknown_name
-from distill.explain import warn_if_signed
 from distill.objects import is_object, object_type
 from distill.teachers import CacheSize
 from distill.training import DistillationModule, check_trainer
-from distill.training.module import make_maps
-from distill.types import Batch
 from distill.untrusted import Trust
 
 #: Arguments of the Trainer that distill sets; they are not allowed in the ``trainer`` section.
@@ -69,38 +66,6 @@ def check_selection(config: Config) -> None:
         f"monitor.select is best, which needs {config.monitor.metric}, but trainer.{key} is {value}, so it is never "
         f"measured. Change trainer.{key}, or set monitor.select=last."
     )
-
-
-def check_step(module: DistillationModule, train: ImageSet) -> None:
-    """Run the training step on two images, and raise an error before training if the parts do not fit."""
-    images = train.images[:2].float() / 255
-    mode = module.student.training
-    module.student.eval()
-    try:
-        with torch.no_grad():
-            terms = module.objective.names
-            student = module.run_student(images, module.explainers, terms)
-            if student.logits.shape != (len(images), len(train.classes)):
-                raise ValueError(
-                    f"the student must return logits (samples, classes) = {(len(images), len(train.classes))}, "
-                    f"got {tuple(student.logits.shape)}"
-                )
-            layers = module.layers_to_read("teacher", module.explainers, terms)
-            teacher = None if module.teacher is None else module.teacher(images, layers)
-            batch = Batch(images, train.labels[:2], torch.arange(2), torch.zeros(2, dtype=torch.int64))
-            live = {} if module.teacher is None else module.explainers
-            maps = make_maps(live, student, teacher, batch)
-            for pair in (pair for by_layer in live.values() for pair in by_layer.values()):
-                warn_if_signed(pair.student, student)
-            try_terms(module.objective, student, teacher, maps, train.labels[:2])
-    except InputError:
-        raise
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"student, teacher and objective do not fit together on images of shape {tuple(images.shape[1:])}: {error}"
-        ) from error
-    finally:
-        module.student.train(mode)
 
 
 def check_trainer_keys(merged: Mapping[str, Any]) -> Iterable[str]:

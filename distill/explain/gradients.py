@@ -22,12 +22,14 @@ import math
 import operator
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, SupportsIndex, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from distill.models.double_backward import math_attention
 from distill.types import Head
 
 Score: TypeAlias = Tensor | Callable[[Tensor], Tensor]
@@ -192,7 +194,8 @@ def through_head(
             score = score.clone()
         if not (create_graph and activations.requires_grad):
             activations = activations.detach().requires_grad_()
-        total = score_of(head(activations), score).sum()
+        with math_attention() if create_graph else nullcontext():
+            total = score_of(head(activations), score).sum()
         gradients = None
         if total.requires_grad:
             (gradients,) = torch.autograd.grad(total, activations, create_graph=create_graph, allow_unused=True)

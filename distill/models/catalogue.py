@@ -94,8 +94,8 @@ def create_model(
     build, cuts, taps = _resolve(name)
     try:
         network = build(num_classes=num_classes, in_channels=in_channels, **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"model {name!r} with options {options}: {error}") from error
+    except Exception as error:
+        raise InputError(f"model {name!r} with options {options}: {_describe(error)}") from error
     if not isinstance(network, nn.Module):
         raise InputError(f"model {name!r} must return an nn.Module, got {type(network).__name__}.")
     if cuts is None:
@@ -167,8 +167,10 @@ def import_network(name: str, *, num_classes: int, in_channels: int) -> nn.Modul
         raise InputError(f"expected package.module:callable, got {name!r}.")
     try:
         network = _import(name)(num_classes=num_classes, in_channels=in_channels)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"model {name!r}: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"model {name!r}: {_describe(error)}") from error
     if not isinstance(network, nn.Module):
         raise InputError(f"model {name!r} must return an nn.Module, got {type(network).__name__}.")
     return network
@@ -236,11 +238,16 @@ def _import(name: str) -> Callable[..., nn.Module]:
     module_name, _, attribute = name.partition(":")
     try:
         build = getattr(import_named(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"model {name!r} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(f"model {name!r} cannot be imported: {_describe(error)}") from error
     if not callable(build):
         raise InputError(f"model {name!r} is not callable; it must return an nn.Module.")
     return functools.partial(_call_accepted, build)
+
+
+def _describe(error: BaseException) -> str:
+    is_plain = isinstance(error, TypeError | ValueError | ImportError | AttributeError)
+    return str(error) if is_plain else f"{type(error).__name__}: {error}"
 
 
 def _call_accepted(build: Callable[..., nn.Module], **arguments: Any) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.feature_extraction import NodePathTracer
 
+from distill.models.double_backward import hardsigmoid
 from distill.models.shape_reads import data_inputs, is_size, traceable_len
 
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
@@ -224,6 +225,7 @@ class NetworkGraph:
             - Batch normalisation uses the given constants: ``statistics`` maps the name of its node to
               (mean, variance).
             - Dropout is inactive, as in evaluation mode.
+            - Hardsigmoid can be differentiated twice.
 
         Raises:
             ValueError: If the node is not a cut.
@@ -251,6 +253,8 @@ class NetworkGraph:
                 copies[node] = graph.call_module(constant, (copies[node.all_input_nodes[0]], values))
             elif isinstance(module, DROPOUT):
                 copies[node] = copies[node.all_input_nodes[0]]
+            elif isinstance(module, nn.Hardsigmoid) or node.target is F.hardsigmoid:
+                copies[node] = graph.call_function(hardsigmoid, (copies[node.all_input_nodes[0]],))
             else:
                 copies[node] = graph.node_copy(node, inputs.__getitem__)
         graph.output(copies[self.logits])

@@ -114,8 +114,14 @@ def check_trainer(config: Config) -> None:
     """Check the ``trainer`` section before any file is written.
 
     Raises:
-        InputError: if Lightning rejects it.
+        InputError: if Lightning rejects it, or the weights would have half precision.
     """
+    precision = config.trainer.get("precision")
+    if precision in ("bf16-true", "16-true"):
+        raise InputError(
+            f"trainer.precision: {precision} is not supported, since images and teacher are float32; use "
+            f"{precision.removesuffix('true')}mixed."
+        )
     make_trainer_for_inference(config)
 
 
