@@ -82,12 +82,12 @@ class RunDirectory:
             overwrite: Whether a run with another identity may be replaced.
 
         Raises:
-            InputError: if the path is a file, or the folder contains a run with another identity and
-                ``overwrite`` is False, or the folder contains files but no run.
+            InputError: if the path is a file, or the folder contains a run with another identity that has saved a
+                checkpoint and ``overwrite`` is False, or the folder contains files but no run.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file, not a folder. Choose another `name=` or `output_dir=`.")
-        if self.environment.exists() and not overwrite:
+        if self.environment.exists() and not overwrite and not self._is_unused():
             if self.identity() != identity:
                 raise InputError(
                     f"{self.path} contains a run with another configuration (see its config.yaml). Choose another "
@@ -133,6 +133,16 @@ class RunDirectory:
         elif state == "resume" and self.extended and self.config.read_text() != to_yaml(config):
             write_text(self.config, to_yaml(config))
         return state
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the run has something to lose: a checkpoint or the weights of the student."""
+        return self.weights.exists() or any(path.exists() for path in self.checkpoints)
+
+    def _is_unused(self) -> bool:
+        """Return whether a run was opened here but failed before its first checkpoint, and nothing else is there."""
+        known = {self.environment.name, self.config.name, self.metrics.name, self.last.parent.name, "tensorboard"}
+        return not self.has_started and all(entry.name.removesuffix(".part") in known for entry in self._entries())
 
     def check_exists(self) -> None:
         """Check that the folder was not removed while the run was going on; a new one would hold a part of the run.

@@ -17,7 +17,7 @@ def epochs_of_same_run(directory: RunDirectory, config: Config) -> int | None:
     Returns:
         The number of epochs; None if there is no run, another run, or the same run with the same number of epochs.
     """
-    if not directory.environment.exists() or not directory.config.exists():
+    if not directory.has_started or not directory.environment.exists() or not directory.config.exists():
         return None
     try:
         recorded = directory.identity()

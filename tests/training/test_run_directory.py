@@ -121,6 +121,41 @@ def test_a_run_without_a_checkpoint_starts_over(config: Config) -> None:
     assert len((config.directory / "metrics.csv").read_text().splitlines()) == 3
 
 
+def test_a_run_that_failed_before_its_first_checkpoint_blocks_no_other(config: Config) -> None:
+    with pytest.raises(CrashError):
+        train_with(config, before_step=crash_at(0))
+    assert (config.directory / "environment.json").exists()
+    longer = other(config, seed=1, trainer={**config.trainer, "max_epochs": 2})
+    assert train_config(longer).action == "new"
+    assert load([config.directory / "config.yaml"]) == longer
+
+
+def test_a_folder_with_other_files_beside_a_failed_run_is_never_changed(config: Config) -> None:
+    with pytest.raises(CrashError):
+        train_with(config, before_step=crash_at(0))
+    (config.directory / "thesis.txt").write_text("years of work")
+    before = contents(config.directory)
+    with pytest.raises(InputError, match="contains a run with another configuration"):
+        train_config(other(config, seed=1))
+    assert contents(config.directory) == before
+
+
+def test_nothing_is_written_before_the_trial_step_has_passed(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[list[str]] = []
+
+    def fail(*_: object) -> None:
+        written.append([str(path) for path in tmp_path.rglob("*")])
+        raise InputError("the trial step failed")
+
+    monkeypatch.setattr("distill.build.training_run.check_step", fail)
+    with pytest.raises(InputError, match="the trial step failed"):
+        train_config(config)
+    assert written == [[]]
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_a_run_killed_while_opening_its_directory_starts_over(config: Config) -> None:
     config.directory.mkdir(parents=True)
     (config.directory / "environment.json.part").write_text("{")
