@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def build_student(config: Config, train: ImageSet, network: nn.Module | None = N
         InputError: if the student cannot be built, or names other classes than the data set.
     """
     scaling = config.student.normalisation
-    mean, std = (scaling.mean, scaling.std) if scaling else channel_statistics(train.images)
+    mean, std = (scaling.mean, scaling.std) if scaling else _statistics(train)
     about: dict[str, Any] = {
         "name": config.student.name,
         "num_classes": len(train.classes),
@@ -56,6 +57,19 @@ def build_student(config: Config, train: ImageSet, network: nn.Module | None = N
         _check_class_names("the student", student, config, train)
         student.requires_grad_(True).train()
     return student.to(memory_format=torch.channels_last)
+
+
+def _statistics(train: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel; 1 instead of 0 for a channel that is constant."""
+    mean, std = channel_statistics(train.images)
+    constant = [f"{channel} (counted from 0)" for channel, value in enumerate(std) if value == 0]
+    if constant:
+        warnings.warn(
+            f"data: channel {', '.join(constant)} has the same value in all pixels of the training images, so it holds "
+            "no information; it is normalised with a standard deviation of 1.",
+            stacklevel=3,
+        )
+    return mean, tuple(value or 1.0 for value in std)
 
 
 def build_teacher(

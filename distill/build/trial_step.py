@@ -18,6 +18,7 @@ from distill.build.objective import try_terms
 from distill.data import ImageSet
 from distill.errors import InputError, RunError
 from distill.explain import warn_if_signed
+from distill.models import StagedNetwork
 from distill.training import DistillationModule
 from distill.training.module import make_maps
 from distill.types import Batch, StagedOutput
@@ -73,6 +74,7 @@ def _run(module: DistillationModule, batch: Batch, classes: int) -> tuple[Staged
         return student, None
     teacher = module.teacher(batch.images, module.layers_to_read("teacher", module.explainers, terms))
     _check_logits(teacher.logits, "teacher", (len(batch.images), classes))
+    _check_finite(module.teacher.network, teacher.logits)
     return student, teacher
 
 
@@ -81,6 +83,18 @@ def _check_logits(logits: Any, role: str, expected: tuple[int, int]) -> None:
         return
     got, advice = _describe_output(logits)
     raise InputError(f"the {role} must return logits (samples, classes) = {expected}, got {got}{advice}.")
+
+
+def _check_finite(teacher: StagedNetwork, logits: Tensor) -> None:
+    if bool(logits.isfinite().all()):
+        return
+    values = [*teacher.named_parameters(), *teacher.named_buffers()]
+    wrong = next((name for name, value in values if not bool(value.isfinite().all())), None)
+    cause = f"its weights {wrong} are not finite" if wrong else "its weights are finite, so check its normalisation"
+    raise InputError(
+        f"the teacher's outputs are not finite (NaN or infinity) on two images of the training data: {cause}. Use "
+        "another checkpoint for `teacher.checkpoint`."
+    )
 
 
 def _describe_output(output: Any) -> tuple[str, str]:

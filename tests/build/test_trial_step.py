@@ -100,11 +100,10 @@ def make_nothing(**options: Any) -> nn.Module:
 
 
 def start(student: nn.Module, folder: Path, **more: Any) -> distill.workflows.train.Run:
-    teacher = {"network": Head(), "normalisation": SCALING}
     return distill.train(
         student=student,
-        teacher=teacher,
-        data=(Stripes(16), Stripes(8, seed=1)),
+        teacher=more.pop("teacher", {"network": Head(), "normalisation": SCALING}),
+        data=more.pop("data", (Stripes(16), Stripes(8, seed=1))),
         explanation=more.pop("explanation", {"weight": 1.0, "layers": {"mark": 1.0}}),
         epochs=1,
         output_dir=str(folder),
@@ -165,6 +164,25 @@ def test_an_operation_without_a_second_derivative_is_reported(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"the backward pass of the objective fails .* explain a later layer"):
         start(NoSecondDerivative(), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_teacher_whose_outputs_are_not_finite_is_named(value: float, tmp_path: Path) -> None:
+    teacher = Head()
+    teacher.fc.weight.data[0, 3] = value
+    with pytest.raises(InputError, match=r"the teacher's outputs are not finite .* its weights network.fc.weight are"):
+        start(Net(), tmp_path, explanation=0.0, teacher={"network": teacher, "normalisation": SCALING})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_constant_channel_is_named_and_does_not_end_the_run(tmp_path: Path) -> None:
+    train, validation = Stripes(16), Stripes(8, seed=1)
+    for images in (train.images, validation.images):
+        images[:, 1] = 0.5
+    with pytest.warns(UserWarning, match=r"channel 1 \(counted from 0\) has the same value in all pixels"):
+        run = start(Net(), tmp_path, explanation=0.0, data=(train, validation))
+    assert run.student.normalise.std.flatten()[1] == 1
+    assert all(bool(value.isfinite().all()) for value in run.student.state_dict().values())
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
