@@ -10,11 +10,11 @@ import copy
 import hashlib
 import pickle
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -23,6 +23,7 @@ from distill.errors import InputError
 from distill.files import expand_home, replacing
 from distill.models.catalogue import create_model, import_network, rebuild_message, stage_network
 from distill.models.damage import check_archive, check_checkpoint, check_finite
+from distill.models.plain_pickle import find_refused, load_plain
 from distill.models.spec_record import check_spec
 from distill.models.spec_record import read_spec as read_spec
 from distill.models.staged import ModelSpec, StagedNetwork
@@ -202,8 +203,16 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise InputError(f"{path} is truncated or is not a safetensors file: {error}") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except pickle.UnpicklingError as error:
+        refused = find_refused(path, error)
+        if refused is not None:
+            where = f"the key {refused[0]!r}" if refused[0] is not None else "a value"
+            raise InputError(
+                f"{path} was not loaded: {where} holds a {refused[1]}, and building such an object could execute code. "
+                "Only tensors, numbers, text and plain containers are read; save the weights alone: "
+                "`torch.save(model.state_dict(), path)`, or safetensors."
+            ) from error
         raise InputError(
             f"{path} was not loaded: it contains code, or is not a checkpoint. Only tensors and plain "
             "values are read; save a state dict (`torch.save(model.state_dict(), ...)`) or safetensors. "
@@ -274,6 +283,7 @@ def _plain_spec(
 
 def _fill(net: StagedNetwork, state: dict[str, Tensor], path: Path) -> None:
     expected = net.network.state_dict()
+    state = _without_prefix(state, expected)
     missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in expected]
     shapes = [key for key in expected if key in state and state[key].shape != expected[key].shape]
@@ -289,6 +299,20 @@ def _fill(net: StagedNetwork, state: dict[str, Tensor], path: Path) -> None:
         )
     check_finite(state, path)
     net.network.load_state_dict(state, strict=False)
+
+
+def _without_prefix(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove a prefix that all keys have in common, such as ``net.backbone.``, if everything fits without it."""
+    shapes = {key: value.shape for key, value in expected.items() if not key.endswith("num_batches_tracked")}
+    parents = [key.split(".")[:-1] for key in state]
+    common = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*parents, strict=False))]
+    for length in range(len(common) + 1):
+        start = len(".".join(common[:length]) + ".") if length else 0
+        stripped = {key[start:]: value for key, value in state.items()}
+        fits = {key: value.shape for key, value in stripped.items() if not key.endswith("num_batches_tracked")}
+        if fits == shapes:
+            return stripped
+    return state
 
 
 def _shortest(values: Tensor) -> list[float]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -20,6 +23,7 @@ from distill.models import (
     load_network,
     save_model,
 )
+from distill.models.plain_pickle import load_plain
 
 SCALING = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 
@@ -134,7 +138,62 @@ def test_a_pickle_that_wants_to_run_code_never_does(tmp_path: Path, suffix: str,
     else:
         path.write_bytes(pickle.dumps(content, protocol=2))
     message = refused(path)
-    assert message.startswith("PATH was not loaded: it contains code, or is not a checkpoint. ")
+    key, name = ("extra", "posix.system") if how == "torch" else ("a", "torch.storage._load_from_bytes")
+    assert message.startswith(f"PATH was not loaded: the key {key!r} holds a {name}, and building such an object could")
     assert not planted.exists()
     torch.load(path, weights_only=False) if how == "torch" else pickle.loads(path.read_bytes())
     assert planted.exists()  # or the file above was harmless anyway
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.float64(0.5),
+        np.float32(0.5),
+        np.int64(3),
+        np.bool_(True),
+        np.str_("a"),
+        defaultdict(list, {"a": [1]}),
+        frozenset({1}),
+        [np.float16(1), {"b": (np.uint8(2), None)}],
+    ],
+)
+def test_plain_values_beside_the_weights_are_read(net: StagedNetwork, tmp_path: Path, value: Any) -> None:
+    torch.save({"state_dict": net.network.state_dict(), "best": value}, tmp_path / "a.pth")
+    assert load_plain(tmp_path / "a.pth")["best"] == value
+    load_network(tmp_path / "a.pth", name="wrn_10_1", num_classes=3, normalisation=SCALING)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (argparse.Namespace(lr=1), "argparse.Namespace"),
+        (Path("a"), "pathlib.PosixPath"),
+        (np.array(["a", 1], dtype=object), "numpy._core.multiarray._reconstruct"),
+    ],
+)
+def test_a_value_that_is_refused_is_named_with_its_key(
+    net: StagedNetwork, tmp_path: Path, value: Any, name: str
+) -> None:
+    torch.save({"state_dict": net.network.state_dict(), "epoch": 3, "given": value}, tmp_path / "a.pth")
+    message = refused(tmp_path / "a.pth")
+    assert message.startswith(f"PATH was not loaded: the key 'given' holds a {name}, and building such an object could")
+    assert "`torch.save(model.state_dict(), path)`" in message
+
+
+def test_a_numpy_type_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": np.dtype("O")}, tmp_path / "a.pth")
+    assert refused(tmp_path / "a.pth").startswith("PATH was not loaded: it contains code, or is not a checkpoint.")
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("prefix", ["module.", "model.", "net.backbone.", "_orig_mod.", "a.b.c."])
+def test_a_common_prefix_is_removed(net: StagedNetwork, tmp_path: Path, suffix: str, prefix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    state = {prefix + key: value.clone() for key, value in net.network.state_dict().items()}
+    safetensors.torch.save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    loaded = load_network(path, name="wrn_10_1", num_classes=3, normalisation=SCALING)
+    assert torch.equal(loaded.network.fc.weight, net.network.fc.weight)  # type: ignore[arg-type,union-attr]
+    del state[prefix + "fc.bias"]
+    safetensors.torch.save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    assert "missing: " in refused(path)
