@@ -12,6 +12,9 @@ from distill.report.evaluation.record import DIGITS, ComparisonRecord, Evaluatio
 #: Level of significance for p after Holm's correction.
 LEVEL = 0.05
 INSIDE = "inside the noise"
+#: Largest difference in accuracy between networks whose figures of faithfulness are compared.
+MARGIN = 0.05
+NOT_COMPARABLE = "not comparable: the accuracies differ"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class ComparisonRow:
     @property
     def certain(self) -> bool:
         """Whether the difference is beyond the noise."""
-        return self.verdict != INSIDE
+        return self.verdict not in (INSIDE, NOT_COMPARABLE)
 
 
 def is_certain(comparison: ComparisonRecord) -> bool:
@@ -63,9 +66,33 @@ def ranking(entry: SetRecord, figure: str, names: Sequence[str]) -> list[tuple[s
     return sorted(values, key=lambda pair: sign * pair[1])
 
 
+def comparable(entry: SetRecord, figure: str, names: Sequence[str]) -> list[str]:
+    """Return the networks among which a figure can be compared.
+
+    Convention:
+        - Figures of faithfulness are probabilities of the explained class. A network that is nearly always wrong has a
+          low probability whatever its maps show, so these figures are compared only among networks whose accuracy is at
+          most :data:`MARGIN` below the highest one. All other figures are compared among all networks.
+        - Networks without an accuracy are kept.
+
+    Args:
+        entry: The test set.
+        figure: The figure.
+        names: The networks.
+    """
+    if METRIC_INFO[figure].group != "faithfulness":
+        return list(names)
+    accuracy = dict(ranking(entry, "accuracy", names))
+    highest = max(accuracy.values(), default=0.0)
+    return [name for name in names if accuracy.get(name, highest) >= highest - MARGIN - 1e-9]
+
+
 def best(entry: SetRecord, figure: str, names: Sequence[str]) -> str | None:
-    """Return the network that is better than every other one beyond the noise; None if there is no such network."""
-    ranked = ranking(entry, figure, names)
+    """Return the network that is better than every other one beyond the noise; None if there is no such network.
+
+    Only the networks of :func:`comparable` count.
+    """
+    ranked = ranking(entry, figure, comparable(entry, figure, names))
     if len(ranked) < 2 or METRIC_INFO[figure].better == "neither":
         return None
     first, *others = (name for name, _ in ranked)
@@ -81,10 +108,10 @@ def comparison_rows(entry: SetRecord) -> list[ComparisonRow]:
         limits[one["figure"]] = max(limits.get(one["figure"], 1e-12), largest)
     order = {figure: i for i, figure in enumerate(METRIC_INFO)}
     ordered = sorted(entry["comparisons"], key=lambda one: order.get(one["figure"], len(order)))
-    return [_row(one, limits[one["figure"]]) for one in ordered]
+    return [_row(entry, one, limits[one["figure"]]) for one in ordered]
 
 
-def _row(comparison: ComparisonRecord, limit: float) -> ComparisonRow:
+def _row(entry: SetRecord, comparison: ComparisonRecord, limit: float) -> ComparisonRow:
     measure = METRIC_INFO[comparison["figure"]]
     low, value, high = (0.5 + comparison[key] / limit / 2 for key in ("low", "difference", "high"))
     return ComparisonRow(
@@ -96,14 +123,16 @@ def _row(comparison: ComparisonRecord, limit: float) -> ComparisonRow:
         format_p(comparison["p_holm"]),
         format_effect(comparison["effect"], signed=True),
         comparison["n"],
-        _verdict(comparison),
+        _verdict(entry, comparison),
         low,
         value,
         high,
     )
 
 
-def _verdict(comparison: ComparisonRecord) -> str:
+def _verdict(entry: SetRecord, comparison: ComparisonRecord) -> str:
+    if len(comparable(entry, comparison["figure"], (comparison["first"], comparison["second"]))) < 2:
+        return NOT_COMPARABLE
     if not is_certain(comparison):
         return INSIDE
     if METRIC_INFO[comparison["figure"]].better == "neither":

@@ -6,13 +6,14 @@ from distill.metrics.names import METRIC_INFO
 from distill.report.common.numbers import format_difference, format_interval, format_value, join_words
 from distill.report.evaluation.comparisons import (
     LEVEL,
+    MARGIN,
     find_comparison,
     is_certain,
     ranking,
     students,
 )
 from distill.report.evaluation.record import DIGITS, EvaluationRecord
-from distill.report.evaluation.table import value_of
+from distill.report.evaluation.table import value_of, was_measured
 
 _SUBJECTS = {
     "accuracy": "Accuracy",
@@ -37,11 +38,25 @@ def caveat(record: EvaluationRecord) -> str:
     rule = (
         "A network is marked best only if it is better than every other network except the reference, with p below "
         f"{LEVEL:g} after Holm’s correction and an interval of the difference that does not contain 0. "
+        f"{faithfulness_rule(record)}"
     )
     return (
         f"Intervals are 95 % intervals over images. {rule if compared else 'No two networks were compared. '}"
         "Every row is one training run with one seed. The intervals do not include the variation between seeds; an "
         "ablation over seeds measures it."
+    )
+
+
+def faithfulness_rule(record: EvaluationRecord) -> str:
+    """Return among which networks the figures of faithfulness are compared; empty if none was measured."""
+    keys = [key for key, info in METRIC_INFO.items() if info.group == "faithfulness"]
+    titles = [METRIC_INFO[key].title for key in keys if was_measured(record, key)]
+    if not titles:
+        return ""
+    return (
+        f"Figures of faithfulness ({', '.join(titles)}) are compared only among networks whose accuracy is at most "
+        f"{100 * MARGIN:g} percentage points below the highest one: a network that is nearly always wrong has "
+        "a low probability whatever its maps show. "
     )
 
 

@@ -11,6 +11,7 @@ from distill.metrics.names import METRIC_INFO, Better
 from distill.report.common.markdown import escape_markdown, markdown_grid
 from distill.report.common.numbers import format_value
 from distill.report.evaluation.record import DIGITS, EvaluationRecord
+from distill.report.evaluation.sentences import faithfulness_rule
 from distill.report.evaluation.table import (
     SUMMARY_FIGURES,
     Cell,
@@ -63,7 +64,8 @@ def markdown_tables(record: EvaluationRecord) -> str:
     """
     groups = group_figures(record)
     blocks = [_markdown_set(record, section, i, groups) for i, section in enumerate(sections(record))]
-    return "\n".join([*blocks, _LEGEND])
+    rule = faithfulness_rule(record).strip()
+    return "\n".join([*blocks, *([f"{rule}\n"] if rule else []), _LEGEND])
 
 
 def save_table(record: EvaluationRecord, path: Path | str) -> Path:

@@ -6,15 +6,19 @@ import pytest
 
 from distill.report.evaluation.comparisons import (
     INSIDE,
+    NOT_COMPARABLE,
     best,
+    comparable,
     comparison_rows,
     find_comparison,
     is_certain,
     ranking,
     students,
 )
+from distill.report.evaluation.page import render
 from distill.report.evaluation.record import SetRecord
-from tests.report.checks import comparison, make_record
+from distill.report.evaluation.text import markdown_tables
+from tests.report.checks import comparison, make_record, measured
 
 
 @pytest.fixture
@@ -54,6 +58,8 @@ def test_the_best_is_ahead_of_each_other_by_more_than_noise(entry: SetRecord) ->
     assert best(entry, "accuracy", names) == "KD"
     assert best(entry, "agreement", names) == "KD"
     assert best(entry, "energy_in_object", names) is None  # inside the noise
+    for name in names:  # figures of faithfulness are compared at equal accuracy
+        entry["networks"][name]["figures"]["accuracy"] = measured(0.8)
     assert best(entry, "deletion_auc", names) == "KD"  # lower is better
     assert best(entry, "zero_maps", names) is None  # never compared
     assert best(entry, "accuracy", ["KD"]) is None  # of one
@@ -99,9 +105,9 @@ def test_comparisons_in_words(entry: SetRecord) -> None:
         ("Agreement", "CE", "−15.0 points", "−19.0 to −11.0", "< 0.001", "KD better"),
         ("Map cosine", "KD", "+0.188", "0.178 to 0.198", "< 0.001", "KD better"),
         ("In object", "CE", "+2.5 points", "−1.0 to 6.0", "0.400", INSIDE),
-        ("Deletion", "CE", "+0.013", "0.010 to 0.015", "0.030", "KD better"),
+        ("Deletion", "CE", "+0.013", "0.010 to 0.015", "0.030", NOT_COMPARABLE),
     ]
-    assert [row.certain for row in rows] == [True, True, True, False, True]
+    assert [row.certain for row in rows] == [True, True, True, False, False]
 
 
 def test_an_interval_is_drawn_to_the_scale_of_its_figure(entry: SetRecord) -> None:
@@ -112,3 +118,41 @@ def test_an_interval_is_drawn_to_the_scale_of_its_figure(entry: SetRecord) -> No
     first, second = comparison_rows(entry)
     assert (first.low, first.value, first.high) == pytest.approx((0.75, 0.875, 1.0))  # the reach is 0.16
     assert (second.low, second.value, second.high) == pytest.approx((0.25, 0.375, 0.5))
+
+
+FAITHFULNESS = [("deletion_auc", 0.02, 0.4), ("insertion_auc", 0.6, 0.2), ("average_drop", 0.01, 0.5)]
+
+
+@pytest.mark.parametrize(("figure", "value", "other"), FAITHFULNESS)
+@pytest.mark.parametrize(("accuracy", "counts"), [(0.002, False), (0.74, False), (0.75, True), (0.82, True)])
+def test_a_network_that_is_often_wrong_is_not_the_most_faithful(
+    entry: SetRecord, figure: str, value: float, other: float, accuracy: float, counts: bool
+) -> None:
+    for name, right, score in (("CE", accuracy, value), ("KD", 0.8, other)):
+        entry["networks"][name]["figures"] |= {"accuracy": measured(right), figure: measured(score)}
+    entry["comparisons"] = [comparison(figure, "CE", "KD", value - other, 0.04, 0.0001)]
+    assert best(entry, figure, ["CE", "KD"]) == ("CE" if counts else None)
+    (row,) = comparison_rows(entry)
+    assert row.verdict == ("CE better" if counts else NOT_COMPARABLE)
+    assert row.certain is counts
+
+
+def test_the_others_are_compared_without_the_network_that_is_often_wrong(entry: SetRecord) -> None:
+    entry["networks"]["wrong"] = {**entry["networks"]["CE"], "figures": dict(entry["networks"]["CE"]["figures"])}
+    values = {"CE": (0.79, 0.3), "KD": (0.8, 0.2), "wrong": (0.002, 0.02)}
+    for name, (right, score) in values.items():
+        entry["networks"][name]["figures"] |= {"accuracy": measured(right), "deletion_auc": measured(score)}
+    entry["comparisons"] = [
+        comparison("deletion_auc", "CE", "KD", 0.1, 0.04, 0.0001),
+        comparison("deletion_auc", "CE", "wrong", 0.28, 0.04, 0.0001),
+        comparison("deletion_auc", "KD", "wrong", 0.18, 0.04, 0.0001),
+    ]
+    assert comparable(entry, "deletion_auc", list(values)) == ["CE", "KD"]
+    assert comparable(entry, "energy_in_object", list(values)) == list(values)
+    assert best(entry, "deletion_auc", list(values)) == "KD"
+
+
+def test_the_page_and_the_table_say_so() -> None:
+    record = make_record()
+    for text in (markdown_tables(record), render(title="", record=record, curves=[], galleries=[], facts={})):
+        assert "are compared only among networks whose accuracy is at most 5 percentage points below" in text
