@@ -10,6 +10,7 @@ from typing import Any
 
 from distill.ablation.file import AblationFile
 from distill.config import Config, LayeredTerm
+from distill.config.names import has_control_characters
 from distill.data import dataset_info
 from distill.errors import InputError, unknown_name
 from distill.explain import METHODS
@@ -36,6 +37,8 @@ def check_file(file: AblationFile, rows: Sequence[str], *, with_teacher: bool) -
         yield f"baseline: {unknown_name('row', file.baseline, rows)}"
     for name in sorted(row for row, count in Counter(rows).items() if count > 1):
         yield f"rows: {name!r} occurs more than once; give each row its own name"
+    for name in (name for name in (*rows, *file.test_sets) if has_control_characters(name)):
+        yield f"rows, axes, test_sets: {name!r} contains a control character or a line break; remove it"
     for metric in file.metrics:
         yield from _check_metric(metric, file, with_teacher=with_teacher)
     if file.maps.method not in METHODS:

@@ -13,6 +13,7 @@ from distill.config import format_mistakes, merge
 from distill.config.base import NotNegative, PathText, Section
 from distill.config.dotted_keys import dotted, merge_values, nested
 from distill.config.messages import describe_mistake
+from distill.config.names import MAX_LENGTH, check_name
 from distill.errors import InputError
 from distill.files import expand_home
 
@@ -128,7 +129,17 @@ class AblationFile(Section):
     def _name_is_a_folder(cls, name: str) -> str:
         if name in ("", ".", "..", RESULTS, TEACHERS, CACHE) or "/" in name:
             raise ValueError(f"expected a folder name other than {RESULTS}, {TEACHERS} and {CACHE}, without `/`")
-        return name
+        return check_name(name)
+
+    @field_validator("rows")
+    @classmethod
+    def _names_of_rows_are_valid(cls, rows: dict[str, Overrides]) -> dict[str, Overrides]:
+        for row in rows:
+            try:
+                check_name(row)
+            except ValueError as error:
+                raise ValueError(f"{error}: {row[:MAX_LENGTH]!r}") from error
+        return rows
 
     @field_validator("seeds")
     @classmethod

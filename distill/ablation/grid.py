@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from distill.config.dotted_keys import dotted, format_setting, nested, short_nam
 
 Settings = dict[str, Any]
 _MISSING = object()
+#: Largest number of characters of a folder name; with the seed and a suffix, file systems take 255.
+_LONGEST = 235
 
 
 class GridRow(NamedTuple):
@@ -118,6 +121,8 @@ def folder_names(names: Sequence[str]) -> dict[str, str]:
     slugs: dict[str, str] = {}
     for name in names:
         slug = re.sub(r"[^a-z0-9._]+", "-", name.lower().replace("++", "-pp")).strip("-.") or DEFAULT
+        if len(slug) > _LONGEST:
+            slug = f"{slug[: _LONGEST - 9]}-{hashlib.sha256(slug.encode()).hexdigest()[:8]}"
         number = 1
         while (numbered := slug if number == 1 else f"{slug}-{number}") in slugs.values():
             number += 1

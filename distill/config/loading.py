@@ -62,16 +62,25 @@ def load_recorded(path: Path | str, *, check: Callable[[Mapping[str, Any]], Iter
     Raises:
         InputError: if the file cannot be read, contains an interpolation or ``extends``, or has mistakes.
     """
-    config, mistakes = validate(read_recorded(Path(path)), check=check)
+    config, mistakes = validate(read_recorded(Path(path)), check=check, recorded=True)
     if config is None:
         raise InputError(format_mistakes(mistakes, str(path)))
     return config
 
 
 def validate(
-    merged: Mapping[str, Any], *, check: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
+    merged: Mapping[str, Any],
+    *,
+    check: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
+    recorded: bool = False,
 ) -> tuple[Config | None, list[str]]:
     """Validate merged values; return the configuration, or None and the list of mistakes.
+
+    Args:
+        merged: The values.
+        check: Further checks of the values; returns messages.
+        recorded: Whether the values came with a run. The names of an ablation's runs may be longer than those that a
+            user may write.
 
     Example:
         >>> validate({"seed": 1})[0].seed
@@ -81,7 +90,7 @@ def validate(
     """
     mistakes = list(check(merged)) if check else []
     try:
-        config = Config.model_validate(merged)
+        config = Config.model_validate(merged, context={"recorded": recorded})
     except ValidationError as error:
         return None, [describe_mistake(item, values=merged) for item in error.errors()] + mistakes
     return (None, mistakes) if mistakes else (config, [])

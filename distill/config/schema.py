@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from distill.config.base import (
     NotNegative,
@@ -16,6 +16,7 @@ from distill.config.base import (
     Section,
 )
 from distill.config.custom_terms import AnyTerm
+from distill.config.names import MAX_LENGTH, check_name
 from distill.config.terms import CrossEntropyTerm
 from distill.files import expand_home
 
@@ -189,6 +190,12 @@ class Config(Section):
     monitor: MonitorSection = MonitorSection()
     checkpoint: CheckpointSection = CheckpointSection()
     loggers: LoggersSection = LoggersSection()
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str, info: ValidationInfo) -> str:
+        recorded = bool(info.context and info.context.get("recorded"))
+        return check_name(name, limit=None if recorded else MAX_LENGTH)
 
     @field_validator("trainer")
     @classmethod
