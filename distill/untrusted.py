@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from distill.errors import InputError
 
 #: Largest size of a JSON or YAML file, in bytes.
 TEXT_LIMIT = 256 << 20
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: Beginnings of names that stand for no code of their own: their options say which code is executed.
 _CODE_BY_OPTIONS = ("torch.hub:",)
 
@@ -153,15 +156,19 @@ def read_json(path: Path | str, *, limit: int = TEXT_LIMIT) -> Any:
 def printable(text: str) -> str:
     r"""Escape control characters, so that text from a file cannot control a terminal; newlines and tabs stay.
 
+    Escaped are the control characters of ASCII and Latin-1, line separators, characters that change the direction of
+    text, and surrogates, which no encoding can write.
+
     Example:
         >>> printable("a\x1b]0;title\x07b")
         'a\\x1b]0;title\\x07b'
     """
-    return "".join(
-        character if character in "\n\t" or (character.isprintable() or character == "\u00ad") else _escape(character)
-        for character in text
-    )
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
 
 
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+_format_warning = warnings.formatwarning
+
+
+def escape_warnings() -> None:
+    """Let Python print warnings with control characters escaped: they may quote names of files and classes."""
+    warnings.formatwarning = lambda *arguments, **line: printable(_format_warning(*arguments, **line))

@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 from distill.errors import InputError, RunError, StorageError
 from distill.files import describe_storage_error, find_storage_error, storage_errors
 from distill.malloc import keep_freed_memory
+from distill.untrusted import printable
 
 #: Exit code of an interrupted run.
 _INTERRUPTED = 130
@@ -88,7 +89,7 @@ def run_packed(packed: bytes) -> TaskResult:
         return TaskResult(key, "done", work(payload))
     except (InputError, RunError) as error:
         with suppress(OSError):  # the disk of the log may be full
-            print(f"distill: {error}", file=sys.stderr, flush=True)
+            print(printable(f"distill: {error}"), file=sys.stderr, flush=True)
         return TaskResult(key, "lost" if error.exit_code == _INTERRUPTED else "failed", reason=str(error))
     except KeyboardInterrupt:
         return TaskResult(key, "lost", reason="interrupted")

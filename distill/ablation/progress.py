@@ -20,6 +20,7 @@ from distill.errors import InputError
 from distill.models.weights import WEIGHTS_NAME
 from distill.report import read_curves
 from distill.training import RunDirectory
+from distill.untrusted import printable
 
 #: States in the order in which the table shows them.
 STATES = ("running", "failed", "interrupted", "pending", "done")
@@ -96,7 +97,7 @@ class ProgressBoard:
             outcome = reason if result is None else f"{metric} {_number(value)}, {result['seconds']:.0f} s"
             count = f"{len(self.final_states)}/{len(self.trials)}"
             line = f"{count}  {trial.row}, seed {trial.seed}: {outcome}; {self._time_left()}"
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def state(self, trial: Trial) -> str:
         """Return the state of a trial, one of :data:`STATES`."""
@@ -116,7 +117,8 @@ class ProgressBoard:
             table.add_column(column, justify="left" if column in ("row", "state") else "right", no_wrap=True)
         shown = by_state[: max(3, self.console.height - _FREE_LINES)]
         for trial in shown:
-            table.add_row(*map(Text, self._cells(trial, states[trial.config.name])))
+            cells = self._cells(trial, states[trial.config.name])
+            table.add_row(*(Text(printable(cell)) for cell in cells))
         counts = Counter(states.values())
         words = [f"{counts[state]} {state}" for state in STATES if counts[state]]
         if len(shown) < len(self.trials):

@@ -23,12 +23,14 @@ from distill.ablation.results import RunResult
 from distill.ablation.statistics import summarise
 from distill.ablation.trial import TrialJob, run_trial, train_teacher
 from distill.build import check_config
+from distill.console import PlainConsole
 from distill.errors import InputError, RunError, StorageError
 from distill.files import locked, storage_errors
 from distill.report.ablation.page import write_ablation_report
 from distill.report.ablation.record import ENOUGH_SEEDS, AblationRecord, TrialResult, save_ablation
 from distill.training import InterruptError
 from distill.training.environment import describe_machine
+from distill.untrusted import printable
 
 RECORD = "ablation.json"
 Failures = dict[str, str]
@@ -123,7 +125,7 @@ def run_ablation(ablation: Ablation, *, overwrite: bool = False, console: Consol
         InputError: if the ablation is already running in another process. The message names it and its host.
         RunError: if the teacher failed, or the user stopped the ablation; the same call resumes it.
     """
-    console = console or Console(stderr=True)
+    console = console or PlainConsole(stderr=True)
     _create_folder(ablation)
     with locked(ablation.folder, doing="running an ablation"), _interruptible():
         results, failures = _run_trials(ablation, overwrite=overwrite, console=console)
@@ -216,8 +218,9 @@ def _train_teacher(ablation: Ablation, trials: Sequence[Trial], console: Console
         return
     log = teacher.directory.with_name(teacher.name + ".log")
     console.print(
-        f"teacher: {teacher.directory} (log: {log.name} in the same folder)",
+        printable(f"teacher: {teacher.directory} (log: {log.name} in the same folder)"),
         markup=False,
+        emoji=False,
         highlight=False,
         soft_wrap=True,
     )

@@ -32,7 +32,7 @@ from distill.evaluation import (
 )
 from distill.models import StagedNetwork, load_model
 from distill.training import RunDirectory
-from distill.untrusted import Trust
+from distill.untrusted import Trust, printable
 from distill.workflows.train import selected_metrics, train_config
 
 #: Paths are left out of results, so that results are valid on other machines.
@@ -149,11 +149,13 @@ def train_once(config: Config, *, overwrite: bool, trust: Trust | bool = False) 
         if not overwrite:
             raise
         replace_existing = True
-    run = train_config(
-        config, overwrite=replace_existing, trust=trust, notify=lambda text: print(text, file=sys.stderr, flush=True)
-    )
+    run = train_config(config, overwrite=replace_existing, trust=trust, notify=_notify)
     if not run.finished:
         raise RunError("not finished: trainer.max_time ended the run, which resumes there. Set a longer max_time.")
+
+
+def _notify(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _lock(path: Path) -> FileLock:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import distill
 from distill.build.objective import try_terms
 from distill.data import ImageSet
 from distill.errors import InputError, RunError
@@ -157,7 +156,7 @@ def _describe(error: Exception) -> str:
 
 
 #: Folders of code that is not the user's.
-_LIBRARIES = (Path(distill.__file__).parent, Path(torch.__file__).parent.parent, Path(random.__file__).parent)
+_LIBRARIES = (Path(__file__).parents[1], Path(torch.__file__).parent.parent, Path(random.__file__).parent)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from distill.errors import InputError, InputWarning, RunError
 from distill.files import describe_storage_error, find_storage_error
 from distill.importing import search_working_directory
 from distill.malloc import keep_freed_memory
-from distill.untrusted import printable
+from distill.untrusted import escape_warnings, printable
 
 app = typer.Typer(
     name="distill",
@@ -355,6 +355,7 @@ def main() -> None:
     keep_freed_memory()
     # Lightning causes this warning about torch's internals. Users cannot act on it.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    escape_warnings()
     _show_input_warnings()
     search_working_directory()
     previous = signal.signal(signal.SIGTERM, _interrupt)
@@ -372,10 +373,12 @@ def main() -> None:
 
 
 def _exit(message: str, code: int) -> NoReturn:
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]distill:[/] {escape(message)}", highlight=False)
+    from distill.console import PlainConsole
+
+    text = Text.assemble(("distill:", "bold red"), " ", printable(message))
+    PlainConsole(stderr=True, soft_wrap=True).print(text)
     sys.exit(code)
 
 

@@ -29,6 +29,7 @@ from distill.ablation.run import (
 from distill.ablation.statistics import summarise
 from distill.cli.arguments import split_files
 from distill.config.dotted_keys import format_setting
+from distill.console import PlainConsole
 from distill.errors import InputError, RunError
 from distill.report.ablation.record import TrialResult
 from distill.report.ablation.table import (
@@ -38,6 +39,7 @@ from distill.report.ablation.table import (
     legend,
     sections,
 )
+from distill.untrusted import printable
 
 _COLOURS = {"better": "green", "worse": "red", "different": "blue"}
 TABLE, PAGE = "table.md", "report.html"
@@ -52,12 +54,12 @@ def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool, trus
     if dry_run:
         _list(ablation)
         return
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     runs = ablation.folder / "runs"
-    console.print(f"curves of all runs: tensorboard --logdir {runs}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"curves of all runs: tensorboard --logdir {runs}", soft_wrap=True)
     done = run_ablation(ablation, overwrite=overwrite, console=console)
-    show(done, Console())
-    console.print(f"report: {done.folder / PAGE}", markup=False, highlight=False, soft_wrap=True)
+    show(done, PlainConsole())
+    console.print(f"report: {done.folder / PAGE}", soft_wrap=True)
     if done.failed:
         raise RunError(_failures(ablation, done.record["trials"], done.failed))
 
@@ -65,20 +67,25 @@ def run(arguments: list[str], *, dry_run: bool, yes: bool, overwrite: bool, trus
 def show(done: FinishedAblation, console: Console) -> None:
     """Print the means if the output is a terminal; else print all of table.md."""
     if not console.is_terminal:
-        print((done.folder / TABLE).read_text(encoding="utf-8"), end="")
+        print(printable((done.folder / TABLE).read_text(encoding="utf-8")), end="")
         return
     summary = summarise(done.record)
     for section in sections(summary):
         table = Table(
-            "row", "seeds", *section.titles, title=Text(section.name), title_justify="left", box=box.SIMPLE_HEAD
+            "row",
+            "seeds",
+            *section.titles,
+            title=Text(printable(section.name)),
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
         )
         for line in section.lines:
             cells = [Text("–") if cell is None else _cell(cell) for cell in line.cells]
-            table.add_row(Text(line.row), str(line.seeds), *cells)
+            table.add_row(Text(printable(line.row)), str(line.seeds), *cells)
         console.print(table)
     for text in (legend(summary), exploratory_warning(summary), f"all differences: {done.folder / TABLE}"):
         if text:
-            console.print(Text(text))
+            console.print(Text(printable(text)))
 
 
 def _cell(cell: Cell) -> Text:
@@ -106,21 +113,19 @@ def _list(ablation: Ablation) -> None:
     for trial in ablation.trials:
         state = "done" if trial.config.name in results else state_on_disk(trial)
         settings = " ".join(f"{key}={format_setting(value)}" for key, value in trial.settings.items())
-        table.add_row(Text(trial.row), str(trial.seed), state, Text(settings))
-    Console().print(table)
+        table.add_row(trial.row, str(trial.seed), state, settings)
+    PlainConsole().print(table)
     left = [trial for trial in ablation.trials if trial.config.name not in results]
     run_preflight(ablation, left)
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     if not left:
-        console.print("no runs left", highlight=False)
+        console.print("no runs left")
         return
     seconds, processes = _measure_seconds(ablation, left[0].config.name), ablation.file.executor.processes
     minutes = seconds * math.ceil(len(left) / processes) / 60
     console.print(
         f"runs left: {len(left)}; estimated training time: {minutes:.0f} min ({left[0].row!r} takes {seconds:.0f} s, "
         f"{processes} runs at a time), without the teacher's training, validation and evaluation.",
-        markup=False,
-        highlight=False,
         soft_wrap=True,
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from distill.build import load_config
 from distill.cli.arguments import split_files
+from distill.console import PlainColumn, PlainConsole
 from distill.errors import InputError
 from distill.workflows.cache import fill_cache
 
@@ -19,8 +19,8 @@ def run(arguments: list[str], *, trust: bool) -> None:
             "teacher: the configuration has no teacher, so there is nothing to cache. Set teacher.checkpoint."
         )
     config = load_config(files, ["teacher.cache=disk", *pairs], import_terms=True)
-    console = Console(stderr=True)
-    columns = (TextColumn("teacher's outputs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = PlainConsole(stderr=True)
+    columns = (PlainColumn("teacher's outputs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("")
         filled = fill_cache(
@@ -28,6 +28,5 @@ def run(arguments: list[str], *, trust: bool) -> None:
         )
     console.print(
         f"{filled.views:,} views, {filled.cached:,} of them already cached; the cache is in {filled.folder}",
-        highlight=False,
         soft_wrap=True,
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from distill.console import PlainColumn, PlainConsole
 from distill.evaluation import EvaluationSettings, MapSettings
 from distill.report import table_rows
 from distill.workflows.evaluate import Evaluation, evaluate
@@ -36,13 +36,13 @@ def run(
 ) -> None:
     """Evaluate, and print the table and the path of the report."""
     columns = (
-        TextColumn("[bold]{task.description}"),
+        PlainColumn("{task.description}", style="bold"),
         BarColumn(),
         MofNCompleteColumn(),
         Speed(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*columns, console=PlainConsole(stderr=True)) as bars:
         tasks = {}
 
         def show(step: str, done: int, total: int) -> None:
@@ -91,5 +91,5 @@ def _print(done: Evaluation) -> None:
             table.add_section()
         table.add_row("" if name == previous else name, *cells)
         previous = name
-    Console().print(table)
-    Console(stderr=True).print(f"report: {done.report}", highlight=False, soft_wrap=True)
+    PlainConsole().print(table)
+    PlainConsole(stderr=True).print(f"report: {done.report}", soft_wrap=True)

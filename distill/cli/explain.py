@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from distill.console import PlainConsole
 from distill.errors import InputError
 from distill.files import expand_home, locked
 from distill.report.explained import ImageExplanation, output_paths, save_explanations
@@ -40,7 +39,7 @@ def run(
         raise InputError("--reference and --no-reference exclude each other; give one of them.")
     folder = Path(expand_home(output or Path(run) / FOLDER))
     paths = output_paths(images, folder)
-    console = Console(stderr=True, soft_wrap=True)
+    console = PlainConsole(stderr=True, soft_wrap=True)
     teacher: str | Literal[False] | None = False if no_reference else reference
     explanations = explain_images(
         run,
@@ -53,13 +52,13 @@ def run(
         crop=crop,
         network=network,
         trust=trust,
-        notify=lambda text: console.print(escape(text), highlight=False),
+        notify=console.print,
     )
     with locked(folder, doing="explaining", keep=False):
         save_explanations(explanations, paths)
-    Console().print(_table(explanations, top_k))
+    PlainConsole().print(_table(explanations, top_k))
     for path in paths:
-        console.print(escape(str(path)), highlight=False)
+        console.print(str(path))
 
 
 def _table(explanations: Sequence[ImageExplanation], top_k: int) -> Table:
@@ -73,6 +72,6 @@ def _table(explanations: Sequence[ImageExplanation], top_k: int) -> Table:
         other = dict(explanation.top(len(explanation.classes), of=roles[-1]))
         for rank, (name, probability) in enumerate(explanation.top(top_k)):
             cells = [f"{100 * p:.1f} %" for p in (probability, other[name])[: len(roles)]]
-            table.add_row("" if rank else escape(explanation.name), escape(name), *cells)
+            table.add_row("" if rank else explanation.name, name, *cells)
         table.add_section()
     return table

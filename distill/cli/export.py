@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
+from distill.console import PlainConsole
 from distill.errors import InputError
 from distill.export import Parity
 from distill.workflows.export import export_model
@@ -39,7 +38,7 @@ def run(
         overwrite=overwrite,
         limit=limit,
     )
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = PlainConsole(soft_wrap=True)
     console.print(f"{done.path}: {done.path.stat().st_size / 1e6:.2f} MB")
     console.print(_parity_text(done.parity, layer))
 

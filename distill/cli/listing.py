@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.console import Console
 from rich.table import Table
 
+from distill.console import PlainConsole
 from distill.errors import InputError, unknown_name
 
 
@@ -18,7 +18,7 @@ def run(kind: str) -> None:
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=False).print(table)
+    PlainConsole(soft_wrap=False).print(table)
 
 
 _Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rich.console import Console
-
+from distill.console import PlainConsole
 from distill.errors import InputError
 from distill.files import expand_home, locked
 
@@ -29,7 +28,7 @@ def run(folder: Path) -> None:
         )
     with locked(folder, doing="writing the report"):
         write(folder)
-    Console(stderr=True, soft_wrap=True).print(f"report: {folder / _PAGE}", highlight=False)
+    PlainConsole(stderr=True, soft_wrap=True).print(f"report: {folder / _PAGE}")
 
 
 def _ablation(folder: Path) -> None:
@@ -61,9 +60,8 @@ def _evaluation(folder: Path) -> None:
         curves=[read_curves(run, run=name) for name, run in runs.items() if (run / NAME).is_file()],
         facts={name: _facts(run) for name, run in runs.items() if (run / _CONFIG).is_file()},
     )
-    Console(stderr=True, soft_wrap=True).print(
-        "the report has no pictures, because they need the images. Run `distill evaluate` for a report with pictures.",
-        highlight=False,
+    PlainConsole(stderr=True, soft_wrap=True).print(
+        "the report has no pictures, because they need the images. Run `distill evaluate` for a report with pictures."
     )
 
 

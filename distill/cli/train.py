@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pytorch_lightning.utilities import rank_zero_only
-from rich.console import Console
 
 from distill.build import load_config
 from distill.cli.arguments import split_files
 from distill.config import to_yaml
+from distill.console import PlainConsole
 from distill.workflows.train import train_config
 
 
@@ -27,4 +27,4 @@ def run(arguments: list[str], *, overwrite: bool, extend: bool, dry_run: bool, t
 @rank_zero_only
 def _notify(text: str) -> None:
     """Print a message; with several processes, only the process of rank 0 prints."""
-    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+    PlainConsole(stderr=True).print(text, soft_wrap=True)

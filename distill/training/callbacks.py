@@ -10,12 +10,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from distill.config import CheckpointSection, MonitorSection
+from distill.console import PlainColumn, PlainConsole
 from distill.errors import RunError
 from distill.training.best_checkpoint import BestCheckpoint
 from distill.training.module import DistillationModule
+from distill.untrusted import printable
 
 
 class FiniteLossGuard(Callback):
@@ -132,7 +134,7 @@ class RunProgress(Callback):
 
     def __init__(self, name: str, console: Console | None = None) -> None:
         self.name = name
-        self.console = console or Console(stderr=True)
+        self.console = console or PlainConsole(stderr=True)
         self._bar: Progress | None = None
         self._start = (0.0, 0)
 
@@ -142,12 +144,12 @@ class RunProgress(Callback):
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            PlainColumn("{task.description}", style="bold"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
+            PlainColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[validation]}"),
+            PlainColumn("{task.fields[validation]}"),
             console=self.console,
             expand=True,
         )
@@ -180,7 +182,7 @@ class RunProgress(Callback):
         elif trainer.is_global_zero:
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             line = f"{self.name}  {epoch}  {self._speed(trainer):.0f} img/s  {text}"
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self.console.print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Stop the progress bar, also after an error."""

@@ -25,6 +25,7 @@ from distill.report.ablation.table import (
 from distill.report.ablation.text import csv_table, markdown_table
 from distill.report.common.html import Facts, csp_hash, template_environment
 from distill.report.common.numbers import format_value
+from distill.untrusted import printable
 
 _FACTS, _SUMMARY = "facts.json", "summary.json"
 
@@ -112,7 +113,7 @@ def write_ablation_page(
         missing=[(row, trials["missing"]) for row, trials in summary["trials"].items() if trials["missing"]],
         facts=facts or {},
     )
-    return write_text(path, text)
+    return write_text(path, printable(text))
 
 
 def _trials(record: AblationRecord) -> list[ShownTrial]:

@@ -20,6 +20,7 @@ from distill.report.ablation.table import (
     unfinished,
 )
 from distill.report.common.markdown import escape_markdown, markdown_grid
+from distill.untrusted import printable
 
 
 def markdown_table(summary: Summary) -> str:
@@ -37,7 +38,7 @@ def markdown_table(summary: Summary) -> str:
         blocks.append(_table((metric_heading(metric) + mark, *columns(summary)[1:]), differences(summary, metric)))
     if rows := unfinished(summary):
         blocks.append("Without a result: " + escape_markdown("; ".join(rows)) + ".")
-    return "\n\n".join(blocks) + "\n"
+    return printable("\n\n".join(blocks) + "\n")
 
 
 def csv_table(summary: Summary) -> str:
@@ -56,7 +57,7 @@ def csv_table(summary: Summary) -> str:
             texts = ["" if value is None else f"{value:.9g}" for value in numbers]
             baseline, exploratory = summary["baselines"][row], str(summary["exploratory"]).lower()
             writer.writerow([where, figure, row, baseline, *texts, finding["verdict"], exploratory])
-    return text.getvalue()
+    return printable(text.getvalue())
 
 
 def _bold(cell: Cell) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from distill.report.common.colours import COLOUR_MAP
+from distill.untrusted import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +35,8 @@ def make_figure(width: float, height: float, *, constrained: bool = False) -> Fi
 
 
 def escape_mathtext(text: str) -> str:
-    """Escape dollar signs, between which matplotlib would typeset mathematics."""
-    return text.replace("$", r"\$")
+    """Escape dollar signs, between which matplotlib would typeset mathematics, and control characters."""
+    return printable(text).replace("$", r"\$")
 
 
 def show_map(

@@ -27,6 +27,7 @@ from distill.report.evaluation.gallery import Gallery, Panel, Picture
 from distill.report.evaluation.record import EvaluationRecord
 from distill.report.evaluation.sentences import caveat, summary_sentences
 from distill.report.evaluation.table import DIRECTIONS, columns, group_figures, left_out, sections
+from distill.untrusted import printable
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,8 @@ def write_report(
     Returns:
         The path.
     """
-    return write_text(path, render(title=title, record=record, curves=curves, galleries=galleries, facts=facts or {}))
+    page = render(title=title, record=record, curves=curves, galleries=galleries, facts=facts or {})
+    return write_text(path, printable(page))
 
 
 def render(

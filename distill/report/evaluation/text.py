@@ -23,6 +23,7 @@ from distill.report.evaluation.table import (
     make_cell,
     sections,
 )
+from distill.untrusted import printable
 
 #: The figures that fit into a terminal.
 _SHORT = SUMMARY_FIGURES[:5]
@@ -65,7 +66,7 @@ def markdown_tables(record: EvaluationRecord) -> str:
     groups = group_figures(record)
     blocks = [_markdown_set(record, section, i, groups) for i, section in enumerate(sections(record))]
     rule = faithfulness_rule(record).strip()
-    return "\n".join([*blocks, *([f"{rule}\n"] if rule else []), _LEGEND])
+    return printable("\n".join([*blocks, *([f"{rule}\n"] if rule else []), _LEGEND]))
 
 
 def save_table(record: EvaluationRecord, path: Path | str) -> Path:
