@@ -80,12 +80,11 @@ def read_checked(path: Path | str, *, remedy: str) -> dict[str, Any]:
     try:
         content = read_json(path)
     except InputError as error:
-        raise InputError(f"{error} {remedy}") from error
+        raise InputError(f"{error} {remedy}".rstrip()) from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold keys and values at its top level. {remedy}")
+        raise InputError(f"{path} must hold keys and values at its top level. {remedy}".rstrip())
     expected = content.pop(CHECKSUM, None)
     if expected is not None and expected != hash_values(content):
-        raise InputError(
-            f"{path} was changed or damaged after it was written: its content does not fit its checksum. {remedy}"
-        )
+        problem = "was changed or damaged after it was written: its content does not fit its checksum."
+        raise InputError(f"{path} {problem} {remedy}".rstrip())
     return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import stat
 import warnings
@@ -18,6 +19,8 @@ TEXT_LIMIT = 256 << 20
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: Beginnings of names that stand for no code of their own: their options say which code is executed.
 _CODE_BY_OPTIONS = ("torch.hub:",)
+#: Half of a character beyond the first 65,536, as JSON may write it; alone, it is no text.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
@@ -145,12 +148,21 @@ def read_json(path: Path | str, *, limit: int = TEXT_LIMIT) -> Any:
     def refuse(constant: str) -> Any:
         raise ValueError(f"it contains {constant}, which JSON does not have")
 
+    def finite(number: str) -> float:
+        value = float(number)
+        if math.isinf(value):
+            raise ValueError(f"{number[:20]} is too large a number")
+        return value
+
     try:
-        return json.loads(text, parse_constant=refuse)
+        content = json.loads(text, parse_constant=refuse, parse_float=finite)
+        if _SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply.") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}.") from error
+    return content
 
 
 def printable(text: str) -> str:

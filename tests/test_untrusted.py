@@ -52,6 +52,8 @@ def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
         (b"[" * 100_000, "is nested too deeply"),
         (b'{"a": NaN}', "contains NaN, which JSON does not have"),
         (b'{"a": 1', "is not valid JSON: "),
+        (b'{"a": 1e999}', "is not valid JSON: 1e999 is too large a number"),
+        (b'{"a": "\\ud800"}', "is not valid JSON: .*surrogates not allowed"),
         (b"", "is not valid JSON: "),
         (b"\xff\xfe", "is not a text file: byte 0 is not UTF-8"),
     ],

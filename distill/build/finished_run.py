@@ -50,6 +50,7 @@ def load_run(folder: Path | str, *, network: nn.Module | str | None = None, trus
     recorded = RunDirectory(folder).config
     if not recorded.exists():
         raise InputError(f"{folder} is not a run directory: it has no {recorded.name}. Check the path.")
+    RunDirectory(folder).check_config()
     return FinishedRun(load_model(folder, network=network, trust=trust), load_recorded_config(recorded))
 
 

@@ -24,6 +24,7 @@ from distill.models import StagedNetwork, create_model, file_hash, load_network,
 from distill.models.class_names import class_difference
 from distill.objects import is_object, object_hash, object_type
 from distill.teachers import FrozenTeacher
+from distill.training import RunDirectory
 from distill.untrusted import Trust
 
 
@@ -202,6 +203,7 @@ def _check_validation_split(config: Config, teacher: Path) -> None:
     recorded = teacher / "config.yaml"
     if config.data.name == "fashion_scenes" or not recorded.exists():
         return  # the splits of fashion_scenes use disjoint items for every seed
+    RunDirectory(teacher).check_config()
     section = load_recorded(recorded).data
     actual, expected = ((d.seed, d.options.get("validation"), d.options.get("test")) for d in (section, config.data))
     if section.name == config.data.name and actual != expected:

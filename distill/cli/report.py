@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from distill.checksums import hash_file
 from distill.console import PlainConsole
 from distill.errors import InputError
 from distill.files import expand_home, locked
 
-_ABLATION, _EVALUATION, _CONFIG, _ENVIRONMENT, _PAGE, _TABLE = (
-    "ablation.json", "evaluation.json", "config.yaml", "environment.json", "report.html", "table.md"
+_ABLATION, _EVALUATION, _CONFIG, _PAGE, _TABLE, _SCORES = (
+    "ablation.json", "evaluation.json", "config.yaml", "report.html", "table.md", "per_image.parquet"
 )  # fmt: skip
 
 
@@ -49,8 +49,12 @@ def _evaluation(folder: Path) -> None:
         write_report,
     )
     from distill.report.common.curves import NAME
+    from distill.training import RunDirectory
 
     record = load_record(folder / _EVALUATION)
+    scores = folder / _SCORES
+    if "scores" in record and (scores.exists() or scores.is_symlink()) and hash_file(scores) != record["scores"]:
+        raise InputError(f"{scores} is not the file of {_EVALUATION}, or is damaged. Run `distill evaluate` again.")
     save_table(record, folder / _TABLE)
     runs = {name: Path(network["run"]) for name, network in record["networks"].items() if network["run"]}
     write_report(
@@ -58,14 +62,8 @@ def _evaluation(folder: Path) -> None:
         title="Evaluation",
         record=record,
         curves=[read_curves(run, run=name) for name, run in runs.items() if (run / NAME).is_file()],
-        facts={name: _facts(run) for name, run in runs.items() if (run / _CONFIG).is_file()},
+        facts={name: RunDirectory(run).facts() for name, run in runs.items() if (run / _CONFIG).is_file()},
     )
     PlainConsole(stderr=True, soft_wrap=True).print(
         "the report has no pictures, because they need the images. Run `distill evaluate` for a report with pictures."
     )
-
-
-def _facts(run: Path) -> dict[str, object]:
-    environment = json.loads((run / _ENVIRONMENT).read_text()) if (run / _ENVIRONMENT).is_file() else {}
-    packages = environment.pop("packages", {})
-    return {**environment, **packages, "configuration": (run / _CONFIG).read_text()}

@@ -16,6 +16,7 @@ from distill.config.loading import (
     load,
     load_recorded,
     merge,
+    parse_yaml,
     to_yaml,
     validate,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "load",
     "load_recorded",
     "merge",
+    "parse_yaml",
     "record_of",
     "register_options",
     "to_yaml",

@@ -113,6 +113,16 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(plain)
 
 
+def parse_yaml(text: str) -> Any:
+    """Return the values of YAML text, as :func:`merge` reads them from a file.
+
+    Example:
+        >>> parse_yaml("optimizer: {lr: 1e-3}")
+        {'optimizer': {'lr': 0.001}}
+    """
+    return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+
+
 def format_mistakes(mistakes: Sequence[str], where: str) -> str:
     """Join mistakes to one message."""
     count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import logging
@@ -16,6 +17,8 @@ from torch.export import ExportedProgram
 
 from distill.errors import InputError, RunError
 from distill.export.program import BATCH, INPUT
+from distill.models.damage import check_archive
+from distill.untrusted import check_regular
 
 #: Name of the file inside the archive that holds the metadata, as JSON.
 PT2_METADATA = "distill_explain.json"
@@ -38,16 +41,19 @@ def open_pt2(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
     """Load a torch.export archive.
 
     Raises:
+        InputError: if the file is damaged.
         RunError: if torch cannot load it.
     """
+    check_regular(path)
+    check_archive(path)
     try:
         return torch.export.load(io.BytesIO(path.read_bytes())).module()
     except Exception as error:  # the possible errors have no common base class
         raise RunError(f"torch {torch.__version__} cannot load the file: {error}") from error
 
 
-#: Key of the model metadata, whose value is JSON.
-ONNX_METADATA = "distill_explain"
+#: Keys of the model metadata: facts as JSON, and the SHA-256 of the model without this entry.
+ONNX_METADATA, ONNX_CHECKSUM = "distill_explain", "distill_explain_sha256"
 #: The oldest opset that torch can write.
 OLDEST_OPSET = 18
 
@@ -80,8 +86,9 @@ def write_onnx(program: ExportedProgram, path: Path, *, outputs: Sequence[str], 
         raise RunError(f"the student cannot be converted to ONNX: {str(error).strip().splitlines()[0]}") from error
     assert converted is not None
     model = converted.model_proto
-    onnx.helper.set_model_props(model, {ONNX_METADATA: facts})
     _drop_source_locations(model)
+    onnx.helper.set_model_props(model, {ONNX_METADATA: facts})
+    onnx.helper.set_model_props(model, {ONNX_METADATA: facts, ONNX_CHECKSUM: _hash(model)})
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
@@ -90,10 +97,22 @@ def open_onnx(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
     """Load an ONNX file on the CPU.
 
     Raises:
+        InputError: if the file does not fit its checksum; files of older versions have none.
         RunError: if onnxruntime cannot load it.
     """
+    import onnx
     import onnxruntime
 
+    check_regular(path)
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's errors have no common base class
+        raise RunError(f"onnx {onnx.__version__} cannot load the file: {error}") from error
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    expected = properties.pop(ONNX_CHECKSUM, None)
+    onnx.helper.set_model_props(model, properties)
+    if expected is not None and expected != _hash(model):
+        raise InputError(f"{path} was changed or damaged after it was written. Export the student again.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
@@ -107,6 +126,10 @@ def open_onnx(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
         return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
 
     return run
+
+
+def _hash(model: Any) -> str:
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _drop_source_locations(model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -173,6 +174,40 @@ METRIC_INFO: Mapping[str, MetricInfo] = {
         "rates", "Constant maps", "share of maps with the same value everywhere, other than zero", "percent", "lower"
     ),
 }
+
+
+#: Smallest and largest values of the metrics that are no percentages; other figures may have any finite value.
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "output_kl": (0.0, math.inf),
+    **dict.fromkeys(("map_cosine", "map_cosine_floor", "map_pearson", "map_spearman", "map_ssim"), (-1.0, 1.0)),
+    **dict.fromkeys(("map_top_iou", "map_jensen_shannon", "deletion_auc", "insertion_auc"), (0.0, 1.0)),
+    **dict.fromkeys(("coherency", "adcc", "gini", "entropy"), (0.0, 1.0)),
+}
+#: Allowed error of rounding at the ends of a range.
+_ROUNDING = 1e-3
+
+
+def check_range(metric: str, value: float) -> None:
+    """Raise an error if a metric cannot have a value: an accuracy is from 0 to 1.
+
+    Args:
+        metric: Name of the metric, or SET/METRIC. Unknown names may have any value.
+        value: The value; NaN stands for "not measured".
+
+    Raises:
+        ValueError: if the value is outside the range.
+
+    Example:
+        >>> check_range("test/accuracy", 0.5)
+        >>> check_range("test/accuracy", 7.5)
+        Traceback (most recent call last):
+        ValueError: test/accuracy is from 0 to 1, got 7.5
+    """
+    name = metric.rpartition("/")[2]
+    info = METRIC_INFO.get(name)
+    low, high = (0.0, 1.0) if info is not None and info.style == "percent" else _RANGES.get(name, (-math.inf, math.inf))
+    if value < low - _ROUNDING or value > high + _ROUNDING:
+        raise ValueError(f"{metric} is from {low:g} to {high:g}, got {value:g}")
 
 
 def required_input(metric: str) -> Needs:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from distill.errors import InputError
 from distill.files import replacing, storage_errors
+from distill.untrusted import check_regular, read_json
 
 _MAGIC = b"VIEW"
 _HEADER = struct.Struct("<4sIII")  # magic, number of rows, floats per row, CRC-32 of the body
@@ -82,6 +83,7 @@ class Journal:
         self.reset_if_replaced()
         if not self.path.exists():
             return
+        check_regular(self.path)
         with self.path.open("rb") as file:
             while True:
                 file.seek(self._end)
@@ -92,8 +94,11 @@ class Journal:
                 if magic != _MAGIC or width != self.width:
                     self._unreadable = True
                     return
-                body = file.read(count * (8 + 4 * width))
-                if len(body) < count * (8 + 4 * width):
+                size = count * (8 + 4 * width)
+                if size > os.fstat(file.fileno()).st_size - file.tell():  # before memory is taken for it
+                    return
+                body = file.read(size)
+                if len(body) < size:
                     return
                 first = (self._end + _HEADER.size + 8 * count) // 4
                 self._end += _HEADER.size + len(body)
@@ -166,7 +171,9 @@ def open_journal(root: Path, key: Mapping[str, Any], *, width: int) -> Journal:
         if not path.exists():
             with replacing(path, suffix=f".{os.getpid()}") as part:
                 part.write_text(text)
-        stored = json.loads(path.read_text())
+        stored = read_json(path)
+        if not isinstance(stored, dict):
+            raise ValueError("it must hold keys and values")
     except (OSError, ValueError) as error:
         raise InputError(
             f"teacher.cache_dir: cannot read or write {path} ({error}); delete the folder {folder}, or "

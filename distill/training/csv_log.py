@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from argparse import Namespace
@@ -12,7 +13,9 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from distill.errors import InputError
 from distill.files import replacing, storage_errors
+from distill.untrusted import read_text
 
 
 class MetricsFile(Logger):
@@ -27,6 +30,9 @@ class MetricsFile(Logger):
     Args:
         path: The CSV file.
         first_step: Number of steps that the run has already completed.
+
+    Raises:
+        InputError: if the file exists and is damaged.
     """
 
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
@@ -34,8 +40,14 @@ class MetricsFile(Logger):
         self.path = path
         self._rows: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if _step(row) < first_step]
+            try:
+                rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+                self._rows = [row for row in rows if _step(row) < first_step]
+            except (ValueError, TypeError, KeyError, csv.Error) as error:
+                raise InputError(
+                    f"{path} is damaged, so the run cannot go on with it ({error}). Restore the file, or train from "
+                    "the start with --overwrite."
+                ) from error
         self._columns = _columns(self._rows)
         self._rewrite()
 
@@ -78,6 +90,8 @@ class MetricsFile(Logger):
 
 
 def _step(row: dict[str, str]) -> float:
+    if None in row:
+        raise ValueError("a row has too many cells")
     truncated = None in row.values()  # the last line of a run that was killed while writing
     return math.inf if truncated else int(row["step"])
 

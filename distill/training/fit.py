@@ -91,6 +91,7 @@ def fit(
         notify(start.message)
     longer = [LongerSchedule()] if extended or directory.extended else []
     with storage_errors(directory.path, failed="cannot be read or written"):
+        directory.drop_metrics_hash()
         trainer = make_trainer(
             config, directory, first_step=start.step, callbacks=[*longer, *callbacks], loggers=loggers
         )
@@ -105,6 +106,7 @@ def fit(
                 notify(f"{config.name}: {reached}")
                 return False
         if trainer.is_global_zero:
+            directory.store_metrics_hash()
             save_student(module, directory, select=config.monitor.select)
             directory.previous.unlink(missing_ok=True)
     return True

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.config import Config, to_yaml
+from distill.checksums import hash_file, hash_values, read_checked, save_checked
+from distill.config import Config, parse_yaml, to_yaml
+from distill.config.reading import read_recorded
 from distill.errors import InputError, StorageError
 from distill.files import HOLDER_NAME, LOCK_NAME, describe_storage_error, storage_errors, write_text
 from distill.models.weights import WEIGHTS_NAME
+from distill.report.common.curves import METRICS_HASH
 from distill.training.environment import describe_machine
+from distill.untrusted import read_text
 
+#: In ``environment.json``: checksum of the values of ``config.yaml``.
+CONFIG_HASH = "config"
 State = Literal["new", "resume", "done"]
 
 
@@ -127,9 +132,9 @@ class RunDirectory:
                     for entry in self._entries():
                         if entry != self.environment:
                             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-            record = self._environment_record(config, identity)
-            write_text(self.environment, json.dumps(record, indent=2) + "\n")  # written first, for the same reason
-            write_text(self.config, to_yaml(config))
+            text = to_yaml(config)
+            save_checked(self._environment_record(config, identity, text), self.environment)  # first, for that reason
+            write_text(self.config, text)
         elif state == "resume" and self.extended and self.config.read_text() != to_yaml(config):
             write_text(self.config, to_yaml(config))
         return state
@@ -170,14 +175,15 @@ class RunDirectory:
         """
         with storage_errors(self.weights):
             self.weights.unlink(missing_ok=True)
-        record = json.loads(self.environment.read_text()) | {"identity": identity, "extended_from": epochs}
-        write_text(self.environment, json.dumps(record, indent=2) + "\n")
-        write_text(self.config, to_yaml(config))
+        text = to_yaml(config)
+        changed = {"identity": identity, "extended_from": epochs, CONFIG_HASH: hash_values(parse_yaml(text))}
+        save_checked(self.read_environment() | changed, self.environment)
+        write_text(self.config, text)
 
     @property
     def extended(self) -> bool:
         """Whether the run was extended to more epochs."""
-        return self.environment.exists() and "extended_from" in json.loads(self.environment.read_text())
+        return self.environment.exists() and "extended_from" in self.read_environment()
 
     def identity(self) -> str:
         """Return the recorded hash of what the run computes.
@@ -185,13 +191,68 @@ class RunDirectory:
         Raises:
             InputError: if it cannot be read.
         """
-        try:
-            return str(json.loads(self.environment.read_text())["identity"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"{self.environment} cannot be read, so the run in this folder is unknown. Replace it with --overwrite."
-            ) from error
+        record = self.read_environment(remedy="The run in this folder is unknown; replace it with --overwrite.")
+        return str(record["identity"])
 
-    def _environment_record(self, config: Config, identity: str) -> dict[str, Any]:
+    def read_environment(self, *, remedy: str = "Train the run again with --overwrite.") -> dict[str, Any]:
+        """Read ``environment.json``.
+
+        Args:
+            remedy: What to do if the file is damaged, for the message.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
+        try:
+            record = read_checked(self.environment, remedy=remedy)
+        except InputError as error:
+            raise InputError(f"{self.environment} cannot be read. {error}") from error
+        for key, kind in (("identity", str), ("packages", dict), (CONFIG_HASH, str), (METRICS_HASH, str)):
+            if not isinstance(record.get(key, kind()), kind) or "identity" not in record:
+                raise InputError(f"{self.environment} cannot be read: {key} is missing or of a wrong kind. {remedy}")
+        return record
+
+    def check_config(self) -> None:
+        """Raise an error if ``config.yaml`` is no longer the configuration that the run was trained with.
+
+        Runs of older versions have no checksum of their configuration; they are not checked.
+
+        Raises:
+            InputError: if the file was changed, or ``environment.json`` is damaged.
+        """
+        if not self.environment.exists():
+            return
+        expected = self.read_environment().get(CONFIG_HASH)
+        if expected is not None and expected != hash_values(read_recorded(self.config)):
+            raise InputError(
+                f"{self.config} was changed after the run was started, so it no longer describes the weights. Restore "
+                "the file, or train a run with the new configuration under another `name=`."
+            )
+
+    def facts(self) -> dict[str, object]:
+        """Return the environment and the configuration of the run, for the footer of a report.
+
+        Raises:
+            InputError: if a file is damaged.
+        """
+        self.check_config()
+        environment = self.read_environment() if self.environment.exists() else {}
+        packages = environment.pop("packages", {})
+        for name in (CONFIG_HASH, METRICS_HASH):
+            environment.pop(name, None)
+        return {**environment, **packages, "configuration": read_text(self.config)}
+
+    def store_metrics_hash(self) -> None:
+        """Store the checksum of the finished ``metrics.csv`` in ``environment.json``."""
+        save_checked({**self.read_environment(), METRICS_HASH: hash_file(self.metrics)}, self.environment)
+
+    def drop_metrics_hash(self) -> None:
+        """Remove the checksum of ``metrics.csv``, because training will write to it."""
+        record = self.read_environment()
+        if record.pop(METRICS_HASH, None) is not None:
+            save_checked(record, self.environment)
+
+    def _environment_record(self, config: Config, identity: str, text: str) -> dict[str, Any]:
         seeds = {"seed": config.seed, "data_seed": config.data.seed}
-        return {"identity": identity, **seeds, "command": " ".join(sys.argv), **describe_machine()}
+        about = {"identity": identity, CONFIG_HASH: hash_values(parse_yaml(text)), **seeds}
+        return {**about, "command": " ".join(sys.argv), **describe_machine()}

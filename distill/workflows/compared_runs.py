@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-import torch
 from torch import nn
 
 from distill.build import load_recorded_config
@@ -18,6 +17,7 @@ from distill.files import expand_home
 from distill.models import StagedNetwork, load_model
 from distill.models.weights import WEIGHTS_NAME
 from distill.training import RunDirectory
+from distill.training.checkpoint_files import read_checkpoint
 from distill.workflows.train import Run
 
 #: A run directory (``LABEL=RUN`` gives it a label), a finished run, or a network.
@@ -165,11 +165,12 @@ def _recorded_config(folder: Path) -> Path:
     recorded = RunDirectory(folder).config
     if not recorded.exists():
         raise InputError(f"{folder} is not a run directory: it has no {recorded.name}. Check the path.")
+    RunDirectory(folder).check_config()
     return recorded
 
 
 def _progress(directory: RunDirectory, config: Config) -> str:
     if not directory.last.exists():
         return f"0 of {config.max_epochs} epochs are saved"
-    state = torch.load(directory.last, map_location="cpu", weights_only=True, mmap=True)
+    state = read_checkpoint(directory.last)
     return f"{int(state['epoch']) + 1} of {config.max_epochs} epochs are saved"

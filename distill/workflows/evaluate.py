@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from distill.build import load_images
+from distill.checksums import hash_file
 from distill.config import Config
 from distill.config.reading import PARSE_ERRORS
 from distill.data import ImageSet, as_image_set, same_images
@@ -45,6 +46,7 @@ from distill.workflows.compared_runs import LoadedRuns, Source, common_parent, l
 
 #: Number of pictures in all galleries together, and in maps.png.
 GALLERY_IMAGES, GRID_IMAGES = 48, 8
+SCORES_NAME = "per_image.parquet"
 
 
 class Evaluation(NamedTuple):
@@ -283,7 +285,8 @@ def _output_folder(output: Path | str | None, runs: Sequence[object], loaded: Lo
 
 
 def _write(folder: Path, title: str, done: EvaluationResult, galleries: Sequence[Gallery], loaded: LoadedRuns) -> Path:
-    save_scores(done.scores, done.record["classes"], folder / "per_image.parquet")
+    scores = save_scores(done.scores, done.record["classes"], folder / SCORES_NAME)
+    done.record["scores"] = hash_file(scores)
     save_record(done.record, folder / "evaluation.json")
     save_table(done.record, folder / "table.md")
     if galleries:
@@ -294,7 +297,7 @@ def _write(folder: Path, title: str, done: EvaluationResult, galleries: Sequence
         record=done.record,
         curves=[read_curves(path, run=name) for name, path in loaded.folders.items()],
         galleries=galleries,
-        facts={name: _facts(path) for name, path in loaded.folders.items()},
+        facts={name: RunDirectory(path).facts() for name, path in loaded.folders.items()},
     )
 
 
@@ -310,10 +313,3 @@ def _device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device. Use `auto` or `cpu`.")
     return name
-
-
-def _facts(folder: Path) -> dict[str, object]:
-    directory = RunDirectory(folder)
-    environment = json.loads(directory.environment.read_text()) if directory.environment.exists() else {}
-    packages = environment.pop("packages", {})
-    return {**environment, **packages, "configuration": directory.config.read_text()}

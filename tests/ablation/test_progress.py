@@ -62,7 +62,7 @@ def test_progress_of_a_run(ablation: Ablation) -> None:
     write_epochs(trial, 0.2, 0.4, 0.3)
     assert read_progress(trial) == (3, 0.4, False)
     (trial.config.directory / "metrics.csv").write_text("epoch,step,validation/accuracy\n0,3,0.2\n1,7,0.")
-    assert read_progress(trial) == (2, 0.2, False)  # the last line is being written
+    assert read_progress(trial) == (1, 0.2, False)  # the last line is being written
     write_epochs(trial, 0.2, saved=True)
     assert read_progress(trial) == (1, 0.2, True)
 

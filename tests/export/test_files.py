@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.errors import InputError
+from distill.errors import InputError, RunError
 from distill.export import FORMATS, Deployed, export_program
 from tests.export.helpers import CLASSES, expected_logits, expected_maps, network
 
@@ -93,7 +93,8 @@ def test_an_onnx_file_has_metadata_and_no_local_paths(files: Files) -> None:
     path = files("onnx", "group2")
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
-    (entry,) = model.metadata_props
+    entry, checksum = model.metadata_props
+    assert checksum.key == "distill_explain_sha256"
     facts = json.loads(entry.value)
     assert entry.key == "distill_explain"
     assert (facts["architecture"], facts["classes"], facts["size"]) == ("wrn_10_1", list(CLASSES), [16, 16])
@@ -187,3 +188,15 @@ def test_a_program_contains_tensor_operations_only() -> None:
     called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert {name for name in called if not name.startswith("aten.")} <= {"<built-in function getitem>"}
     assert "aten.argmax.default" in called
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_a_changed_file_is_noticed(files: Files, tmp_path: Path, kind: str) -> None:
+    source = files(kind, "group2")
+    path = tmp_path / source.name
+    content = bytearray(source.read_bytes())
+    position = bytes(content).find(b"distill_explain") if kind == "onnx" else len(content) // 2
+    content[position - 200 if kind == "onnx" else position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises((InputError, RunError), match=r"was changed or damaged|is damaged|cannot load"):
+        FORMATS[kind].open(path)

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.checksums import read_checked, save_checked
+from distill.errors import InputError
 from distill.files import write_text
 from distill.report.ablation.plot_drawing import layout_plot, save_plots
 from distill.report.ablation.plots import make_plots
@@ -55,14 +57,28 @@ def write_ablation_report(
     """
     folder = Path(folder)
     if facts is None:
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8")) if (folder / _FACTS).exists() else {}
-    for name, content in ((_FACTS, facts), (_SUMMARY, summary)):
-        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False, default=str)
-        write_text(folder / name, text + "\n")
+        facts = read_facts(folder)
+    save_checked(json.loads(json.dumps(facts, default=str)), folder / _FACTS)
+    save_checked(summary, folder / _SUMMARY)
     write_text(folder / "table.md", markdown_table(summary))
     write_text(folder / "table.csv", csv_table(summary))
     save_plots(make_plots(record, summary), folder)
     write_ablation_page(folder / "report.html", record=record, summary=summary, title=record["name"], facts=facts)
+
+
+def read_facts(folder: Path) -> Facts:
+    """Read facts.json, the content of the page's footer; empty if there is no such file.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    path = folder / _FACTS
+    if not path.exists() and not path.is_symlink():
+        return {}
+    facts = read_checked(path, remedy="Run `distill ablate` again, or delete the file.")
+    if not all(isinstance(one, dict | str) for one in facts.values()):
+        raise InputError(f"{path} must hold texts, or keys and values, by heading. Delete the file.")
+    return facts
 
 
 def write_ablation_page(

@@ -160,7 +160,15 @@ def load_ablation(path: Path | str) -> AblationRecord:
     Raises:
         InputError: if the file is missing or is not a record of this format.
     """
-    return cast(AblationRecord, load_json(path, _adapter(), format=FORMAT, kind="ablation", command="distill ablate"))
+    record = load_json(
+        path,
+        _adapter(),
+        format=FORMAT,
+        kind="ablation",
+        command="distill ablate",
+        figures=lambda record: [pair for trial in record["trials"] for pair in trial["figures"].items()],
+    )
+    return cast(AblationRecord, record)
 
 
 def measure_of(metric: str) -> MetricInfo:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import TypeAdapter
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from distill.report.common.record_files import load_json, save_json
 
@@ -152,6 +153,7 @@ class EvaluationRecord(TypedDict):
 
     ``reference`` is the network that the others are compared with, usually the teacher. ``ceiling`` is a second
     training of the reference; its agreement with the reference is the most that can be expected of a student.
+    ``scores`` is the SHA-256 of `per_image.parquet`; records of older versions have none.
     """
 
     format: Literal[2]
@@ -162,11 +164,21 @@ class EvaluationRecord(TypedDict):
     maps: MapRecord
     networks: dict[str, NetworkRecord]
     sets: dict[str, SetRecord]
+    scores: NotRequired[str]
 
 
 @cache
 def _adapter() -> TypeAdapter[EvaluationRecord]:
     return TypeAdapter(EvaluationRecord)
+
+
+def _all_figures(record: EvaluationRecord) -> Iterator[tuple[str, float | None]]:
+    for one in record["sets"].values():
+        for scores in one["networks"].values():
+            held_out: list[Mapping[str, Any]] = list(scores["held_out"].values())
+            for figures in (scores["figures"], *held_out):
+                for name, measured in figures.items():
+                    yield name, None if measured is None else measured["value"]
 
 
 def schema() -> dict[str, Any]:
@@ -190,5 +202,7 @@ def load_record(path: Path | str) -> EvaluationRecord:
     Raises:
         InputError: if the file is missing or is not a record of this format.
     """
-    record = load_json(path, _adapter(), format=FORMAT, kind="evaluation", command="distill evaluate")
+    record = load_json(
+        path, _adapter(), format=FORMAT, kind="evaluation", command="distill evaluate", figures=_all_figures
+    )
     return cast(EvaluationRecord, record)
