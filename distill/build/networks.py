@@ -53,7 +53,8 @@ def build_student(config: Config, train: ImageSet, network: nn.Module | None = N
         with unknown_option_errors("student", config.student):
             student = create_model(**about, **config.student.options)
     else:
-        check_keys("student", config.student, [], of="a network that is passed as an object")
+        if is_object(config.student.name):
+            check_keys("student", config.student, [], of="a network that is passed as an object")
         student = stage_network(copy.deepcopy(network), **about)
         _check_class_names("the student", student, config, train)
         student.requires_grad_(True).train()
@@ -127,7 +128,8 @@ def load_teacher(
     """
     normalisation = section.normalisation.model_dump() if section.normalisation else None
     if network is not None:
-        check_keys("teacher", section, [], of="a network that is passed as an object")
+        if is_object(section.checkpoint):
+            check_keys("teacher", section, [], of="a network that is passed as an object")
         return _stage_teacher(network, section, data, normalisation)
     if is_object(section.checkpoint):
         raise InputError(

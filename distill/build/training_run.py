@@ -155,7 +155,7 @@ def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool
     """
     objects = objects or Objects()
     config = resolve_terms(config, ready=objects.terms)
-    if objects.train is not None:
+    if is_object(config.data.name):
         check_keys("data", config.data, ("size", "validation"), of="a data set that is passed as an object")
     train = load_images(config.data, "train") if objects.train is None else objects.train
     validation = load_images(config.data, "validation") if objects.validation is None else objects.validation
