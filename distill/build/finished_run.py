@@ -86,6 +86,8 @@ def load_reference(
         )
     else:
         architecture: dict[str, Any] = {} if section is None else {"name": section.name, "options": section.options}
+        if section is not None and str(path) == section.checkpoint:
+            architecture["weights_key"] = section.weights_key
         loaded = load_network(path, **about, normalisation=scaling, trust=trust, **architecture)
     for difference, actual, expected in (
         ("a different number of classes", loaded.spec.num_classes, student.spec.num_classes),

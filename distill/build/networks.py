@@ -144,6 +144,7 @@ def load_teacher(
             in_channels=data.images.shape[1],
             normalisation=normalisation,
             options=section.options,
+            weights_key=section.weights_key,
             trust=trust,
         )
     check_teacher_keys(section, teacher, section.checkpoint)

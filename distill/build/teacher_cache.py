@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from distill.build.networks import teacher_hash
-from distill.config import Config
+from distill.config import Config, TeacherSection
 from distill.data import DecodedImages, ImageSet, Views
 from distill.errors import InputError
 from distill.evaluation import ComparedNetworks, EvaluationCache, MapSettings
@@ -60,7 +60,7 @@ def add_cache(
     widths = {key: int(np.prod(shape)) for key, shape in shapes.items()}
     folder = cache_folder(config)
     common = {
-        "teacher": teacher_hash(section),
+        "teacher": _weights_id(section),
         "network": describe(teacher.network),
         "views": {"pad": views.pad, "flip": views.flip, "padding": views.padding},
         "precision": str(_precision(config)),
@@ -81,6 +81,12 @@ def add_cache(
     validation_logits = store(validation, views.count, classes, field="logits")
     module.validation_cache = TeacherCache(validation_logits, {}, {}, {})
     return size
+
+
+def _weights_id(section: TeacherSection) -> str:
+    """Return what identifies the teacher's weights: the hash of the file, and which set of weights is taken from it."""
+    file = teacher_hash(section)
+    return file if section.weights_key is None else f"{file}:{section.weights_key}"
 
 
 def cache_folder(config: Config) -> Path | None:
@@ -149,7 +155,7 @@ def open_evaluation_cache(
     explainer = compared.explainer(name)
     key = {
         "field": "look",
-        "teacher": teacher_hash(config.teacher),
+        "teacher": _weights_id(config.teacher),
         "network": describe(teacher),
         "method": explainer.method,
         "layer": explainer.layer,

@@ -23,6 +23,8 @@ NOT_IDENTITY = (
     "teacher.compile",
     "student.compile",
 )
+#: Keys that were added later. They count only if they are set, so that older runs keep their identity.
+IDENTITY_IF_SET = ("teacher.weights_key",)
 NOT_IDENTITY_TRAINER = (
     "accelerator",
     "devices",
@@ -56,12 +58,13 @@ def identity(config: Config, *, teacher_hash: str | None = None, data_hash: str 
         True
     """
     plain = config.model_dump(mode="json")
-    for key in NOT_IDENTITY:
+    for key in (*NOT_IDENTITY, *IDENTITY_IF_SET):
         *parents, last = key.split(".")
         section = plain
         for parent in parents:
             section = section.get(parent) or {}
-        section.pop(last, None)
+        if key in NOT_IDENTITY or section.get(last) is None:
+            section.pop(last, None)
     plain["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
     plain["teacher_hash"] = teacher_hash
     if data_hash is not None:

@@ -97,6 +97,8 @@ class TeacherSection(OpenSection):
     """Path of a run directory, a .ckpt or .safetensors file, or a plain state dict (.pth)."""
     name: str | None = None
     """Name of the network; required for a plain state dict, compared with the file otherwise."""
+    weights_key: str | None = None
+    """Which set of weights to take from a .pth file with several, such as `ema`."""
     normalisation: Normalisation | None = None
     """Input normalisation; required for a plain state dict."""
     cache: Literal["off", "memory", "disk"] = "off"

@@ -23,6 +23,7 @@ from distill.errors import InputError
 from distill.files import expand_home, replacing
 from distill.models.catalogue import create_model, import_network, rebuild_message, stage_network
 from distill.models.damage import check_archive, check_checkpoint, check_finite
+from distill.models.nested_weights import choose_weights
 from distill.models.plain_pickle import find_refused, load_plain
 from distill.models.spec_record import check_spec
 from distill.models.spec_record import read_spec as read_spec
@@ -107,6 +108,7 @@ def load_network(
     in_channels: int = 3,
     normalisation: Mapping[str, Sequence[float]] | None = None,
     options: Mapping[str, Any] | None = None,
+    weights_key: str | None = None,
     network: nn.Module | str | None = None,
     trust: Trust | bool | None = None,
 ) -> StagedNetwork:
@@ -120,6 +122,8 @@ def load_network(
         normalisation: ``{"mean": ..., "std": ...}`` for images in [0, 1]; required for a plain state dict, otherwise
             ignored.
         options: Further keyword arguments of the architecture of a plain state dict, otherwise ignored.
+        weights_key: Which set of weights to take from a ``.pth`` or ``.pt`` with several, such as ``ema``. Default: see
+            :func:`distill.models.nested_weights.choose_weights`.
         network: A network of the same architecture, or ``package.module:callable`` that builds one; used if the saved
             network was passed as a Python object. A string may also be imported if it is the architecture in the file.
         trust: Names ``package.module:callable`` that may be imported, or whether all may be. Default: ``name``.
@@ -136,7 +140,7 @@ def load_network(
     if isinstance(network, str):
         trust = trust.adding([network])
     path = _weights_file(path)
-    state, record = read_state(path)
+    state, record = read_state(path, weights_key)
     if record is not None:
         if name is not None and name != record["name"]:
             raise InputError(f"{path} holds a {record['name']}, but the configuration asks for {name!r}.")
@@ -187,10 +191,17 @@ def _staged_as(spec: ModelSpec, normalisation: Mapping[str, Sequence[float]]) ->
     }
 
 
-def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """Read the tensors of a file by name, and the record of the architecture if there is one."""
+def read_state(path: Path, weights_key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Read the tensors of a file by name, and the record of the architecture if there is one.
+
+    Args:
+        path: The file.
+        weights_key: Which set of weights to take, if the file holds several.
+    """
     check_regular(path)
     if path.suffix == ".safetensors":
+        if weights_key is not None:
+            raise InputError(f"weights_key: {path} holds a single set of weights; remove `weights_key`.")
         spec = path.with_suffix(".json")
         record = read_spec(spec) if spec.exists() else None
         if record is not None and record.get(WEIGHTS_HASH, hash_file(path)) != hash_file(path):
@@ -221,7 +232,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     except Exception as error:  # the possible errors of a damaged file have no common base class
         raise InputError(f"{path} is truncated or is not a checkpoint: {_first_line(error)}") from error
     check_archive(path)
-    return _split(content, path)
+    return _split(content, path, weights_key)
 
 
 def file_hash(path: Path | str) -> str:
@@ -246,18 +257,12 @@ def _weights_file(path: Path | str) -> Path:
     return path
 
 
-def _split(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+def _split(content: Any, path: Path, weights_key: str | None) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}; expected a state dict.")
     check_checkpoint(content, path)
     record = content.get(CHECKPOINT_SPEC)
-    for key in ("state_dict", "model", "model_state_dict", "net"):  # common names of a nested state dict
-        if isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise InputError(f"{path} holds no named tensors; expected a state dict.")
+    state = choose_weights(content, path, key=weights_key)
     if record is not None:
         check_spec(record, path)
         prefix = CHECKPOINT_PREFIX + "network."

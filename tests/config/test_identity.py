@@ -60,6 +60,7 @@ def test_other_data_under_the_same_words_are_another_run() -> None:
         "student.dropout=0.1",
         "student.normalisation={mean: [0.5], std: [0.5]}",
         "teacher.name=wrn_40_2",
+        "teacher.weights_key=ema",
         "teacher.normalisation={mean: [0.5], std: [0.5]}",
         "objective.soft_targets.weight=0.8",
         "objective.soft_targets.temperature=2",
@@ -83,3 +84,7 @@ def test_the_teachers_weights_count_and_not_their_place() -> None:
 
 def test_a_default_that_is_written_out_is_the_same() -> None:
     assert of("optimizer.lr=0.1", "seed=0", "data.augment.pad=4") == of()
+
+
+def test_a_key_that_is_not_set_leaves_the_identity_of_older_runs() -> None:
+    assert of() == of("teacher.weights_key=null") == "516a692331b046b3"
