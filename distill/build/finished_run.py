@@ -20,6 +20,9 @@ from distill.objects import is_object, object_type
 from distill.training import RunDirectory
 from distill.untrusted import Trust
 
+#: Suffixes of plain state dicts, which do not contain the architecture of their network.
+STATE_DICTS = (".pth", ".pt")
+
 #: Image sizes of the data sets that have a fixed one, in pixels.
 _FIXED_SIZES = {"fashion_mnist": 28, "cifar10": 32, "cifar100": 32}
 

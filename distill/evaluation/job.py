@@ -68,10 +68,8 @@ class ComparedNetworks:
         problems = differing_classes(networks)
         for name, network in networks.items():
             layer = maps.explainer(name).layer
-            if layer not in network.cuts:
-                problems.append(
-                    f"network {name!r}: " + unknown_name("layer", layer, network.cuts, see="`distill list models`")
-                )
+            if problem := _layer_problem(network, layer):
+                problems.append(f"network {name!r}: {problem}")
         if problems:
             raise InputError("\n".join(problems))
         self.by_name = dict(networks)
@@ -279,3 +277,15 @@ class EvaluationJob(NamedTuple):
         if part.boxes is not None:
             return boxes_to_instances(part.boxes.to(self.device), self.image_size)
         return None
+
+
+def _layer_problem(network: StagedNetwork, layer: str) -> str | None:
+    """Return why a layer cannot be explained, or None: it is a named cut, or the dotted path of one."""
+    try:
+        network.check_layer(layer)
+    except ValueError as error:
+        names = list(network.cuts)
+        return unknown_name("layer", layer, names, see="`distill list models`") if names else str(error)
+    if network.is_cut(layer):
+        return None
+    return f"layer {layer!r} cannot be explained: a path from the images to the logits bypasses it. Name another layer."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import operator
 import re
@@ -157,6 +158,12 @@ class NetworkGraph:
     def paths(self) -> list[str]:
         """Return the dotted paths of the layers that can be read, in the order of the forward pass."""
         return list(self._nodes)
+
+    def close_paths(self, path: str) -> list[str]:
+        """Return the paths of the modules that are most similar to a path; of the last ones if none is."""
+        names = {name for name, _ in self.network.named_modules() if name}
+        paths = [known for known in self._nodes if known in names]
+        return difflib.get_close_matches(path, paths, n=3, cutoff=0.4) or paths[-3:]
 
     def head_nodes(self, cut: fx.Node) -> list[fx.Node] | None:
         """Return the nodes between a cut and the logits, or None if the node is not a cut.

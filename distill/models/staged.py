@@ -97,11 +97,10 @@ class StagedHead:
 
     def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
         """Compute logits from activations of the layer."""
-        samples = self.values[self.cut.layer].shape[0]
-        recorded = {name: self.values[name] for name in self.cut.sizes}
+        full = self.values[self.cut.layer]
         sizes = [  # the head may be called with a part of the batch
-            activations.shape[0] if self.cut.sizes[name] and size == samples else size
-            for name, size in recorded.items()
+            len(activations) if is_batch and self.values[name] == len(full) else self.values[name]
+            for name, is_batch in self.cut.sizes.items()
         ]
         with self.autocast.restore():
             return self.cut.head(activations, self.statistics, *sizes)
@@ -258,10 +257,15 @@ class StagedNetwork(nn.Module):
         """Raise a ValueError that lists the available layers if the layer does not exist."""
         if (self.cuts | self.taps).get(layer, layer) not in self._traced.paths():
             names = [*self.cuts, *self.taps]
-            raise ValueError(
-                f"`layer` must be one of {', '.join(names)} for {self.spec.name}, or the dotted path of a module "
-                f"in its forward pass; got {layer!r}. See `distill list models`."
-            )
+            known = f"one of {', '.join(names)} for {self.spec.name}, or " if names else ""
+            near = "" if names else f" of {self.spec.name}, such as {', '.join(self._traced.close_paths(layer))}"
+            path = f"the dotted path of a module in its forward pass{near}"
+            raise ValueError(f"`layer` must be {known}{path}; got {layer!r}. See `distill list models`.")
+
+    def is_cut(self, layer: str) -> bool:
+        """Return whether a layer, which must exist, can be explained by a method that needs gradients."""
+        node = self._traced.node((self.cuts | self.taps).get(layer, layer))
+        return layer not in self.taps and self._traced.head_nodes(node) is not None
 
     @property
     def _traced(self) -> NetworkGraph:

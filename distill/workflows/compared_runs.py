@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 from torch import nn
 
 from distill.build import load_recorded_config
+from distill.build.finished_run import STATE_DICTS, load_reference
 from distill.config import Config
 from distill.errors import InputError
 from distill.evaluation import differing_classes
@@ -78,11 +79,16 @@ def load_runs(
     named = _names(pairs)
     names = list(named)
     loaded = LoadedRuns({}, {}, {}, names[0] if reference is not None else None, None, [])
-    for name, source in named.items():
+    files = [name for name, source in named.items() if isinstance(source, Path) and source.is_file()]
+    for name in [*(name for name in named if name not in files), *files]:  # a file is read like a teacher of a run
         try:
-            _load(name, source, loaded, network, trust=trust)
+            if name in files:
+                _load_file(name, Path(_text(named[name])), loaded, trust=trust)
+            else:
+                _load(name, named[name], loaded, network, trust=trust)
         except InputError as error:
             loaded.problems.append(str(error))
+    loaded = loaded._replace(networks={name: loaded.networks[name] for name in named if name in loaded.networks})
     loaded.problems.extend(differing_classes(loaded.networks))
     return loaded._replace(ceiling=names[1] if ceiling is not None else None)
 
@@ -157,6 +163,20 @@ def _load(name: str, source: Source, into: LoadedRuns, network: nn.Module | str 
             "`distill train` and the same configuration."
         )
     into.networks[name] = load_model(folder, network=network, trust=trust)
+
+
+def _load_file(name: str, path: Path, into: LoadedRuns, *, trust: bool) -> None:
+    """Load a file of weights; a plain state dict has the architecture of the ``teacher`` section of a run."""
+    if not into.networks:
+        raise InputError(f"{path} is a file of weights, which is compared with a run; give a run directory as well.")
+    sections = [config.teacher for config in into.configs.values() if config.teacher is not None]
+    section = next(iter(sections), None) if path.suffix in STATE_DICTS else None
+    if path.suffix in STATE_DICTS and section is None:
+        raise InputError(
+            f"{path} does not contain the architecture of its network, and no run has a teacher that tells it. Give a "
+            "run directory, or pass the network in Python."
+        )
+    into.networks[name] = load_reference(path, section, next(iter(into.networks.values())), trust=trust)
 
 
 def _recorded_config(folder: Path) -> Path:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from distill.build.finished_run import image_size, load_reference, load_run
+from distill.build.finished_run import STATE_DICTS, image_size, load_reference, load_run
 from distill.config import Config, ExplanationTerm
 from distill.data import to_unit
 from distill.data.image_input import PreparedImage, Source, prepare_image
@@ -25,9 +25,6 @@ from distill.models import StagedNetwork
 from distill.report.explained import ImageExplanation, NetworkView
 from distill.untrusted import Trust
 from distill.workflows.train import Run
-
-#: Suffixes of plain state dicts, which do not contain the architecture of their network.
-_STATE_DICTS = (".pth", ".pt")
 
 
 class ExplainedNetwork(NamedTuple):
@@ -72,7 +69,7 @@ def find_reference(
         return ExplainedNetwork(reference, _teacher_layer(config, layer))
     if reference is not None:
         reference = reference.directory if isinstance(reference, Run) else reference
-        description = section if Path(reference).suffix in _STATE_DICTS else None
+        description = section if Path(reference).suffix in STATE_DICTS else None
         teacher = load_reference(reference, description, student, trust=trust)
         return ExplainedNetwork(teacher, _teacher_layer(config, layer))
     assert section is not None

@@ -173,3 +173,17 @@ def test_a_head_with_a_fixed_kernel_has_no_closed_form_for_larger_maps() -> None
     found = Explainer("grad_cam", "final")(net, images, LABELS[:2]).maps
     expected = Explainer("grad_cam", "top", gradients="autograd")(as_staged(network), images, LABELS[:2]).maps
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+def test_a_number_of_clips_is_not_taken_for_the_number_of_frames() -> None:
+    class Clips(Network):
+        def forward(self, images: Tensor) -> Tensor:
+            clips = images.size(0)
+            x = self.top(self.last(self.relu(self.conv(images.reshape(-1, 3, 8, 8)))))
+            return self.fc(x.mean((2, 3)).view(clips, -1, 5).mean(1))
+
+    network = Clips(lambda x: x).eval()
+    output = as_staged(network).run(torch.cat([IMAGES, IMAGES.flip(3)], 1), ["top"])
+    assert output.activations["top"].shape[0] == 6
+    assert output.heads["top"].classifier is None
+    torch.testing.assert_close(output.heads["top"](output.activations["top"]), output.logits, atol=1e-12, rtol=0)
