@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -60,6 +61,32 @@ def unknown_name(kind: str, got: str, valid_names: Iterable[str], *, see: str = 
         "unknown model 'wrn_16_z'; did you mean 'wrn_16_2'? (known: resnet18, wrn_16_2)"
     """
     valid_names = sorted(valid_names)
-    close_matches = get_close_matches(got, valid_names, n=1, cutoff=0.6)
-    hint = f"; did you mean {close_matches[0]!r}?" if close_matches else ""
-    return f"unknown {kind} {got!r}{hint} (known: {', '.join(valid_names)}{'; see ' + see if see else ''})"
+    close = closest(got, valid_names)
+    hint = f"; did you mean {close!r}?" if close else ""
+    known = [f"known: {', '.join(valid_names)}" if valid_names else "none is known", *([f"see {see}"] if see else [])]
+    return f"unknown {kind} {got!r}{hint} ({'; '.join(known)})"
+
+
+def closest(got: str, valid_names: Iterable[str]) -> str | None:
+    """Return the valid name that is probably meant, or None.
+
+    A name with another first letter must be more similar, so that ``layer_decay`` is not taken for ``weight_decay``.
+
+    Example:
+        >>> closest("momentun", ["momentum", "name"]), closest("layer_decay", ["weight_decay"])
+        ('momentum', None)
+    """
+    names = list(valid_names)
+    same_start = [name for name in names if name[:1].lower() == got[:1].lower()]
+    close = get_close_matches(got, same_start, n=1, cutoff=0.65) or get_close_matches(got, names, n=1, cutoff=0.8)
+    return close[0] if close else None
+
+
+def without_addresses(text: str) -> str:
+    """Remove addresses in memory from a message of a library.
+
+    Example:
+        >>> without_addresses("logger=<Files object at 0x7f3a2c1b> and <built-in method conv2d of type object at 0x7f>")
+        'logger=<Files object> and <built-in method conv2d>'
+    """
+    return re.sub(r"( of type object)? at 0x[0-9a-fA-F]+", "", text)

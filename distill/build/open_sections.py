@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from distill.config.base import OpenSection
 from distill.data import DATASETS, dataset_info
@@ -36,6 +37,22 @@ def check_keys(name: str, section: OpenSection, options: Collection[str], *, of:
         if key not in options:
             known = [*type(section).model_fields, *options]
             raise InputError(f"{name}.{key}: " + unknown_name(f"key or option of {of}", key, known))
+
+
+def check_network_keys(merged: Mapping[str, Any]) -> Iterator[str]:
+    """Yield an error message for each key of ``student`` and ``teacher`` that the data set determines.
+
+    Example:
+        >>> list(check_network_keys({"teacher": {"num_classes": 3}}))
+        ['teacher.num_classes: it is that of the data set; remove the key']
+    """
+    determined = dict.fromkeys(("num_classes", "in_channels", "classes"), "it is that of the data set; remove the key")
+    determined |= dict.fromkeys(("mean", "std"), "write `normalisation: {mean: [...], std: [...]}`")
+    for name in ("student", "teacher"):
+        section = merged.get(name)
+        for key in section if isinstance(section, Mapping) else ():
+            if key in determined:
+                yield f"{name}.{key}: {determined[key]}"
 
 
 def check_data_keys(section: OpenSection, data: str) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from distill.build.networks import build_student, build_teacher, data_name, teacher_hash
 from distill.build.objective import build_module
-from distill.build.open_sections import check_data_keys, check_keys
+from distill.build.open_sections import check_data_keys, check_keys, check_network_keys
 from distill.build.teacher_cache import add_cache
 from distill.build.terms import check_terms, resolve_terms
 from distill.build.trial_step import check_step
@@ -72,9 +72,11 @@ def check_trainer_keys(merged: Mapping[str, Any]) -> Iterable[str]:
     """Yield an error message for each key of the ``trainer`` section that is unknown to Lightning or reserved."""
     section = merged.get("trainer")
     valid = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name not in _RESERVED]
-    for key in section if isinstance(section, Mapping) else ():
+    for key, value in section.items() if isinstance(section, Mapping) else ():
         if key in _RESERVED:
             yield f"trainer.{key}: this argument is set by distill; remove the key"
+        elif key == "barebones" and value:
+            yield "trainer.barebones: it turns off the checkpoints and logs that every run needs; remove the key"
         elif key not in valid:
             yield f"trainer.{key}: " + unknown_name("key", str(key), valid).partition(" (known")[0]
 
@@ -92,6 +94,7 @@ class BuiltRun(NamedTuple):
 def check_config(merged: Mapping[str, Any], *, import_terms: bool = True) -> Iterable[str]:
     """Yield the mistakes that can only be found with torch: in the keys of ``trainer`` and in third-party terms."""
     yield from check_trainer_keys(merged)
+    yield from check_network_keys(merged)
     yield from check_terms(merged, import_classes=import_terms)
 
 

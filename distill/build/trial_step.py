@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distill.build.objective import try_terms
 from distill.data import ImageSet
-from distill.errors import InputError, RunError
+from distill.errors import InputError, RunError, without_addresses
 from distill.explain import warn_if_signed
 from distill.models import StagedNetwork
 from distill.training import DistillationModule
@@ -143,7 +143,7 @@ def _train_copy(module: DistillationModule, batch: Batch, classes: int) -> None:
 
 def _describe(error: Exception) -> str:
     """Return the message of an error; if code of the user raised it, with its type, file and line."""
-    text = " ".join(str(error).split())
+    text = without_addresses(" ".join(str(error).split()))
     place, trace = None, error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -13,6 +12,7 @@ from distill.config.custom_terms import record_of, term_names
 from distill.config.dotted_keys import look_up
 from distill.config.schema import Config
 from distill.config.terms import Term
+from distill.errors import closest
 
 
 def describe_mistake(item: Any, *, record: type[BaseModel] = Config, values: Mapping[str, Any] | None = None) -> str:
@@ -57,5 +57,5 @@ def _keys(record: type[BaseModel], path: Sequence[str], values: Mapping[str, Any
 
 
 def _suggest(got: str, names: Iterable[str]) -> str:
-    close = get_close_matches(got, list(names), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = closest(got, names)
+    return f"; did you mean {close!r}?" if close else ""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torchvision
 from torch import fx, nn
 
-from distill.errors import InputError, unknown_name
+from distill.errors import InputError, unknown_name, without_addresses
 from distill.importing import import_named
 from distill.models import wrn
 from distill.models.graph import NetworkGraph
@@ -208,8 +208,8 @@ def _find_cuts(name: str, network: nn.Module) -> dict[str, str]:
         return find_final(network)
     except (fx.proxy.TraceError, TypeError) as error:
         raise InputError(
-            f"model {name!r} cannot be traced by torch.fx: {error}. Its forward pass must take one tensor and must not "
-            "branch on tensor values. Mark functions that cannot be traced with `torch.fx.wrap`."
+            f"model {name!r} cannot be traced by torch.fx: {_describe(error)}. Its forward pass must take one tensor "
+            "and must not branch on tensor values. Mark functions that cannot be traced with `torch.fx.wrap`."
         ) from error
 
 
@@ -221,6 +221,8 @@ def _resolve(name: str) -> tuple[Callable[..., nn.Module], Mapping[str, str] | N
         return lambda **kw: _resnet(name, **kw), _RESNET_CUTS, {}
     if ":" in name:
         return _import(name), None, {}
+    if name in torchvision.models.list_models(torchvision.models):
+        raise InputError(f"unknown model {name!r}; write `torchvision.models:{name}` for the network of torchvision.")
     raise InputError(unknown_name("model", name, [family.name for family in FAMILIES], see="`distill list models`"))
 
 
@@ -247,7 +249,7 @@ def _import(name: str) -> Callable[..., nn.Module]:
 
 def _describe(error: BaseException) -> str:
     is_plain = isinstance(error, TypeError | ValueError | ImportError | AttributeError)
-    return str(error) if is_plain else f"{type(error).__name__}: {error}"
+    return without_addresses(str(error) if is_plain else f"{type(error).__name__}: {error}")
 
 
 def _call_accepted(build: Callable[..., nn.Module], **arguments: Any) -> nn.Module:

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 
 from distill.config import Config
-from distill.errors import InputError, warn_input
+from distill.errors import InputError, warn_input, without_addresses
 from distill.files import storage_errors
 from distill.models import save_model
 from distill.training.callbacks import ExactResume, FiniteLossGuard, RunProgress, checkpoints
@@ -201,7 +201,7 @@ def _trainer(config: Config, **arguments: Any) -> pl.Trainer:
     try:
         return pl.Trainer(**settings)
     except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-        raise InputError(f"trainer: {error}") from error
+        raise InputError(f"trainer: {without_addresses(str(error))}") from error
 
 
 def save_student(module: DistillationModule, directory: RunDirectory, *, select: str) -> Path:
