@@ -142,6 +142,16 @@ def test_closing_early_stops_running_tasks_with_sigterm(tmp_path: Path) -> None:
     assert has_ended(pid)
 
 
+def test_closing_early_stops_a_task_that_evaluates_after_its_training(tmp_path: Path) -> None:
+    tasks = [Task(name, tmp_path, tmp_path / f"{name}.log") for name in ("a", "b")]
+    executor = LocalExecutor(processes=2, threads=1, retries=0)
+    with closing(executor.run(tasks, work.train_or_wait)) as results:
+        assert next(results).key == "b"
+        start = time.monotonic()
+    assert time.monotonic() - start < 30
+    assert (tmp_path / "run" / "evaluating").exists()
+
+
 PARENT = """
 import sys
 from pathlib import Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -109,3 +110,18 @@ def one_of_many(task: tuple[str, Any]) -> Any:
         "die": die,
     }
     return functions[kind](payload)
+
+
+def train_or_wait(folder: Path) -> None:
+    """In the first task, train a run and then wait, as a child that evaluates does; in the second, wait for that."""
+    evaluating = folder / "run" / "evaluating"
+    if multiprocessing.current_process().name == "b":
+        while not evaluating.exists():
+            time.sleep(0.05)
+        return
+    from distill.workflows.train import train_config
+    from tests.training.helpers import small
+
+    train_config(small(folder, "trainer.max_epochs=1", "data.count={train: 32, validation: 16}"))
+    evaluating.touch()
+    time.sleep(600)
