@@ -33,7 +33,8 @@ from distill.evaluation import (
 from distill.models import StagedNetwork, load_model
 from distill.training import RunDirectory
 from distill.untrusted import Trust, printable
-from distill.workflows.train import selected_metrics, train_config
+from distill.workflows.run import selected_metrics
+from distill.workflows.train import train_config
 
 #: Paths are left out of results, so that results are valid on other machines.
 _PATHS: Any = {"name": True, "output_dir": True, "teacher": {"checkpoint": True, "cache_dir": True}}

@@ -19,7 +19,7 @@ from distill.models import StagedNetwork, load_model
 from distill.models.weights import WEIGHTS_NAME
 from distill.training import RunDirectory
 from distill.training.checkpoint_files import read_checkpoint
-from distill.workflows.train import Run
+from distill.workflows.run import Run
 
 #: A run directory (``LABEL=RUN`` gives it a label), a finished run, or a network.
 Source: TypeAlias = "str | Path | Run | nn.Module"

@@ -24,7 +24,7 @@ from distill.maps import resize_maps
 from distill.models import StagedNetwork
 from distill.report.explained import ImageExplanation, NetworkView
 from distill.untrusted import Trust
-from distill.workflows.train import Run
+from distill.workflows.run import Run
 
 
 class ExplainedNetwork(NamedTuple):

@@ -20,7 +20,7 @@ from distill.export import (
     export_program,
 )
 from distill.files import expand_home, locked, replacing
-from distill.workflows.train import Run
+from distill.workflows.run import Run
 
 
 class Exported(NamedTuple):

@@ -24,7 +24,7 @@ from distill.evaluation import ONE_PASS, ComparedNetworks, EvaluationSettings
 from distill.models import load_model
 from distill.training import RunDirectory
 from distill.types import StagedOutput
-from distill.workflows.train import selected_metrics
+from distill.workflows.run import selected_metrics
 from tests.training.helpers import save_teacher, small
 
 MEASURED: dict[str, Any] = {

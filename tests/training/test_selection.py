@@ -15,7 +15,7 @@ from distill.errors import InputError, InputWarning
 from distill.models import load_model
 from distill.training import RunDirectory, fit
 from distill.types import Batch
-from distill.workflows.train import selected_metrics
+from distill.workflows.run import selected_metrics
 from tests.training.helpers import checkpoint, rows, small, train
 
 LOSS = "monitor={metric: validation/cross_entropy, mode: min}"

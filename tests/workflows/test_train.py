@@ -18,7 +18,7 @@ import distill
 from distill.data import as_image_set
 from distill.errors import InputError
 from distill.models import StagedNetwork
-from distill.workflows.train import Run
+from distill.workflows.run import Run
 from tests.losses.own_term_helpers import example
 from tests.losses.own_terms import Confidence
 from tests.workflows.own import QUIET, SCALING, Counter, Kept, Net, Stripes

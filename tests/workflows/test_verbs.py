@@ -13,7 +13,7 @@ import torch
 import distill
 from distill.errors import InputError
 from distill.evaluation import ONE_PASS
-from distill.workflows.train import Run
+from distill.workflows.run import Run
 from tests.e2e.helpers import Command
 from tests.workflows.own import SCALING, Net, Stripes
 from tests.workflows.test_train import trained
