@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from jaxtyping import Float, Int, Num, UInt8
 from torch import Tensor, nn
+
+from distill.errors import InputError
 
 
 class CacheLookup(NamedTuple):
@@ -41,6 +44,32 @@ class Batch(NamedTuple):
     boxes: Int[Tensor, "n m 4"] | None = None
     masks: UInt8[Tensor, "n h w"] | None = None
     cached: CacheLookup | None = None
+
+
+def as_batch(batch: Any) -> Batch:
+    """Return a batch, also for (images, labels) of a plain ``DataLoader``.
+
+    Args:
+        batch: A :class:`Batch`, or a pair of images and labels.
+
+    Raises:
+        InputError: If it is neither, or the images are not float.
+
+    Example:
+        >>> as_batch([torch.zeros(2, 3, 8, 8), torch.tensor([0, 1])]).index
+        tensor([0, 1])
+    """
+    if isinstance(batch, Batch):
+        return batch
+    pair = batch if isinstance(batch, tuple | list) and len(batch) == 2 else (None, None)
+    images, labels = pair
+    if not (isinstance(images, Tensor) and isinstance(labels, Tensor) and images.is_floating_point()):
+        got = [type(part).__name__ for part in batch] if isinstance(batch, tuple | list) else type(batch).__name__
+        raise InputError(
+            f"a batch must be a `distill.types.Batch`, or (images, labels) with float images in [0, 1], got {got}."
+        )
+    index = torch.arange(len(labels), device=labels.device)
+    return Batch(images, labels, index, torch.zeros_like(index))
 
 
 class Head(Protocol):

@@ -42,6 +42,11 @@ class ImageSet:
             raise ValueError(
                 f"`images` must be uint8 (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}."
             )
+        labels = self.labels
+        if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise ValueError(
+                f"`labels` must be whole numbers (N,), one class per image, got {labels.dtype} {tuple(labels.shape)}."
+            )
         for name in ("labels", "boxes", "masks"):
             part = getattr(self, name)
             if part is not None and len(part) != len(self.images):

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from distill.data.image_files import to_rgb
 from distill.data.imageset import ImageSet
@@ -44,6 +45,8 @@ def as_image_set(dataset: Any, *, classes: Sequence[str] | None = None, name: st
     """
     if isinstance(dataset, ImageSet):
         return dataset
+    if isinstance(dataset, DataLoader):
+        raise InputError(f"{name}: expected a data set, got a DataLoader; pass its data set: `loader.dataset`.")
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise InputError(
             f"{name}: expected a data set with a length that can be indexed, got {type(dataset).__name__}; an iterable "

@@ -24,6 +24,7 @@ def fold_batch_norm(network: StagedNetwork, *, keep: Iterable[str] = ()) -> Stag
         - A batch normalisation is folded if its input is the output of a convolution, nothing else uses that output,
           and both modules are called once. All others stay, such as those before a convolution.
         - Outputs and maps are equal up to rounding; the weights are multiplied in float64.
+        - A network that torch.fx cannot trace is only copied.
         - An identity replaces each folded layer, under the same path.
 
     Args:
@@ -46,7 +47,10 @@ def fold_batch_norm(network: StagedNetwork, *, keep: Iterable[str] = ()) -> Stag
     if network.training:
         raise ValueError("`network` must be in evaluation mode, but it is in training mode; call `.eval()` first.")
     folded = copy.deepcopy(network)
-    graph = NetworkGraph(folded.network)
+    try:
+        graph = NetworkGraph(folded.network)
+    except Exception:  # torch.fx raises many types of exceptions; a network that it cannot trace is not folded
+        return folded
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     kept_paths = {(folded.cuts | folded.taps).get(layer, layer) for layer in keep}
     kept_nodes = {graph.node(path) for path in kept_paths.intersection(graph.paths())}

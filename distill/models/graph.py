@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.feature_extraction import NodePathTracer
 
+from distill.errors import InputError, without_addresses
 from distill.models.double_backward import hardsigmoid
 from distill.models.shape_reads import data_inputs, is_size, traceable_len
 
@@ -278,6 +279,23 @@ class NetworkGraph:
         built = fx.GraphModule(targets, graph)
         setattr(built, _NETWORK, self.network)
         return built
+
+
+def trace_network(network: nn.Module, name: str) -> NetworkGraph:
+    """Trace a network.
+
+    Raises:
+        InputError: If torch.fx cannot trace it; the message has the name.
+    """
+    try:
+        return NetworkGraph(network)
+    except Exception as error:  # torch.fx raises many types of exceptions
+        raise InputError(
+            f"model {name!r} cannot be traced by torch.fx, so its layers cannot be read: "
+            f"{without_addresses(str(error)).rstrip('.')}. Its forward pass must take one tensor and must not branch "
+            "on tensor values. Mark functions that cannot be traced with `torch.fx.wrap`, or leave out the terms and maps "
+            "that need a layer."
+        ) from error
 
 
 class _Tracer(NodePathTracer):

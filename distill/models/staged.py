@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from distill.models.autocast import AutocastState
-from distill.models.graph import NetworkGraph
+from distill.models.graph import NetworkGraph, trace_network
 from distill.models.hooked import OTHER_ACTIVATIONS, OTHER_STATISTICS
 from distill.models.layouts import LastAxis, last_axis_in_graph, layout_problems
 from distill.models.linear_backward import PullBack
@@ -187,7 +187,7 @@ class StagedNetwork(nn.Module):
         - Reading layers takes one forward pass, and updates batch statistics once.
 
     Args:
-        network: A module from normalised images to logits that torch.fx can trace.
+        network: A module from normalised images to logits. Its layers can be read if torch.fx can trace it.
         spec: The data needed to rebuild the network.
         cuts: Dotted path of the module for each named cut.
         taps: Dotted path of the module for each named tap.
@@ -271,7 +271,7 @@ class StagedNetwork(nn.Module):
     def _traced(self) -> NetworkGraph:
         # One graph per mode: operations such as functional dropout differ between the modes.
         if self.training not in self._graphs:
-            self._graphs[self.training] = NetworkGraph(self.network)
+            self._graphs[self.training] = trace_network(self.network, self.spec.name)
         return self._graphs[self.training]
 
     @torch.compiler.assume_constant_result  # torch.compile calls this method instead of tracing it

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from distill.errors import InputError
 from distill.explain import PairExplainer
 from distill.losses import (
     Losses,
@@ -24,7 +25,7 @@ from distill.teachers.cache import MapKey, TeacherCache, TeacherOutputs
 from distill.teachers.frozen import FrozenTeacher
 from distill.teachers.frozen_maps import FrozenMaps
 from distill.training.optim import Optimisation
-from distill.types import Batch, MapPair, StagedOutput
+from distill.types import Batch, MapPair, StagedOutput, as_batch
 
 
 class EpochMeans(nn.Module):
@@ -207,6 +208,7 @@ class DistillationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Return the objective of one batch; does not read any value on the host."""
+        batch = as_batch(batch)
         factors = self.term_factors(batch_idx)
         active = [name for name, factor in factors.items() if factor > 0]
         explainers = {name: by_layer for name, by_layer in self.explainers.items() if name in active}
@@ -249,9 +251,16 @@ class DistillationModule(pl.LightningModule):
         terms = self.objective.terms.items()
         return tuple(name for name, term in terms if needs_of(term).teacher and name not in self.frozen)
 
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Look up a batch in the teacher cache while its indices are still on the CPU."""
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Look up a batch in the teacher cache while its indices are still on the CPU.
+
+        Raises:
+            InputError: if a plain DataLoader is combined with a cache or frozen maps, which need the images' numbers.
+        """
         cache = self.cache if self.trainer.training else self.validation_cache
+        if not isinstance(batch, Batch) and (cache is not None or self.frozen):
+            raise InputError("a teacher cache and frozen maps need batches of distill's data module, got a plain pair.")
+        batch = as_batch(batch)
         return batch if cache is None else batch._replace(cached=cache.lookup(batch.index, batch.view))
 
     def _log_step(self, losses: Losses, maps: Mapping[str, Mapping[str, MapPair]], *, samples: int) -> None:

@@ -115,12 +115,19 @@ def test_what_cannot_be_built(name: str, options: dict[str, Any], message: str) 
     [
         ("tests.models.helpers:no_network", r"^model 'tests\.models\.helpers:no_network' .*nn\.Module, got list"),
         ("builtins:dict", r"^model 'builtins:dict' .*nn\.Module, got dict"),
-        ("tests.models.helpers:Undecided", r"^model 'tests\.models\.helpers:Undecided' cannot be traced"),
     ],
 )
 def test_a_callable_that_makes_nothing_that_can_be_read_is_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         create_model(name, num_classes=10)
+
+
+def test_a_network_that_cannot_be_traced_has_no_layers() -> None:
+    net = create_model("tests.models.helpers:Undecided", num_classes=10)
+    assert net.cuts == {}
+    assert net(torch.rand(2, 3, 8, 8)).shape == (2, 10)
+    with pytest.raises(InputError, match=r"^model 'tests\.models\.helpers:Undecided' cannot be traced"):
+        net.run(torch.rand(2, 3, 8, 8), ["final"])
 
 
 def test_classes_have_names() -> None:
