@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64
+from jaxtyping import Int, Int64, UInt8
 from torch import Tensor
 
 from distill.data.counted import Purpose, permutation
@@ -18,7 +18,7 @@ from distill.data.fashion_items import CLASSES
 from distill.data.fashion_scenes import SPLITS, Background, FashionScenes, Split
 from distill.data.folder_splits import split_folders
 from distill.data.idx import find_idx, read_pair
-from distill.data.image_files import DecodedImages, free_memory, list_images, read_images
+from distill.data.image_files import Canvas, DecodedImages, free_memory, list_images, read_images
 from distill.data.imageset import ImageSet
 from distill.errors import InputError, unknown_name
 from distill.files import expand_home
@@ -158,6 +158,7 @@ def image_folder(
     test: float | None = None,
     seed: int = 0,
     in_memory: bool | None = None,
+    background: Canvas = "black",
 ) -> ImageSet:
     """Image files in one folder per class, centre-cropped and resized to ``size``.
 
@@ -167,10 +168,13 @@ def image_folder(
     ``test``. ``test`` defaults to 0.1, or to 0 (no test split) if there is a validation folder.
     If ``in_memory`` is true, all images are decoded once; if false, they are decoded each time they are used. By
     default they are decoded once if they take less than half of the free memory.
+    ``background``, black or white, is the colour behind transparent pixels.
     """
     root = Path(root)
     if size < 1:
         raise InputError(f"`size` must be 1 pixel or more, got {size}.")
+    if background not in get_args(Canvas):
+        raise InputError(f"`background` must be black or white, got {background!r}.")
     folders = split_folders(root)
     train = folders.pop("train", root)
     classes, files, labels = list_images(train)
@@ -196,8 +200,12 @@ def image_folder(
     if in_memory is None:
         free = free_memory()
         in_memory = free is None or 2 * len(files) * 3 * size * size < free
-    images = read_images(files, size) if in_memory else DecodedImages(files, size).as_tensor()
-    return ImageSet(images, torch.tensor(labels), classes)
+    decode = read_images if in_memory else _decode_on_access
+    return ImageSet(decode(files, size, background), torch.tensor(labels), classes)
+
+
+def _decode_on_access(files: Sequence[Path], size: int, background: Canvas) -> UInt8[Tensor, "n 3 s s"]:
+    return DecodedImages(files, size, background).as_tensor()
 
 
 def _cifar(name: str, split: Split, root: str | Path, download: bool, validation: float, seed: int) -> ImageSet:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -24,16 +24,22 @@ from distill.errors import InputError, warn_input
 from distill.files import expand_home
 from distill.untrusted import check_regular
 
+#: Colour behind transparent pixels.
+Canvas = Literal["black", "white"]
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
-def to_rgb(image: Image.Image, name: object) -> Image.Image:
-    """Return an image in RGB with 8 bits per channel; transparency is dropped.
+
+def to_rgb(image: Image.Image, name: object, *, background: Canvas = "black") -> Image.Image:
+    """Return an image in RGB with 8 bits per channel; transparent pixels are shown on a background.
 
     Convention:
         - 16-bit grey is divided by 257, so white stays white; Pillow's ``convert`` would clip it at 255.
+        - A warning says that an image has transparent pixels. Images without them do not depend on ``background``.
 
     Args:
         image: The image.
         name: Name of the image in error messages.
+        background: Colour behind transparent pixels.
 
     Raises:
         InputError: if the image holds floating-point values.
@@ -48,32 +54,29 @@ def to_rgb(image: Image.Image, name: object) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.clip(np.asarray(image).astype(np.float64), 0, 65535) / 257
         return Image.fromarray(values.round().astype(np.uint8)).convert("RGB")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return _without_alpha(image.convert("RGBA"), background)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _without_alpha(image: Image.Image, background: Canvas) -> Image.Image:
+    if image.getchannel("A").getextrema() == (255, 255):
+        return image.convert("RGB")
+    warn_input(
+        f"images have transparent pixels, which are shown on {background}; for image_folder, set `data.background` to "
+        "black or white."
+    )
+    return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
 
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 #: Endings of image files that are not read; they are counted in a warning.
 OTHER_FORMATS = (
-    *(
-        ".arw",
-        ".avif",
-        ".cr2",
-        ".cr3",
-        ".dng",
-        ".heic",
-        ".heif",
-        ".ico",
-        ".j2k",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpx",
-        ".jxl",
-    ),
-    *(".nef", ".orf", ".pbm", ".pnm", ".psd", ".raw", ".rw2", ".svg", ".tga"),
+    *(".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpx"),
+    *(".jxl", ".nef", ".orf", ".pbm", ".pnm", ".psd", ".raw", ".rw2", ".svg", ".tga"),
 )
+#: Endings of files that can have transparent pixels.
+_WITH_ALPHA = (".gif", ".png", ".tif", ".tiff", ".webp")
 _logger = logging.getLogger(__name__)
 
 
@@ -146,7 +149,7 @@ def _count(endings: Counter[str]) -> str:
     return ", ".join(f"{number} {ending}" for ending, number in sorted(endings.items()))
 
 
-def read_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size size"]:
+def read_images(files: Sequence[Path], size: int, background: Canvas = "black") -> UInt8[Tensor, "n 3 size size"]:
     """Decode image files into memory with :func:`decode_images`, after a check that they fit.
 
     Raises:
@@ -160,11 +163,16 @@ def read_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size siz
             f"{free / 1e9:.1f} GB are free; set `in_memory: false`, or use a smaller `size` or fewer images."
         )
     _logger.info("decoding %d images into %.2f GB of memory", len(files), needed / 1e9)
-    return decode_images(files, size)
+    return decode_images(files, size, background)
 
 
-def decode_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size size"]:
+def decode_images(files: Sequence[Path], size: int, background: Canvas = "black") -> UInt8[Tensor, "n 3 size size"]:
     """Decode image files to RGB, apply their EXIF orientation, centre-crop to a square and resize to ``size``.
+
+    Args:
+        files: The image files.
+        size: Height and width of the result, in pixels.
+        background: Colour behind transparent pixels.
 
     Raises:
         InputError: if a file cannot be decoded.
@@ -172,7 +180,7 @@ def decode_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size s
     images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
 
     def decode(position: int) -> None:
-        images[position] = _cut(_read_image(files[position], size), size)
+        images[position] = _cut(_read_image(files[position], size, background), size)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for _ in pool.map(decode, range(len(files))):  # re-raises the error of a thread and cancels the others
@@ -180,11 +188,11 @@ def decode_images(files: Sequence[Path], size: int) -> UInt8[Tensor, "n 3 size s
     return images
 
 
-def _read_image(path: Path, size: int) -> UInt8[Tensor, "h w 3"]:
+def _read_image(path: Path, size: int, background: Canvas) -> UInt8[Tensor, "h w 3"]:
     try:
         with open_image(path, draft=2 * size) as image:
             ImageOps.exif_transpose(image, in_place=True)
-            return torch.from_numpy(np.array(to_rgb(image, path)))
+            return torch.from_numpy(np.array(to_rgb(image, path, background=background)))
     except InputError:
         raise
     except Exception as error:  # decoders raise many kinds of errors for damaged files
@@ -215,6 +223,7 @@ class DecodedImages:
     Args:
         files: The image files.
         size: Height and width of the decoded images; see :func:`distill.data.image_files.decode_images`.
+        background: Colour behind transparent pixels.
 
     Example:
         >>> DecodedImages([Path("a.png"), Path("b.png")], 32).shape
@@ -223,8 +232,8 @@ class DecodedImages:
 
     dtype, ndim = torch.uint8, 4
 
-    def __init__(self, files: Sequence[Path], size: int) -> None:
-        self.files, self.size = list(files), size
+    def __init__(self, files: Sequence[Path], size: int, background: Canvas = "black") -> None:
+        self.files, self.size, self.background = list(files), size, background
 
     def __len__(self) -> int:
         return len(self.files)
@@ -245,9 +254,9 @@ class DecodedImages:
             InputError: if a file cannot be decoded.
         """
         if isinstance(index, int):
-            return decode_images([self.files[index]], self.size)[0]
+            return decode_images([self.files[index]], self.size, self.background)[0]
         files = self.files[index] if isinstance(index, slice) else [self.files[i] for i in index.tolist()]
-        return decode_images(files, self.size)
+        return decode_images(files, self.size, self.background)
 
     def split(self, size: int) -> Iterator[UInt8[Tensor, "m 3 s s"]]:
         """Decode all images in chunks of ``size`` images."""
@@ -256,6 +265,8 @@ class DecodedImages:
     def checksum(self) -> int:
         """Return a CRC-32 of the paths, sizes and modification times of the files; no image is decoded."""
         lines = [f"{path.resolve()} {(s := _stat(path)).st_size} {s.st_mtime_ns}" for path in self.files]
+        if any(path.suffix.lower() in _WITH_ALPHA for path in self.files):
+            lines.append(f"transparent pixels on {self.background}")
         return zlib.crc32("\n".join([str(self.size), *lines]).encode())
 
 
@@ -274,7 +285,8 @@ def same_images(one: object, other: object) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return torch.equal(one, other)
     if isinstance(one, DecodedImages) and isinstance(other, DecodedImages):
-        return one.size == other.size and [p.resolve() for p in one.files] == [p.resolve() for p in other.files]
+        same = (one.size, one.background) == (other.size, other.background)
+        return same and [p.resolve() for p in one.files] == [p.resolve() for p in other.files]
     return False
 
 

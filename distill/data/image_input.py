@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from distill.data.image_files import open_image, to_rgb
+from distill.data.image_files import Canvas, open_image, to_rgb
 from distill.errors import InputError
 from distill.files import expand_home
 
@@ -31,7 +31,9 @@ class PreparedImage(NamedTuple):
     seen: UInt8[Tensor, "c size size"]
 
 
-def prepare_image(source: Source, *, name: str, channels: int, size: int, crop: bool) -> PreparedImage:
+def prepare_image(
+    source: Source, *, name: str, channels: int, size: int, crop: bool, background: Canvas = "black"
+) -> PreparedImage:
     """Read an image and resize it for display and for a network.
 
     Convention:
@@ -45,11 +47,12 @@ def prepare_image(source: Source, *, name: str, channels: int, size: int, crop: 
         size: Height and width of the network input.
         crop: Whether to centre-crop the image to a square, as ``image_folder`` does; otherwise the whole image is
             resized to a square.
+        background: Colour behind transparent pixels.
 
     Raises:
         InputError: if the image cannot be read.
     """
-    image = read_image(source, name).convert("L" if channels == 1 else "RGB")
+    image = read_image(source, name, background).convert("L" if channels == 1 else "RGB")
     if crop:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -60,20 +63,20 @@ def prepare_image(source: Source, *, name: str, channels: int, size: int, crop: 
     return PreparedImage(name, np.array(image.convert("RGB")), seen)
 
 
-def read_image(source: Source, name: str) -> Image.Image:
-    """Return an image in RGB with 8 bits per channel and EXIF orientation applied; transparency is dropped.
+def read_image(source: Source, name: str, background: Canvas = "black") -> Image.Image:
+    """Return an image in RGB with 8 bits per channel and EXIF orientation applied; see :func:`to_rgb`.
 
     Raises:
         InputError: if the image cannot be read.
     """
     if isinstance(source, str | Path):
-        return _read_file(Path(expand_home(source)))
+        return _read_file(Path(expand_home(source)), background)
     if isinstance(source, Image.Image):
-        return to_rgb(ImageOps.exif_transpose(source), name)
-    return _from_values(source, name)
+        return to_rgb(ImageOps.exif_transpose(source), name, background=background)
+    return to_rgb(_from_values(source, name), name, background=background)
 
 
-def _read_file(path: Path) -> Image.Image:
+def _read_file(path: Path, background: Canvas) -> Image.Image:
     if path.is_dir():
         raise InputError(f"{path} is a folder; give image files, for example {path / '*.png'}.")
     if not path.exists() and not path.is_symlink():
@@ -81,7 +84,7 @@ def _read_file(path: Path) -> Image.Image:
     try:
         with open_image(path) as image:
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image), str(path))
+            return to_rgb(ImageOps.exif_transpose(image), str(path), background=background)
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path} is not an image in a known format, or it is truncated; give a PNG or JPEG file."
@@ -103,4 +106,4 @@ def _from_values(source: Tensor | NDArray[np.uint8], name: str) -> Image.Image:
             f"channels; got {values.dtype} {tuple(source.shape)}."
         )
     pixels = values.squeeze(2) if values.shape[2:] == (1,) else values
-    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    return Image.fromarray(np.ascontiguousarray(pixels))

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distill.build.finished_run import STATE_DICTS, image_size, load_reference, load_run
-from distill.config import Config, ExplanationTerm
+from distill.config import Config, DataSection, ExplanationTerm
 from distill.data import to_unit
+from distill.data.image_files import Canvas
 from distill.data.image_input import PreparedImage, Source, prepare_image
 from distill.errors import InputError
 from distill.evaluation.job import evaluation_mode
@@ -166,7 +167,13 @@ def explain_images(
     if teacher is not None:
         networks["teacher"] = teacher
     explainers = {role: _explainer(role, method, network) for role, network in networks.items()}
-    prepared = _prepare(images, channels=student.spec.in_channels, size=_size(size, image_size(config.data)), crop=crop)
+    prepared = _prepare(
+        images,
+        channels=student.spec.in_channels,
+        size=_size(size, image_size(config.data)),
+        crop=crop,
+        background=_background(config.data),
+    )
     explained = []
     for start in range(0, len(prepared), BATCH):
         part = prepared[start : start + BATCH]
@@ -218,7 +225,9 @@ def find_class(target: str | int, classes: Sequence[str]) -> int:
     raise InputError(f"unknown class {target!r}; {hint}{end} Give a name, or a number from 0 to {len(names) - 1}.")
 
 
-def _prepare(images: Source | Sequence[Source], *, channels: int, size: int, crop: bool) -> list[PreparedImage]:
+def _prepare(
+    images: Source | Sequence[Source], *, channels: int, size: int, crop: bool, background: Canvas
+) -> list[PreparedImage]:
     single = isinstance(images, str | Path | Image.Image) or (
         isinstance(images, Tensor | np.ndarray) and images.ndim < 4
     )
@@ -229,9 +238,14 @@ def _prepare(images: Source | Sequence[Source], *, channels: int, size: int, cro
         )
     names = [str(source) if isinstance(source, str | Path) else f"image {i}" for i, source in enumerate(sources)]
     return [
-        prepare_image(source, name=name, channels=channels, size=size, crop=crop)
+        prepare_image(source, name=name, channels=channels, size=size, crop=crop, background=background)
         for source, name in zip(sources, names, strict=True)
     ]
+
+
+def _background(section: DataSection) -> Canvas:
+    """Return the colour behind transparent pixels that the run was trained with."""
+    return "white" if section.name == "image_folder" and section.options.get("background") == "white" else "black"
 
 
 def _size(given: int | None, default: int | None) -> int:

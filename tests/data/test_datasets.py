@@ -294,6 +294,7 @@ def test_every_data_set_describes_itself() -> None:
         "test": "None",
         "seed": "0",
         "in_memory": "None",
+        "background": "'black'",
     }
 
 

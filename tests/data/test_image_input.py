@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from distill.build.teacher_cache import checksum
+from distill.data import load_split, same_images
+from distill.data.image_files import Canvas
 from distill.data.image_input import LONGEST, Source, prepare_image
-from distill.errors import InputError
+from distill.errors import InputError, InputWarning
 
 Pixels = NDArray[np.uint8]
 
@@ -50,13 +55,46 @@ def test_colour_of_every_kind(tmp_path: Path, mode: str) -> None:
     assert int((grey - torch.tensor(GREY_CORNERS)).abs().max()) <= (3 if mode == "CMYK" else 1)
 
 
-def test_transparency_is_left_out(tmp_path: Path) -> None:
-    pixels = np.dstack([quarters(), np.full((24, 40), 1, np.uint8)])
-    Image.fromarray(pixels).save(tmp_path / "it.png")
-    assert corners(seen(tmp_path / "it.png")) == RGB_CORNERS
+@pytest.mark.parametrize(("background", "value"), [("black", 0), ("white", 255)])
+def test_transparent_pixels_are_shown_on_a_background(tmp_path: Path, background: Canvas, value: int) -> None:
+    pixels = np.dstack([quarters(), np.full((24, 40), 255, np.uint8)])
+    pixels[12:, :, 3] = 0
+    pixels[:12, 20:, 3] = 128
     palette = Image.fromarray(quarters()).convert("P", palette=Image.Palette.ADAPTIVE, colors=4)
+    Image.fromarray(pixels).save(tmp_path / "it.png")
     palette.save(tmp_path / "palette.png", transparency=bytes([0, 0, 0, 0]))
-    assert corners(seen(tmp_path / "palette.png")) == RGB_CORNERS
+
+    def found(source: Source) -> list[list[int]]:
+        return corners(prepare_image(source, name="it", channels=3, size=8, crop=False, background=background).seen)
+
+    half = [round(value * 127 / 255), round(255 * 128 / 255 + value * 127 / 255), round(value * 127 / 255)]
+    for source in (tmp_path / "it.png", pixels, Image.fromarray(pixels)):
+        with pytest.warns(InputWarning, match=f"transparent pixels, which are shown on {background}; .*background"):
+            first, second, *rest = found(source)
+        assert (first, rest) == (RGB_CORNERS[0], [[value] * 3] * 2)
+        np.testing.assert_allclose(second, half, atol=1)
+    with pytest.warns(InputWarning, match="transparent pixels"):
+        assert found(tmp_path / "palette.png") == [[value] * 3] * 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Image.fromarray(quarters()).convert("RGBA").save(tmp_path / "opaque.png")
+        assert found(tmp_path / "opaque.png") == RGB_CORNERS
+
+
+@pytest.mark.filterwarnings("ignore:images have transparent pixels")
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_folder_of_transparent_images(tmp_path: Path, in_memory: bool) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGBA", (8, 8), (200, 100, 50, 0)).save(tmp_path / name / "0.png")
+    options: dict[str, Any] = {"root": tmp_path, "size": 4, "validation": 0.0, "test": 0.0, "in_memory": in_memory}
+    black, white = (load_split("image_folder", "train", **options, background=one) for one in ("black", "white"))
+    assert (black.images[:] == 0).all()
+    assert (white.images[:] == 255).all()
+    assert not same_images(black.images, white.images)
+    assert checksum(black) != checksum(white)
+    with pytest.raises(InputError, match="`background` must be black or white, got 'red'"):
+        load_split("image_folder", "train", **options, background="red")
 
 
 def test_grey_of_every_depth(tmp_path: Path) -> None:
@@ -98,7 +136,7 @@ ARRAYS: list[Callable[[Pixels], Source]] = [
     lambda pixels: pixels,
     lambda pixels: torch.from_numpy(pixels).permute(2, 0, 1),
     Image.fromarray,
-    lambda pixels: np.dstack([pixels, np.zeros(pixels.shape[:2], np.uint8)]),
+    lambda pixels: np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)]),
 ]
 
 
