@@ -135,7 +135,7 @@ def test_a_teacher_file_that_contains_code(error_message: Any, tmp_path: Path) -
     path, planted = tmp_path / "hostile.pth", tmp_path / "planted"
     path.write_bytes(pickle.dumps({"state_dict": Planted(planted)}, protocol=2))
     assert error_message(f"teacher.checkpoint={path}").startswith(
-        f"{path} was not loaded: it contains code, or is not a checkpoint."
+        f"{path} was not loaded: the key 'state_dict' holds a posix.system, and building such an object could execute"
     )
     assert not planted.exists()
 
