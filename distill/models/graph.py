@@ -293,8 +293,8 @@ def trace_network(network: nn.Module, name: str) -> NetworkGraph:
         raise InputError(
             f"model {name!r} cannot be traced by torch.fx, so its layers cannot be read: "
             f"{without_addresses(str(error)).rstrip('.')}. Its forward pass must take one tensor and must not branch "
-            "on tensor values. Mark functions that cannot be traced with `torch.fx.wrap`, or leave out the terms and maps "
-            "that need a layer."
+            "on tensor values. Mark functions that cannot be traced with `torch.fx.wrap`, or leave out the terms and "
+            "maps that need a layer."
         ) from error
 
 

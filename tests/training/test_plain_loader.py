@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -23,7 +24,9 @@ from tests.workflows.own import QUIET, SCALING, Net, Stripes
 def test_a_plain_data_loader_of_images_and_labels_can_be_trained_on(tmp_path: Path) -> None:
     data = TensorDataset(torch.rand(8, 3, 16, 16), torch.arange(8) % 10)
     module = make(layer="final")
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **quiet)
     trainer.fit(module, DataLoader(data, 4), DataLoader(data, 4))
     assert trainer.global_step == 2
