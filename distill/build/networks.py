@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from distill.models.class_names import class_difference
 from distill.objects import is_object, object_hash, object_type
 from distill.teachers import FrozenTeacher
 from distill.training import RunDirectory
+from distill.training.optim import match_names
 from distill.untrusted import Trust
 
 
@@ -58,7 +60,24 @@ def build_student(config: Config, train: ImageSet, network: nn.Module | None = N
         student = stage_network(copy.deepcopy(network), **about)
         _check_class_names("the student", student, config, train)
         student.requires_grad_(True).train()
+    freeze_parameters(student, config.student.freeze)
     return student.to(memory_format=torch.channels_last)
+
+
+def freeze_parameters(network: StagedNetwork, patterns: Sequence[str]) -> None:
+    """Exclude parameters from training.
+
+    Args:
+        network: The network; its names are those of the user's module, such as ``layer1.0.conv1.weight``.
+        patterns: Names of modules, or patterns with ``*`` and ``?``.
+
+    Raises:
+        InputError: If a pattern matches no parameter.
+    """
+    parameters = dict(network.network.named_parameters())
+    for pattern in patterns:
+        for name in match_names("student.freeze", pattern, list(parameters)):
+            parameters[name].requires_grad_(False)
 
 
 def _statistics(train: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -77,6 +77,7 @@ def build_module(
         frozen=_frozen(active, explainers, data, views),
         schedules=schedules,
         compile=config.student.compile,
+        monitor=config.monitor.metric,
     )
 
 

@@ -181,6 +181,7 @@ def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool
         workers=config.data.workers,
         jitter=ColourJitter(**jitter.model_dump()) if jitter else None,
     )
+    module.optimisation.check(module)
     check_monitor(module, config.monitor.metric)
     check_selection(config)
     check_trainer(config)

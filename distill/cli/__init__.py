@@ -317,7 +317,10 @@ def report(
 @app.command("list")
 def list_(
     kind: Annotated[
-        str, typer.Argument(metavar="models|datasets|terms|methods|metrics", help="Kind of names to list.")
+        str,
+        typer.Argument(
+            metavar="models|datasets|terms|methods|metrics|optimizers|schedules", help="Kind of names to list."
+        ),
     ],
 ) -> None:
     """List the names that a configuration can use."""

@@ -75,10 +75,37 @@ def _metrics() -> _Listing:
     return ("name", "description"), [*rows, *((name, about) for name, (_, about) in METRICS.items())]
 
 
+def _optimizers() -> _Listing:
+    from distill.training.optim import argument_names, optimizer_classes
+
+    rows: list[tuple[str, ...]] = []
+    for name, kind in sorted(optimizer_classes().items()):
+        rows.append((name, f"torch.optim.{kind.__name__}", ", ".join(argument_names(kind, ("params",)))))
+    rows.append(("package.module:Class", "your own torch.optim.Optimizer", "the arguments of its class"))
+    return ("name", "class", "arguments"), rows
+
+
+def _schedules() -> _Listing:
+    from distill.training.optim import argument_names, scheduler_classes
+
+    rows: list[tuple[str, ...]] = [
+        ("constant", "the same learning rate in every step", ""),
+        ("multi_step", "multiplied by gamma at some epochs", "milestones, gamma"),
+        ("cosine", "half a cosine from the learning rate to 0, in steps", ""),
+        ("one_cycle", "up to the learning rate and down again, in steps", ""),
+    ]
+    for name, kind in sorted(scheduler_classes().items()):
+        about = f"torch.optim.lr_scheduler.{name}"
+        rows.append((name, about, ", ".join(argument_names(kind, ("optimizer", "last_epoch")))))
+    return ("name", "description", "arguments"), rows
+
+
 _LISTS: dict[str, Callable[[], _Listing]] = {
     "models": _models,
     "datasets": _datasets,
     "terms": _terms,
     "methods": _methods,
     "metrics": _metrics,
+    "optimizers": _optimizers,
+    "schedules": _schedules,
 }

@@ -20,6 +20,13 @@ from distill.config.loading import (
     to_yaml,
     validate,
 )
+from distill.config.recipe import (
+    BUILT_IN_SCHEDULES,
+    EarlyStoppingSection,
+    EMASection,
+    OptimizerSection,
+    ScheduleSection,
+)
 from distill.config.schema import (
     AugmentSection,
     CheckpointSection,
@@ -28,8 +35,6 @@ from distill.config.schema import (
     LoggersSection,
     MonitorSection,
     Normalisation,
-    OptimizerSection,
-    ScheduleSection,
     StudentSection,
     TeacherSection,
 )
@@ -45,6 +50,7 @@ from distill.config.terms import (
 )
 
 __all__ = [
+    "BUILT_IN_SCHEDULES",
     "BUILT_IN_TERMS",
     "AnyTerm",
     "AttentionTransferTerm",
@@ -55,6 +61,8 @@ __all__ = [
     "CustomLayeredTerm",
     "CustomTerm",
     "DataSection",
+    "EMASection",
+    "EarlyStoppingSection",
     "ExplanationTerm",
     "LayeredTerm",
     "LoggersSection",

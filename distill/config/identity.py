@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from distill.config.schema import Config
 
@@ -23,8 +25,19 @@ NOT_IDENTITY = (
     "teacher.compile",
     "student.compile",
 )
-#: Keys that were added later. They count only if they are set, so that older runs keep their identity.
-IDENTITY_IF_SET = ("teacher.weights_key",)
+#: Keys that were added later, with their defaults. They count if they differ, so that older runs keep their identity.
+NOT_IDENTITY_AS_DEFAULT: Mapping[str, Any] = {
+    "callbacks": [],
+    "early_stopping": None,
+    "ema": None,
+    "optimizer.layer_decay": None,
+    "optimizer.lr_factors": {},
+    "schedule.interval": "epoch",
+    "schedule.warmup_epochs": 0.0,
+    "schedule.warmup_start": 0.0,
+    "student.freeze": [],
+    "teacher.weights_key": None,
+}
 NOT_IDENTITY_TRAINER = (
     "accelerator",
     "devices",
@@ -58,12 +71,12 @@ def identity(config: Config, *, teacher_hash: str | None = None, data_hash: str 
         True
     """
     plain = config.model_dump(mode="json")
-    for key in (*NOT_IDENTITY, *IDENTITY_IF_SET):
+    for key in (*NOT_IDENTITY, *NOT_IDENTITY_AS_DEFAULT):
         *parents, last = key.split(".")
         section = plain
         for parent in parents:
             section = section.get(parent) or {}
-        if key in NOT_IDENTITY or section.get(last) is None:
+        if key in NOT_IDENTITY or section.get(last) == NOT_IDENTITY_AS_DEFAULT[key]:
             section.pop(last, None)
     plain["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
     plain["teacher_hash"] = teacher_hash

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from distill.config.base import (
-    NotNegative,
     OpenSection,
     PathText,
     Positive,
@@ -17,6 +16,7 @@ from distill.config.base import (
 )
 from distill.config.custom_terms import AnyTerm
 from distill.config.names import MAX_LENGTH, check_name
+from distill.config.recipe import EarlyStoppingSection, EMASection, OptimizerSection, ScheduleSection
 from distill.config.terms import CrossEntropyTerm
 from distill.files import expand_home
 
@@ -86,6 +86,8 @@ class StudentSection(OpenSection):
     """Name of a network, see `distill list models`, or `package.module:callable`."""
     normalisation: Normalisation | None = None
     """Input normalisation; computed from the training images if left out."""
+    freeze: list[str] = Field(default=[])
+    """Patterns of parameter names that are not trained, such as `layer1` or `*.bn*`."""
     compile: bool = False
     """Whether the forward pass in training is compiled by torch.compile."""
 
@@ -114,40 +116,6 @@ class TeacherSection(OpenSection):
         return "off" if cache is False else cache  # YAML reads `off` as False
 
 
-class OptimizerSection(Section):
-    """Stochastic gradient descent."""
-
-    name: Literal["sgd"] = "sgd"
-    lr: Positive = 0.1
-    """Initial learning rate, or the maximum of a one-cycle schedule."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
-    weight_decay: NotNegative = 5e-4
-    decay_norm_and_bias: bool = True
-    """Whether weight decay applies to batch normalisation and biases as well."""
-
-    @model_validator(mode="after")
-    def _check_nesterov(self) -> OptimizerSection:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0")
-        return self
-
-
-class ScheduleSection(Section):
-    """Schedule of the learning rate."""
-
-    name: Literal["constant", "multi_step", "cosine", "one_cycle"] = "cosine"
-    milestones: list[Annotated[int, Field(ge=1)]] = Field(default=[])
-    """Epochs at which `multi_step` multiplies the learning rate by `gamma`."""
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-
-    @model_validator(mode="after")
-    def _check_milestones(self) -> ScheduleSection:
-        if bool(self.milestones) != (self.name == "multi_step"):
-            raise ValueError("milestones belong to name=multi_step, which needs at least one")
-        return self
-
-
 class MonitorSection(Section):
     """Selection of the weights that become the student; uses the validation split only."""
 
@@ -163,9 +131,13 @@ class CheckpointSection(Section):
 
 
 class LoggersSection(Section):
-    """Loggers, in addition to metrics.csv."""
+    """Loggers of Lightning, in addition to metrics.csv: true, false, or the arguments of the logger's class."""
 
-    tensorboard: bool = True
+    tensorboard: bool | dict[str, Any] = True
+    wandb: bool | dict[str, Any] = False
+    mlflow: bool | dict[str, Any] = False
+    comet: bool | dict[str, Any] = False
+    neptune: bool | dict[str, Any] = False
 
 
 class Config(Section):
@@ -187,11 +159,17 @@ class Config(Section):
     """Terms by name; `cross_entropy` is added unless it is set to null."""
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection = ScheduleSection()
+    ema: EMASection | None = None
+    """Moving average of the weights; the weights themselves become the student if left out."""
     trainer: dict[str, Any] = Field(default={})
     """Arguments of Lightning's Trainer; `precision: auto` uses bfloat16 if the hardware supports it."""
     monitor: MonitorSection = MonitorSection()
     checkpoint: CheckpointSection = CheckpointSection()
     loggers: LoggersSection = LoggersSection()
+    early_stopping: EarlyStoppingSection | None = None
+    """When to stop before the last epoch; never if left out."""
+    callbacks: list[str | dict[str, Any]] = Field(default=[])
+    """Lightning callbacks: `package.module:Class`, or a mapping with this `name` and the arguments of the class."""
 
     @field_validator("name")
     @classmethod

@@ -22,11 +22,13 @@ from distill.models import save_model
 from distill.training.callbacks import ExactResume, FiniteLossGuard, RunProgress, checkpoints
 from distill.training.checkpoint_files import AtomicCheckpointIO, find_resume_point, read_checkpoint
 from distill.training.csv_log import MetricsFile
+from distill.training.ema import EMA, EMA_STATE
+from distill.training.extensions import check_extensions, make_callbacks, make_loggers
 from distill.training.longer_schedule import LongerSchedule
 from distill.training.module import DistillationModule
 from distill.training.run_directory import RunDirectory
 from distill.training.stopping import GracefulStop, TimeLimitReached
-from distill.training.tensorboard import TensorBoard, quiet_writer
+from distill.training.tensorboard import quiet_writer
 
 
 def resolve_precision(precision: str | int, accelerator: str = "auto") -> str | int:
@@ -89,11 +91,13 @@ def fit(
     start = find_resume_point(directory)
     if start.message:
         notify(start.message)
+    average = EMA(config.ema) if config.ema else None
+    own = [average] if average else []
     longer = [LongerSchedule()] if extended or directory.extended else []
     with storage_errors(directory.path, failed="cannot be read or written"):
         directory.drop_metrics_hash()
         trainer = make_trainer(
-            config, directory, first_step=start.step, callbacks=[*longer, *callbacks], loggers=loggers
+            config, directory, first_step=start.step, callbacks=[*longer, *own, *callbacks], loggers=loggers
         )
         every: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         stop = next(callback for callback in every if isinstance(callback, GracefulStop))
@@ -107,16 +111,16 @@ def fit(
                 return False
         if trainer.is_global_zero:
             directory.store_metrics_hash()
-            save_student(module, directory, select=config.monitor.select)
+            save_student(module, directory, select=config.monitor.select, average=average)
             directory.previous.unlink(missing_ok=True)
     return True
 
 
 def check_trainer(config: Config) -> None:
-    """Check the ``trainer`` section before any file is written.
+    """Check the ``trainer`` section, loggers and callbacks before any file is written.
 
     Raises:
-        InputError: if Lightning rejects it, or the weights would have half precision.
+        InputError: if Lightning rejects them, or the weights would have half precision.
     """
     precision = config.trainer.get("precision")
     if precision in ("bf16-true", "16-true"):
@@ -124,6 +128,7 @@ def check_trainer(config: Config) -> None:
             f"trainer.precision: {precision} is not supported, since images and teacher are float32; use "
             f"{precision.removesuffix('true')}mixed."
         )
+    check_extensions(config)
     make_trainer_for_inference(config)
 
 
@@ -154,12 +159,12 @@ def make_trainer(
         ExactResume(),
         *checkpoints(directory.last.parent, config.monitor, config.checkpoint),
         GracefulStop(directory.last, max_time=config.trainer.get("max_time")),
+        *make_callbacks(config),
     ]
     if config.trainer.get("enable_progress_bar", True):
         all_callbacks.append(RunProgress(config.name))
     all_loggers: list[Logger] = [MetricsFile(directory.metrics, first_step=first_step)]
-    if config.loggers.tensorboard:
-        all_loggers.append(TensorBoard(directory.path, name="tensorboard", version=""))
+    all_loggers += make_loggers(config, directory)
     return _trainer(
         config,
         logger=[*all_loggers, *loggers],
@@ -204,13 +209,16 @@ def _trainer(config: Config, **arguments: Any) -> pl.Trainer:
         raise InputError(f"trainer: {without_addresses(str(error))}") from error
 
 
-def save_student(module: DistillationModule, directory: RunDirectory, *, select: str) -> Path:
+def save_student(
+    module: DistillationModule, directory: RunDirectory, *, select: str, average: EMA | None = None
+) -> Path:
     """Save the student's weights without optimiser state: those of the best checkpoint, or the current ones.
 
     Args:
         module: The trained module.
         directory: Where the checkpoints are and the weights are saved.
         select: ``best``, by the monitored metric, or ``last``.
+        average: The moving average of the weights; its weights are saved.
 
     Returns:
         Path of the weights.
@@ -221,10 +229,12 @@ def save_student(module: DistillationModule, directory: RunDirectory, *, select:
     """
     directory.check_exists()
     if select == "best" and directory.best.exists():
-        state = read_checkpoint(directory.best)["state_dict"]
+        state = read_checkpoint(directory.best)[EMA_STATE if average else "state_dict"]
         prefix = "student."
         module.student.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
-    elif select == "best":
+    elif average is not None:
+        average.apply(module)
+    if select == "best" and not directory.best.exists():
         warn_input(
             f"{directory.path}: the monitored metric was never measured, so the student has the weights of the last "
             "step. Check `monitor` and the keys of `trainer` that limit the validation."

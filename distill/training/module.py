@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -24,58 +24,9 @@ from distill.models import StagedNetwork, describe
 from distill.teachers.cache import MapKey, TeacherCache, TeacherOutputs
 from distill.teachers.frozen import FrozenTeacher
 from distill.teachers.frozen_maps import FrozenMaps
+from distill.training.epoch_means import EpochMeans
 from distill.training.optim import Optimisation
 from distill.types import Batch, MapPair, StagedOutput, as_batch
-
-
-class EpochMeans(nn.Module):
-    """Means of named values over the samples of an epoch; a step may leave out some of the values.
-
-    Convention:
-        - The sums are part of the state dict, so a run that stops within an epoch resumes to the mean of the whole
-          epoch.
-        - ``update`` does not read any value on the host.
-
-    Args:
-        names: Names of all values that can occur.
-
-    Example:
-        >>> means = EpochMeans(["a", "b"])
-        >>> means.update({"a": torch.tensor(1.0)}, samples=1)
-        >>> means.update({"a": torch.tensor(4.0), "b": torch.tensor(2.0)}, samples=2)
-        >>> means.pop()
-        {'a': tensor(3.), 'b': tensor(2.)}
-    """
-
-    sums: Tensor
-    samples: Tensor
-
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
-        self.names = tuple(names)
-        self.register_buffer("sums", torch.zeros(len(self.names)))
-        self.register_buffer("samples", torch.zeros(len(self.names)))
-
-    def update(self, values: Mapping[str, Tensor], *, samples: int) -> None:
-        """Add the batch means of one step.
-
-        Args:
-            values: Mean over the batch, by name.
-            samples: Number of samples in the batch.
-        """
-        zero = self.sums.new_zeros(())
-        sums = [values[name].detach().float() * samples if name in values else zero for name in self.names]
-        counts = torch.tensor([samples if name in values else 0 for name in self.names], dtype=torch.float32)
-        self.sums = self.sums + torch.stack(sums)
-        self.samples = self.samples + counts.to(self.samples.device, non_blocking=True)
-
-    def pop(self) -> dict[str, Tensor]:
-        """Return the means of the values that occurred, and reset; reads the device."""
-        counts = self.samples.tolist()
-        means = {name: self.sums[i] / self.samples[i] for i, name in enumerate(self.names) if counts[i]}
-        self.sums, self.samples = torch.zeros_like(self.sums), torch.zeros_like(self.samples)
-        return means
-
 
 #: Explainers of student and teacher, by name of the term and then by layer of the student.
 Explainers = Mapping[str, Mapping[str, PairExplainer]]
@@ -140,7 +91,7 @@ def zero_map_rate(maps: list[Tensor]) -> Tensor:
 
 
 _NEVER = -1
-CACHE_HITS = "train/teacher_cache_hits"
+CACHE_HITS, LEARNING_RATE, GRADIENT_NORM = "train/teacher_cache_hits", "train/learning_rate", "train/gradient_norm"
 
 
 class DistillationModule(pl.LightningModule):
@@ -158,6 +109,7 @@ class DistillationModule(pl.LightningModule):
         cache: Teacher cache for the views of the training images.
         validation_cache: Teacher cache for the validation images.
         compile: Whether to compile the student's forward pass in training with torch.compile.
+        monitor: Metric that a schedule reads, such as ``ReduceLROnPlateau``.
     """
 
     first_non_finite_step: Tensor
@@ -175,6 +127,7 @@ class DistillationModule(pl.LightningModule):
         cache: TeacherCache | None = None,
         validation_cache: TeacherCache | None = None,
         compile: bool = False,
+        monitor: str | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -192,19 +145,29 @@ class DistillationModule(pl.LightningModule):
         steps = torch.full((len(objective.names),), _NEVER)
         self.register_buffer("first_non_finite_step", steps, persistent=False)
         self.train_means = EpochMeans([name.removeprefix("train/") for name in self._train_names])
+        self.gradient_norm = EpochMeans([GRADIENT_NORM])
+        self.learning_rate, self.steps_per_epoch, self.monitor = 0.0, 1, monitor
 
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Names of all metrics that are logged."""
         names = ["accuracy", "cross_entropy", *(["agreement"] if self.teacher else [])]
         cached = [CACHE_HITS] if self.cache else []
-        return (*self._train_names, *cached, *(f"validation/{name}" for name in names))
+        recipe = [LEARNING_RATE, GRADIENT_NORM]
+        return (*self._train_names, *recipe, *cached, *(f"validation/{name}" for name in names))
 
     @property
     def _train_names(self) -> tuple[str, ...]:
         terms = [kind for name in self.objective.names for kind in (name, f"{name}_weighted")]
         zeros = [f"{name}_zero_maps_{role}" for name in self.explainers for role in ("student", "teacher")]
         return tuple(f"train/{name}" for name in ("loss", *terms, *zeros))
+
+    def on_train_start(self) -> None:
+        """Keep the statistics of frozen modules: batch normalisation without trained parameters stays in evaluation."""
+        for module in self.student.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Return the objective of one batch; does not read any value on the host."""
@@ -278,8 +241,9 @@ class DistillationModule(pl.LightningModule):
         self.train_means.update(values, samples=samples)
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch means: the total loss, each term raw and weighted, and the rates of empty maps."""
+        """Log the epoch means, the learning rate of the last step, and the mean norm of the gradients."""
         self.log_dict({f"train/{name}": mean for name, mean in self.train_means.pop().items()}, sync_dist=True)
+        self.log_dict({LEARNING_RATE: self.learning_rate, **self.gradient_norm.pop()}, sync_dist=True)
         if self.cache:
             self.cache.flush()
             if (rate := self.cache.hit_rate()) is not None:
@@ -310,8 +274,21 @@ class DistillationModule(pl.LightningModule):
         """Return the optimiser and the learning-rate schedule for the number of steps of this run."""
         total = int(self.trainer.estimated_stepping_batches)
         steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        optimizer, scheduler = self.optimisation.make(self, steps_per_epoch=steps, total_steps=total)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        self.steps_per_epoch = steps
+        optimizer, schedule = self.optimisation.make(self, steps_per_epoch=steps, total_steps=total)
+        return {"optimizer": optimizer, "lr_scheduler": {**schedule._asdict(), "monitor": self.monitor}}
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Update the weights; during the warm-up with a smaller learning rate."""
+        step = self.trainer.global_step
+        with self.optimisation.warm_up(optimizer, step=step, steps_per_epoch=self.steps_per_epoch):
+            self.learning_rate = max(float(group["lr"]) for group in optimizer.param_groups)
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Add the norm of all gradients, before clipping, to its mean over the epoch."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.gradient_norm.update({GRADIENT_NORM: torch.nn.utils.get_total_norm(gradients)}, samples=1)
 
     def non_finite_terms(self) -> dict[str, int]:
         """Return the first step at which each term was not finite, by name; reads the device."""
@@ -321,6 +298,11 @@ class DistillationModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description from which the student can be rebuilt."""
         checkpoint["student_spec"] = describe(self.student)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Accept checkpoints that were written before the norm of the gradients was logged."""
+        for key, value in self.gradient_norm.state_dict(prefix="gradient_norm.").items():
+            checkpoint["state_dict"].setdefault(key, value)
 
     def on_fit_start(self) -> None:
         """Compute the frozen maps of the teacher."""

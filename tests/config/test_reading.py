@@ -51,7 +51,7 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]
         ("a: &a [*a]\n", "is nested too deeply: at most 50 levels are read."),
         (LAUGHS, "is too large: it has more than 100,000 values, with its aliases expanded."),
         (MERGES, "is too large: it has more than 100,000 values, with its aliases expanded."),
-        ("a: 1\n#" + "secret" * (1 << 20), "is larger than 4 MiB, which no file of this kind is."),
+        ("a: 1\n#" + "secret" * (1 << 20), "is larger than 4 MiB, the limit for a file of this kind."),
         ("secret\n", "must hold keys and values at its top level."),
         ("extends: 5\n", "extends: expected the path of a YAML file, or a list of paths."),
         ("extends: {a.yaml: 1}\n", "extends: expected the path of a YAML file, or a list of paths."),
