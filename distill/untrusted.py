@@ -122,7 +122,9 @@ def read_text(path: Path | str, *, limit: int = TEXT_LIMIT) -> str:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            content = bytearray()
+            while len(content) <= limit and (block := file.read(1 << 16)):  # read(limit) would take all that memory
+                content += block
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     if len(content) > limit:

@@ -45,11 +45,16 @@ def open_pt2(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
         RunError: if torch cannot load it.
     """
     check_regular(path)
-    check_archive(path)
+    check_archive(path, required=True)
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # torch logs the traceback of the error that is raised below
     try:
         return torch.export.load(io.BytesIO(path.read_bytes())).module()
     except Exception as error:  # the possible errors have no common base class
-        raise RunError(f"torch {torch.__version__} cannot load the file: {error}") from error
+        raise RunError(f"{path}: torch {torch.__version__} cannot load the file: {_first_line(error)}") from error
+    finally:
+        logger.setLevel(level)
 
 
 #: Keys of the model metadata: facts as JSON, and the SHA-256 of the model without this entry.
@@ -107,7 +112,7 @@ def open_onnx(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's errors have no common base class
-        raise RunError(f"onnx {onnx.__version__} cannot load the file: {error}") from error
+        raise RunError(f"{path}: onnx {onnx.__version__} cannot load the file: {_first_line(error)}") from error
     properties = {entry.key: entry.value for entry in model.metadata_props}
     expected = properties.pop(ONNX_CHECKSUM, None)
     onnx.helper.set_model_props(model, properties)
@@ -118,7 +123,8 @@ def open_onnx(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the possible errors have no common base class
-        raise RunError(f"onnxruntime {onnxruntime.__version__} cannot load the file: {error}") from error
+        version = onnxruntime.__version__
+        raise RunError(f"{path}: onnxruntime {version} cannot load the file: {_first_line(error)}") from error
     names = [output.name for output in session.get_outputs()]
 
     def run(images: Tensor) -> dict[str, Tensor]:
@@ -126,6 +132,10 @@ def open_onnx(path: Path) -> Callable[[Tensor], dict[str, Tensor]]:
         return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
 
     return run
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:300]
 
 
 def _hash(model: Any) -> str:

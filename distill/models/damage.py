@@ -47,19 +47,23 @@ def check_checkpoint(content: Mapping[str, Any], path: Path | str) -> None:
         )
 
 
-def check_archive(path: Path) -> None:
+def check_archive(path: Path, *, required: bool = False) -> None:
     """Raise an error if an entry of a zip archive, the format of `torch.save`, does not fit its own checksum.
 
     Convention:
         - `torch.load` does not compare the checksums. Files without checksums, and files in the format before torch
           1.6, are not checked.
 
+    Args:
+        path: The file.
+        required: Whether a file that is no zip archive is refused.
+
     Raises:
         InputError: If an entry is damaged.
     """
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not required and not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             if not any(entry.CRC for entry in archive.infolist()):
                 return

@@ -9,6 +9,8 @@ from typing import Any
 from distill.checksums import read_checked
 from distill.errors import InputError
 
+#: Larger numbers are no float32.
+_LARGEST = 3e38
 _KEYS = {"name", "num_classes", "in_channels", "options", "classes", "normalisation"}
 
 
@@ -58,4 +60,4 @@ def _are_names(value: Any, count: int) -> bool:
 
 def _are_finite(value: Any, count: int, *, above: float = -math.inf) -> bool:
     numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
-    return numbers and len(value) in (1, count) and all(math.isfinite(one) and one > above for one in value)
+    return numbers and len(value) in (1, count) and all(abs(one) < _LARGEST and one > above for one in value)

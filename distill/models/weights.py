@@ -167,15 +167,14 @@ def load_network(
         named = path.with_suffix(".json") if record is not None and path.suffix == ".safetensors" else path
         remedy = f"`--network {spec.name}` (a teacher in training: `teacher.name={spec.name}`; in Python: `network=`)"
         trust.check(spec.name, named, remedy)
-    net = create_model(
-        spec.name,
-        num_classes=spec.num_classes,
-        in_channels=spec.in_channels,
-        mean=normalisation["mean"],
-        std=normalisation["std"],
-        classes=spec.classes,
-        **spec.options,
-    )
+    scaling: dict[str, Any] = {"mean": normalisation["mean"], "std": normalisation["std"]}
+    about: dict[str, Any] = {"num_classes": spec.num_classes, "in_channels": spec.in_channels, "classes": spec.classes}
+    try:
+        net = create_model(spec.name, **about, **scaling, **spec.options)
+    except (ValueError, TypeError, OverflowError) as error:
+        if record is None:
+            raise
+        raise InputError(f"{path}: the network in its record cannot be built: {error}") from error
     _fill(net, state, path)
     return net
 

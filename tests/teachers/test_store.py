@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -207,3 +208,24 @@ def test_keys_outside_the_set_are_ignored(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "rows.bin", WIDTH)
     journal.append(np.array([5, 10_000, -3]), np.ones((3, WIDTH), np.float32))
     assert len(made(tmp_path / "rows.bin")) == 1
+
+
+@pytest.mark.parametrize("count", [0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_header_that_claims_huge_counts_takes_no_memory(tmp_path: Path, count: int) -> None:
+    journal = open_journal(tmp_path, {"a": 1}, width=4)
+    journal.append(np.array([0]), np.ones((1, 4), np.float32))
+    with journal.path.open("ab") as file:
+        file.write(b"VIEW" + count.to_bytes(4, "little") + (4).to_bytes(4, "little") + bytes(100))
+    tracemalloc.start()
+    chunks = list(open_journal(tmp_path, {"a": 1}, width=4).read_new())
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    assert [chunk.keys.tolist() for chunk in chunks] == [[0]]
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "[" * 100_000, "{"])
+def test_a_damaged_key_is_one_error(tmp_path: Path, text: str) -> None:
+    (folder,) = (open_journal(tmp_path, {"a": 1}, width=4).path.parent,)
+    (folder / "key.json").write_text(text)
+    with pytest.raises(InputError, match=rf"^teacher\.cache_dir: cannot read or write {folder}/key\.json"):
+        open_journal(tmp_path, {"a": 1}, width=4)
