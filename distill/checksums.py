@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from distill.untrusted import check_regular, read_json
 
 #: Key of a record's checksum.
 CHECKSUM = "checksum"
-#: A checksum; at the end of a record under another name, it is one whose name was damaged.
-_HASH = re.compile("[0-9a-f]{64}")
+#: Length of a checksum.
+_LENGTH = 64
 
 
 def hash_values(values: Any) -> str:
@@ -88,7 +87,8 @@ def read_checked(path: Path | str, *, remedy: str) -> dict[str, Any]:
         raise InputError(f"{path} must hold keys and values at its top level. {remedy}".rstrip())
     expected = content.pop(CHECKSUM, None)
     last = next(reversed(content), None)
-    misnamed = expected is None and isinstance(content.get(last), str) and _HASH.fullmatch(content[last])
+    # No other record ends with a text of this length: it is a checksum whose name was damaged.
+    misnamed = expected is None and isinstance(content.get(last), str) and len(content[last]) == _LENGTH
     if misnamed or (expected is not None and expected != hash_values(content)):
         problem = "was changed or damaged after it was written: its content does not fit its checksum."
         raise InputError(f"{path} {problem} {remedy}".rstrip())
