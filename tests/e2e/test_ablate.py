@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -19,34 +20,29 @@ from filelock import FileLock
 
 from distill.report.ablation.record import AblationRecord, load_ablation
 from tests.e2e.helpers import Command, environment
+from tests.e2e.processes import CommandProcess
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "configs" / "ablation" / "tiny.yaml")
-DISTILL = [sys.executable, "-c", "from distill.cli import main; main()", "ablate", TINY]
+DISTILL = [sys.executable, "-c", "from distill.cli import main; main()"]
+#: Numbers of the commands, for the names of the files with their error output.
+COUNTER = itertools.count()
 #: Runs of eight epochs, so that a run can be interrupted before its end.
 PAIRS = ["rows.CE={}", "overrides.trainer.max_epochs=8", "executor.threads=1", "exclude=[{row: CE + KD + Grad-CAM++}]"]
 #: Keys of the record that are compared; times are left out.
 COMPARED = ("rows", "seeds", "metrics", "baseline", "trials")
 
 
-def start(output: Path, *pairs: str, sigint: signal.Handlers = signal.SIG_DFL) -> subprocess.Popen[str]:
+def start(output: Path, *pairs: str, sigint: signal.Handlers = signal.SIG_DFL) -> CommandProcess:
     """Start an ablation with SIGINT at its default or ignored, as it is in a background job of a shell."""
-    return subprocess.Popen(
-        [*DISTILL, *PAIRS, f"output_dir={output}", *pairs],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env={**environment(), "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, sigint),
-    )
+    arguments = ["ablate", TINY, *PAIRS, f"output_dir={output}", *pairs]
+    return CommandProcess(arguments, output.with_name(f"{output.name}.{next(COUNTER)}.err"), sigint=sigint)
 
 
 def finish(output: Path, *pairs: str) -> str:
     process = start(output, *pairs)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return err
+    assert process.wait(300) == 0, process.err
+    return process.err
 
 
 def results(output: Path, name: str = "tiny") -> dict[str, Any]:
@@ -64,8 +60,10 @@ def files(folder: Path, pattern: str) -> dict[str, tuple[int, bytes]]:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ablation that ran as users run it: from the command line, with processes that are started anew."""
     folder = tmp_path_factory.mktemp("straight")
-    finish(folder)
+    command = [*DISTILL, "ablate", TINY, *PAIRS, f"output_dir={folder}"]
+    subprocess.run(command, check=True, capture_output=True, env={**environment(), "PYTHONPATH": str(ROOT)})
     return folder
 
 
@@ -115,8 +113,8 @@ def test_stored_results_are_reused_in_another_folder_without_teacher_or_runs(str
 @pytest.mark.slow
 def test_a_failed_run_is_recorded_with_its_reason(tmp_path: Path) -> None:
     process = start(tmp_path, "seeds=1", "rows.bad.optimizer.lr=1e30")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 1, err
+    assert process.wait(300) == 1, process.err
+    err = process.err
     assert "Traceback" not in err
     states = {t["row"]: (t["state"], t["reason"]) for t in results(tmp_path)["trials"]}
     assert states["CE"] == states["CE + KD"] == ("done", None)
@@ -141,16 +139,19 @@ def stored_result(folder: Path) -> bool:
     return any(folder.glob("results/*.json"))
 
 
-def wait_until(condition: Callable[[Path], bool], folder: Path, process: subprocess.Popen[str]) -> None:
+def wait_until(condition: Callable[[Path], bool], folder: Path, process: CommandProcess) -> None:
     deadline = time.monotonic() + 200
     while not condition(folder):
-        assert process.poll() is None, process.communicate()
+        assert process.returncode is None, process.err
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def child_processes(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
+def child_processes(process: CommandProcess) -> list[psutil.Process]:
+    """Return the processes of the runs; they are children of the server that the command was forked from, as it is."""
+    server = psutil.Process(process.pid).parent()
+    assert server is not None
+    return [child for child in server.children(recursive=True) if child.pid != process.pid]
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def kill_at(straight: Path, tmp_path: Path) -> Callable[[Callable[[Path], bool]]
         wait_until(moment, tmp_path, process)
         children = child_processes(process)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.wait(20)
         assert psutil.wait_procs(children, timeout=20)[1] == []  # all processes have ended
         return tmp_path
 
@@ -175,20 +176,16 @@ def test_the_same_command_resumes_after_a_kill_at_any_moment(
     folder = kill_at(moment)
     assert not (folder / "tiny" / "ablation.json").exists()
     finished = files(folder, "results/*.json")
-    started = {
-        path: path.read_bytes() for path in folder.glob("tiny/runs/*/environment.json") if _has_checkpoint(path.parent)
-    }
+    # config.yaml is written when a run starts, and not when it is resumed.
+    with_checkpoint = [path.parents[1] for path in folder.glob("tiny/runs/*/checkpoints/last.ckpt")]
+    started = {str(run): files(run, "config.yaml") for run in with_checkpoint}
     finish(folder)
     assert results(folder) == results(straight)
     assert finished.items() <= files(folder, "results/*.json").items()  # not evaluated again
-    assert started == {path: path.read_bytes() for path in started}  # resumed, not restarted
+    assert started == {run: files(Path(run), "config.yaml") for run in started}  # resumed, not restarted
     assert {path.name: path.read_bytes() for path in folder.glob("teachers/*/student.safetensors")} == {
         path.name: path.read_bytes() for path in straight.glob("teachers/*/student.safetensors")
     }
-
-
-def _has_checkpoint(run: Path) -> bool:
-    return (run / "checkpoints" / "last.ckpt").exists()
 
 
 @pytest.mark.slow
@@ -202,9 +199,10 @@ def test_the_same_command_resumes_after_an_interrupt(
     process = start(tmp_path, sigint=sigint)
     wait_until(unfinished_run, tmp_path, process)
     children = child_processes(process)
+    assert children
     os.killpg(process.pid, number)  # to the process group, as a terminal does
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.wait(60) == 130, process.err
+    err = process.err
     assert "Traceback" not in err
     assert "stopped; finished runs are kept. Run the same command again to resume." in " ".join(err.split())
     assert psutil.wait_procs(children, timeout=10)[1] == []
