@@ -13,6 +13,7 @@ import pytest
 
 from distill.config import load
 from distill.models import load_model
+from distill.workflows.train import train
 from tests.e2e.helpers import QUIET, SMALL, TINY, Command, environment
 
 DISTILL = str(Path(sys.executable).with_name("distill"))
@@ -147,23 +148,24 @@ def test_an_unknown_list(distill: Command) -> None:
 
 
 LONG = ("data.size=16", "data.count={train: 1024, validation: 16}", "data.batch_size=16", "trainer.max_epochs=1")
-STOPPABLE = [DISTILL, "train", TINY, *LONG, *QUIET, "student.dropout=0.2", "checkpoint.every_n_steps=4"]
+STOPPABLE = ("train", TINY, *LONG, *QUIET, "student.dropout=0.2", "checkpoint.every_n_steps=4")
 
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("straight")
-    subprocess.run([*STOPPABLE, f"output_dir={folder}"], check=True, capture_output=True, env=environment())
+    _, file, *pairs = STOPPABLE
+    train(file, overrides=[*pairs, f"output_dir={folder}"])
     return contents(folder / "tiny")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_stopped_by_a_signal_resumes_to_the_same_result(
-    tmp_path: Path, straight: dict[str, bytes], number: signal.Signals
+    distill: Command, tmp_path: Path, straight: dict[str, bytes], number: signal.Signals
 ) -> None:
-    here = [*STOPPABLE, f"output_dir={tmp_path}"]
-    process = subprocess.Popen(here, stderr=subprocess.PIPE, text=True, env=environment())
+    here = (*STOPPABLE, f"output_dir={tmp_path}")
+    process = subprocess.Popen([DISTILL, *here], stderr=subprocess.PIPE, text=True, env=environment())
     last = tmp_path / "tiny" / "checkpoints" / "last.ckpt"
     while not last.exists() and process.poll() is None:
         time.sleep(0.02)
@@ -173,8 +175,9 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_result(
     assert "Traceback" not in err
     assert "run the same command again to resume." in err
     assert not (tmp_path / "tiny" / "student.safetensors").exists()
-    again = subprocess.run(here, capture_output=True, text=True, check=True, env=environment())
-    assert "tiny: resumed and trained" in again.stderr
+    again = distill(*here)
+    assert again.code == 0, again.err
+    assert "tiny: resumed and trained" in again.err
     resumed = contents(tmp_path / "tiny")
     for name in ("student.safetensors", "student.json", "metrics.csv"):
         assert resumed[name] == straight[name], name

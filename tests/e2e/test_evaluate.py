@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from distill.report import schema
+from distill.workflows.train import train
 from tests.e2e.helpers import QUIET, SMALL, TINY, Command
 
 
-@pytest.fixture
-def runs(distill: Command, tmp_path: Path) -> Path:
-    common = (TINY, *SMALL, *QUIET, f"output_dir={tmp_path}")
-    assert distill("train", *common, "name=teacher").code == 0
-    teacher = f"teacher.checkpoint={tmp_path / 'teacher'}"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    common = [*SMALL, *QUIET, f"output_dir={folder}"]
+    train(TINY, overrides=[*common, "name=teacher"])
+    teacher = f"teacher.checkpoint={folder / 'teacher'}"
     student = (teacher, "objective.soft_targets.weight=1", "objective.explanation.weight=1", "data.background_bias=0.9")
-    assert distill("train", *common, *student, "name=student").code == 0
+    train(TINY, overrides=[*common, *student, "name=student"])
+    return folder
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path) -> Path:
+    """Runs that a test may change."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
