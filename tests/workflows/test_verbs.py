@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,37 @@ def test_an_ablation_from_python(tmp_path: Path) -> None:
     assert "| CE + KD" in done.table
     again = distill.ablate(tiny, overrides=changes, output_dir=str(tmp_path), seeds=[3])
     assert again.record["trials"][0]["state"] == "done"
+
+
+def test_a_student_that_was_passed_as_an_object_has_a_sanity_check(run: Run, tmp_path: Path) -> None:
+    few = {"sanity": 2, "perturbed": 0, "explained": 0, "resamples": 0, "masked": False}
+    done = distill.evaluate(run, data=Stripes(4, seed=3), settings=few, gallery=0, output=tmp_path)
+    parts = done.record["sets"]["test"]["networks"]["own"]["sanity"]
+    assert parts is not None
+    assert [part["part"] for part in parts] == ["fc", "features"]
+
+
+def test_a_run_is_evaluated_on_the_images_that_it_holds(run: Run, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="no test split.*validation images are used.*Pass a test set as `data`"):
+        done = distill.evaluate(run, settings=ONE_PASS, gallery=0, output=tmp_path)
+    assert {name: entry["n"] for name, entry in done.record["sets"].items()} == {"validation": 16}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = distill.evaluate(run, split="validation", settings=ONE_PASS, gallery=0, output=tmp_path, limit=8)
+    assert again.record["sets"]["validation"]["n"] == 8
+    with pytest.raises(InputError, match="data set was passed as a Python object"):
+        distill.evaluate(run, on="size=8", settings=ONE_PASS, output=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"settings": {"sanitty": 0}}, "settings: unknown key 'sanitty'; did you mean 'sanity'"),
+        ({"maps": {"layr": "final"}}, "maps: unknown key 'layr'; did you mean 'layers' or 'layer'|maps: unknown key"),
+        ({"settings": {"sanity": "many"}}, "settings: a value has the wrong type"),
+        ({"settings": 3}, "`settings` must be EvaluationSettings or a mapping of its fields, got 3"),
+    ],
+)
+def test_unknown_settings_are_refused(run: Run, given: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        distill.evaluate(run, data=Stripes(4), **given)  # type: ignore[arg-type]
