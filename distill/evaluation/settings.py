@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from distill.errors import InputError, unknown_name
 from distill.explain import Explainer
@@ -119,3 +120,39 @@ class MapSettings:
             return Explainer(self.method, self.layers.get(network, self.layer))
         except ValueError as error:
             raise InputError(str(error)) from error
+
+
+Settings = TypeVar("Settings", EvaluationSettings, MapSettings)
+
+
+def as_settings(value: Settings | Mapping[str, Any] | None, kind: type[Settings], *, argument: str) -> Settings | None:
+    """Return settings that were given as a record or as a mapping of its fields.
+
+    Args:
+        value: The record, or a mapping; missing keys have the record's defaults.
+        kind: The class of the record.
+        argument: Name of the argument, for messages.
+
+    Raises:
+        InputError: if a key is unknown, or a value has the wrong type or is out of its range.
+
+    Example:
+        >>> as_settings({"sanity": 0}, EvaluationSettings, argument="settings").sanity
+        0
+        >>> as_settings({"sanitty": 0}, EvaluationSettings, argument="settings")
+        Traceback (most recent call last):
+        distill.errors.InputError: settings: unknown key 'sanitty'; did you mean 'sanity'? ...
+    """
+    if value is None or isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        raise InputError(f"`{argument}` must be {kind.__name__} or a mapping of its fields, got {value!r}.")
+    names = [entry.name for entry in fields(kind)]
+    for key in value:
+        if key not in names:
+            raise InputError(f"{argument}: {unknown_name('key', str(key), names)}")
+    keywords: dict[str, Any] = {key: tuple(given) if isinstance(given, list) else given for key, given in value.items()}
+    try:
+        return kind(**keywords)
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{argument}: a value has the wrong type, got {dict(value)!r}: {error}") from error

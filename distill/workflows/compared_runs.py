@@ -12,6 +12,7 @@ from torch import nn
 from distill.build import load_recorded_config
 from distill.build.finished_run import STATE_DICTS, load_reference
 from distill.config import Config
+from distill.data import ImageSet
 from distill.errors import InputError
 from distill.evaluation import differing_classes
 from distill.files import expand_home
@@ -35,6 +36,7 @@ class LoadedRuns(NamedTuple):
         reference: Name of the network that the others are compared with.
         ceiling: Name of the reference that was trained with another seed.
         problems: Error messages of networks that could not be loaded or compared.
+        validation: The validation images of runs whose data set was passed as an object.
     """
 
     networks: dict[str, StagedNetwork]
@@ -43,6 +45,7 @@ class LoadedRuns(NamedTuple):
     reference: str | None
     ceiling: str | None
     problems: list[str]
+    validation: dict[str, ImageSet]
 
 
 def load_runs(
@@ -78,7 +81,7 @@ def load_runs(
         raise InputError("nothing to evaluate: give at least one run or network in addition to the reference.")
     named = _names(pairs)
     names = list(named)
-    loaded = LoadedRuns({}, {}, {}, names[0] if reference is not None else None, None, [])
+    loaded = LoadedRuns({}, {}, {}, names[0] if reference is not None else None, None, [], {})
     files = [name for name, source in named.items() if isinstance(source, Path) and source.is_file()]
     for name in [*(name for name in named if name not in files), *files]:  # a file is read like a teacher of a run
         try:
@@ -152,6 +155,8 @@ def _load(name: str, source: Source, into: LoadedRuns, network: nn.Module | str 
     if isinstance(source, Run):
         into.folders[name], into.configs[name] = source.directory, source.config
         into.networks[name] = source.student
+        if source.objects.validation is not None:
+            into.validation[name] = source.objects.validation
         return
     folder = Path(source)
     into.folders[name] = folder

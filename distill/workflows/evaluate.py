@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from distill.checksums import hash_file
 from distill.config import Config
 from distill.config.reading import PARSE_ERRORS
 from distill.data import ImageSet, as_image_set, same_images
-from distill.errors import InputError
+from distill.errors import InputError, warn_input
 from distill.evaluation import (
     EvaluationResult,
     EvaluationSettings,
@@ -28,6 +29,7 @@ from distill.evaluation import (
     save_scores,
 )
 from distill.evaluation import evaluate as evaluate_networks
+from distill.evaluation.settings import as_settings
 from distill.files import expand_home, locked
 from distill.malloc import keep_freed_memory
 from distill.models import file_hash
@@ -76,8 +78,8 @@ def evaluate(
     data: Any = None,
     on: str | Sequence[str] = (),
     split: str = "test",
-    maps: MapSettings | None = None,
-    settings: EvaluationSettings | None = None,
+    maps: MapSettings | Mapping[str, Any] | None = None,
+    settings: EvaluationSettings | Mapping[str, Any] | None = None,
     network: nn.Module | str | None = None,
     trust: bool = False,
     limit: int | None = None,
@@ -97,11 +99,14 @@ def evaluate(
         ceiling: The teacher trained with another seed. Its agreement with the reference is the highest that can be
             expected of a student.
         data: A data set of (image, label), or a mapping from names to such data sets. Default: the test split of the
-            runs.
+            runs. Runs that :func:`distill.train` returned and that were trained on data sets passed as objects have no
+            test split: their validation images are used, with a warning.
         on: Test sets, each ``key=value[,key=value]`` of the data section. Default: the test split of the runs.
         split: ``test`` or ``validation``.
-        maps: Settings of the maps.
-        settings: Metrics to compute, and the number of images for each.
+        maps: Settings of the maps: ``distill.evaluation.MapSettings``, or a mapping of its fields, such as
+            ``{"layer": "group2"}``.
+        settings: Metrics to compute, and the number of images for each: ``distill.evaluation.EvaluationSettings``, or a
+            mapping of its fields, such as ``{"sanity": 0}``.
         network: For runs whose student was passed as an object: a network with its architecture, or
             ``package.module:callable`` that builds one. For runs whose student is ``package.module:callable``: this
             name.
@@ -119,24 +124,28 @@ def evaluate(
         The record and the path of the report; ``.table`` is the record as Markdown.
 
     Raises:
-        InputError: if runs are missing or unfinished, name code to import that is not trusted, or have different
-            classes or test images. The message lists all problems.
+        InputError: if a key of ``maps`` or ``settings`` is unknown, or if runs are missing or unfinished, name code to
+            import that is not trusted, or have different classes or test images. The message lists all problems.
             Also if another process writes to the output folder.
 
     Example:
         >>> import distill
         >>> from distill.data import FashionScenes
-        >>> from distill.evaluation import ONE_PASS
         >>> networks = {name: distill.create_model("wrn_10_1", num_classes=10) for name in ("student", "teacher")}
         >>> scenes = FashionScenes("test", count=20)
         >>> done = distill.evaluate(
-        ...     {"student": networks["student"]}, reference=networks["teacher"], data=scenes, settings=ONE_PASS
+        ...     {"student": networks["student"]},
+        ...     reference=networks["teacher"],
+        ...     data=scenes,
+        ...     settings={"perturbed": 0, "explained": 0, "sanity": 0},
         ... )
         >>> done.record["sets"]["test"]["n"], done.report
         (20, None)
     """
     keep_freed_memory()
     chosen_device = _device(device)
+    maps = as_settings(maps, MapSettings, argument="maps")
+    settings = as_settings(settings, EvaluationSettings, argument="settings")
     loaded = load_runs(runs, reference=reference, ceiling=ceiling, network=network, trust=trust)
     if data is not None and on:
         raise InputError(
@@ -147,7 +156,14 @@ def evaluate(
         sets = _sets_from_objects(data, loaded, split=split, limit=limit)
     elif loaded.configs or loaded.problems:
         changes = (on,) if isinstance(on, str) else on
-        sets, problems = load_test_sets(loaded.configs, changes, split=split, limit=limit)
+        if split == "test" and not changes and loaded.validation and loaded.validation.keys() == loaded.configs.keys():
+            split = "validation"
+            warn_input(
+                "the runs have no test split, because their data sets were passed as objects: the validation images "
+                "are used, on which the weights were selected. Pass a test set as `data`."
+            )
+        held = loaded.validation if split == "validation" and not changes else {}
+        sets, problems = load_test_sets(loaded.configs, changes, split=split, limit=limit, held=held)
     else:
         raise InputError("`data`: networks without a run directory have no test split. Pass a data set as `data`.")
     if loaded.problems or problems:
@@ -202,7 +218,14 @@ class TestSets(NamedTuple):
     problems: list[str]
 
 
-def load_test_sets(configs: Mapping[str, Config], on: Sequence[str], *, split: str, limit: int | None) -> TestSets:
+def load_test_sets(
+    configs: Mapping[str, Config],
+    on: Sequence[str],
+    *,
+    split: str,
+    limit: int | None,
+    held: Mapping[str, ImageSet] = MappingProxyType({}),
+) -> TestSets:
     """Load test sets, and check that each is the same for all runs.
 
     Args:
@@ -210,6 +233,7 @@ def load_test_sets(configs: Mapping[str, Config], on: Sequence[str], *, split: s
         on: Test sets, each ``key=value[,key=value]`` of the data section. If empty, the runs' own test set is used.
         split: ``test`` or ``validation``.
         limit: Keep only the first ``limit`` images of each test set.
+        held: Images of runs whose data set was passed as an object, by name.
 
     Raises:
         InputError: if an item of ``on`` is not of the form ``key=value[,key=value]``.
@@ -223,7 +247,7 @@ def load_test_sets(configs: Mapping[str, Config], on: Sequence[str], *, split: s
             key = json.dumps([section.name, section.seed, {**section.options, **changes}], sort_keys=True, default=str)
             if key not in loaded:
                 try:
-                    loaded[key] = (run, load_images(section, split, **changes))
+                    loaded[key] = (run, held[run] if run in held else load_images(section, split, **changes))
                 except InputError as error:
                     problems[str(error)] = None
         problems |= dict.fromkeys(_differences(list(loaded.values()), split))
