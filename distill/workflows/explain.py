@@ -83,9 +83,22 @@ def find_reference(
 
 
 def _teacher_layer(config: Config, layer: str) -> str:
-    """Return the teacher layer that the run paired with the student's layer; by default the layer of the same name."""
-    terms = (term for term in config.objective.values() if isinstance(term, ExplanationTerm) and layer in term.layers)
-    return next((term.layer_of_teacher(layer) for term in terms), layer)
+    """Return the teacher layer that the run paired with the student's layer; by default the layer of the same name.
+
+    Built-in explanation terms come first, then other terms that compare layers. The class of a third-party term is not
+    imported: its keys were recorded with the run.
+    """
+    terms = sorted(config.objective.values(), key=lambda term: not isinstance(term, ExplanationTerm))
+    for term in terms:
+        keys = term.model_dump()
+        layers, other = keys.get("layers"), keys.get("teacher_layer")
+        if not isinstance(layers, Mapping | list) or layer not in layers:
+            continue
+        if isinstance(other, Mapping):
+            other = other.get(layer)
+        if isinstance(other, str) or isinstance(term, ExplanationTerm):
+            return other if isinstance(other, str) else layer
+    return layer
 
 
 #: Images per batch.

@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from distill.build import load_config
 from distill.build.finished_run import image_size
 from distill.config import DataSection
 from distill.data import FashionScenes
 from distill.errors import InputError
 from distill.models import load_model
 from distill.report.explained import ImageExplanation
-from distill.workflows.explain import explain_images
+from distill.workflows.explain import _teacher_layer, explain_images
 from tests.export.helpers import CLASSES, expected_maps, finished_run, network
 
 
@@ -230,3 +231,18 @@ def test_a_picture_has_the_colours_of_the_map_where_the_map_is(run: Path) -> Non
         assert columns.size > 50
         middle = np.nonzero((np.abs(pixels - [152, 139, 22]) <= 2).all(2))[1].min()
         assert bool((columns >= middle - 1).all()) is right
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("{term: 'mine:Maps', layers: {group2: 1.0}, teacher_layer: group1}", "group1"),
+        ("{term: 'mine:Maps', layers: {group2: 1.0}, teacher_layer: {group2: group3}}", "group3"),
+        ("{term: 'mine:Maps', layers: {group1: 1.0}, teacher_layer: group3}", "group2"),
+        ("{term: attention_transfer, layer: group2, teacher_layer: group1}", "group1"),
+        ("{term: explanation, layer: group2, teacher_layer: group1}", "group1"),
+    ],
+)
+def test_the_layer_of_the_teacher_is_that_of_any_term(keys: str, expected: str, tmp_path: Path) -> None:
+    config = load_config([], [f"objective.x={keys}", "teacher.checkpoint=t", "student.name=wrn_10_1", "data.size=16"])
+    assert _teacher_layer(config, "group2") == expected
