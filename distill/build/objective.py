@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
-import traceback
 from collections.abc import Mapping
 
 from jaxtyping import Int
@@ -17,6 +15,7 @@ from distill.errors import InputError
 from distill.explain import Explainer, PairExplainer
 from distill.explain.explainer import ClassPolicy
 from distill.losses import ComparedLayer, Objective, TermSchedule, WeightedTerm, needs_of, registered_terms
+from distill.losses.failure import TermError
 from distill.models import StagedNetwork
 from distill.teachers import FrozenTeacher
 from distill.teachers.frozen_maps import FrozenMaps
@@ -101,24 +100,14 @@ def try_terms(
             term = objective.terms[name]
             try:
                 objective.value(name, student, teacher, maps.get(name), labels)
+            except TermError as error:
+                raise InputError(str(error)) from error
             except Exception as error:
                 if isinstance(error, ValueError | RuntimeError) and type(term) in _BUILT_IN:
                     raise
-                raise InputError(f"objective.{name}: {_describe_failure(term, error)}") from error
+                raise InputError(f"objective.{name}: {error}") from error
     finally:
         objective.train(training)
-
-
-def _describe_failure(term: nn.Module, error: Exception) -> str:
-    file = getattr(sys.modules.get(type(term).__module__), "__file__", None)
-    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    if not lines:
-        return str(error)
-    declared = ", ".join(f"needs_{key}={value!r}" for key, value in needs_of(term)._asdict().items())
-    return (
-        f"{type(term).__name__} failed on two images with {type(error).__name__}: {error} ({file}, line "
-        f"{lines[-1].lineno}). The class declares {declared}."
-    )
 
 
 _BUILT_IN = tuple(registered_terms()[name] for name in BUILT_IN_TERMS)

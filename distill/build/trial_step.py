@@ -17,6 +17,7 @@ from distill.build.objective import try_terms
 from distill.data import ImageSet
 from distill.errors import InputError, RunError, without_addresses
 from distill.explain import warn_if_signed
+from distill.losses.failure import TermError
 from distill.models import StagedNetwork
 from distill.training import DistillationModule
 from distill.training.module import make_maps
@@ -129,6 +130,8 @@ def _train_copy(module: DistillationModule, batch: Batch, classes: int) -> None:
         losses = trial.objective(student, teacher, maps, batch.labels)
         step = "the backward pass of the objective"
         losses.total.backward()
+    except TermError as error:
+        raise InputError(f"{step}: {error}") from error
     except (InputError, RunError):
         raise
     except Exception as error:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from distill.losses.failure import TermError, describe_failure
 from distill.losses.term import ActivationPair, ComparedLayer, TermInputs, needs_of
 from distill.types import MapPair, StagedOutput
 
@@ -138,6 +139,7 @@ class Objective(nn.Module):
 
         Raises:
             ValueError: if a term returns no scalar.
+            TermError: if a third-party term raises an exception.
         """
         active = {name: factor for name in self.names if (factor := (factors or {}).get(name, 1.0)) > 0}
         raw = {name: self.value(name, student, teacher, maps.get(name), labels) for name in active}
@@ -157,6 +159,7 @@ class Objective(nn.Module):
 
         Raises:
             ValueError: if it returns no scalar.
+            TermError: if a third-party term raises an exception.
         """
         term, layers = self.terms[name], self.layers[name]
         needs = needs_of(term)
@@ -166,7 +169,13 @@ class Objective(nn.Module):
             for layer, other in (layers.items() if needs.activations else ())
         }
         weights = {layer: other.weight for layer, other in layers.items()}
-        value = term(TermInputs(student, teacher, labels, maps, activations, weights))
+        inputs = TermInputs(student, teacher, labels, maps, activations, weights)
+        try:
+            value = term(inputs)
+        except Exception as error:
+            if type(term).__module__.startswith("distill."):
+                raise
+            raise TermError(f"objective.{name}: {describe_failure(term, error, inputs)}") from error
         if not isinstance(value, Tensor) or value.ndim > 0 or not value.is_floating_point():
             got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"{type(term).__name__}.forward must return a floating-point scalar tensor, got {got}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import signal
 import sys
 from pathlib import Path
@@ -196,8 +197,10 @@ def test_a_term_that_fails(refused: Any, teacher: Path, term: str, message: str)
 
 def test_a_failure_says_what_the_class_declares(refused: Any, teacher: Path) -> None:
     message = refused(f"teacher.checkpoint={teacher}", "objective.x.term=terms:ForgottenTeacher")
-    assert message.endswith(
-        "terms.py, line 98). The class declares needs_teacher=False, needs_activations=False, needs_maps=None."
+    assert re.search(
+        r"terms\.py, line \d+\)\. It got logits \(student \(2, 10\), no teacher\)\. The class declares "
+        r"needs_teacher=False, needs_activations=False, needs_maps=None\.$",
+        message,
     )
 
 

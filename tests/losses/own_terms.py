@@ -14,11 +14,9 @@ from distill.losses import TermInputs
 PAGE = Path(__file__).parents[2] / "docs" / "terms.md"
 
 
-def block(language: str) -> str:
-    """Return the first code block of a language on the page docs/terms.md."""
-    found = re.search(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert found
-    return found.group(1)
+def block(language: str, number: int = 0) -> str:
+    """Return a code block of a language on the page docs/terms.md, counted from 0."""
+    return str(re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)[number])
 
 
 class Confidence(nn.Module):
