@@ -14,6 +14,7 @@ import pytest
 
 import distill.cli
 from distill.ablation import executors
+from distill.cli import entry
 from distill.malloc import (
     M_MMAP_THRESHOLD,
     M_TRIM_THRESHOLD,
@@ -179,7 +180,7 @@ def test_a_second_call_sets_nothing(accept: Accept) -> None:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     calls: list[None] = []
-    for module in (distill.cli, executors):
+    for module in (entry, executors):
         monkeypatch.setattr(module, "keep_freed_memory", lambda: calls.append(None))
     return calls
 

@@ -35,7 +35,7 @@ def check_keys(name: str, section: OpenSection, options: Collection[str], *, of:
     """
     for key in section.options:
         if key not in options:
-            known = [*type(section).model_fields, *options]
+            known = {*type(section).model_fields, *options}
             raise InputError(f"{name}.{key}: " + unknown_name(f"key or option of {of}", key, known))
 
 

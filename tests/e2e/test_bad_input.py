@@ -48,9 +48,15 @@ def test_several_mistakes_at_once(error_message: Any) -> None:
     ("pair", "message"),
     [
         ("data.name=fashion_scene", "unknown data set 'fashion_scene'; did you mean 'fashion_scenes'? (known: "),
-        ("data.cuont=3", "unknown option of data set fashion_scenes 'cuont'; did you mean 'count'? (known: "),
+        (
+            "data.cuont=3",
+            "data.cuont: unknown key or option of data set fashion_scenes 'cuont'; did you mean 'count'? (known: ",
+        ),
         ("student.name=wrn_10_z", "unknown model 'wrn_10_z'"),
-        ("student.dropuot=0.3", "model 'wrn_10_1' with options {'dropuot': 0.3}: "),
+        (
+            "student.dropuot=0.3",
+            "student.dropuot: unknown key or option of network wrn_10_1 'dropuot'; did you mean 'dropout'",
+        ),
         ("data.batch_size=33", "`batch_size` is 33, but there are only 32 training images: take a smaller batch or "),
         ("trainer.accelerator=tpuu", "trainer: "),
         ("trainer.precision=33", "trainer: "),

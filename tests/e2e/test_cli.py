@@ -143,7 +143,8 @@ def test_an_unknown_list(distill: Command) -> None:
     result = distill("list", "modles")
     assert result.code == 2
     assert result.message == (
-        "distill: unknown list 'modles'; did you mean 'models'? (known: datasets, methods, metrics, models, terms)"
+        "distill: unknown list 'modles'; did you mean 'models'? "
+        "(known: datasets, methods, metrics, models, optimizers, schedules, terms)"
     )
 
 

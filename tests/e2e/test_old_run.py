@@ -117,5 +117,7 @@ def test_stored_results_of_an_ablation_are_reused(distill: Command, old: Path) -
     assert (planned.code, planned.message) == (0, "no runs left")
     result = distill("ablate", "ablation.yaml")
     assert result.code == 0, result.err
-    assert json.loads((folder / "ablation.json").read_text()) == before
+    after = json.loads((folder / "ablation.json").read_text())
+    assert after.pop("checksum")  # older versions wrote none
+    assert after == before
     assert not (folder / "runs").exists()

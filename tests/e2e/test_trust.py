@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -14,8 +13,10 @@ from PIL import Image
 
 import distill as package
 from distill.ablation.run import plan
+from distill.checksums import read_checked, save_checked
 from distill.errors import InputError
 from distill.models import load_model
+from distill.models.damage import add_checksum
 from distill.models.weights import load_network
 from distill.untrusted import Trust
 from tests.e2e.helpers import QUIET, SMALL, TINY, Command, command
@@ -56,7 +57,7 @@ def folder(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def rename(run: Path, name: str, **options: Any) -> None:
     path = run / "student.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": name, "options": options}))
+    save_checked(read_checked(path, remedy="") | {"name": name, "options": options}, path)
 
 
 COMMANDS: dict[str, tuple[Any, ...]] = {
@@ -118,7 +119,7 @@ def test_training_does_not_import_what_the_files_of_the_teacher_name(distill: Co
     if kind == "checkpoint":
         teacher = folder / "teacher.ckpt"
         content = torch.load(folder / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-        torch.save(content | {"student_spec": content["student_spec"] | {"name": NAME}}, teacher)
+        torch.save(add_checksum(content | {"student_spec": content["student_spec"] | {"name": NAME}}), teacher)
     train = (
         TINY,
         *SMALL,
@@ -148,6 +149,7 @@ def test_a_teacher_that_only_the_config_of_a_run_names_is_left_out(distill: Comm
         "normalisation: {mean: [0, 0, 0], std: [1, 1, 1]}}\n"
     )
     config.write_text(config.read_text().replace("teacher: null\n", section))
+    (folder / "run" / "environment.json").unlink()  # has the checksum of the configuration
     result = distill("explain", "run", "image.png")
     assert result.code == 0
     assert f"the student is shown without its teacher: {folder}/teacher.pth {REFUSED}" in result.message

@@ -51,6 +51,8 @@ def test_it_is_in_no_state_of_the_module_optimiser_or_checkpoint(config: Config)
     assert names == {f"student.{key}" for key in run.module.student.state_dict()} | {
         "train_means.sums",
         "train_means.samples",
+        "gradient_norm.sums",
+        "gradient_norm.samples",
     }
     optimised = {id(p) for group in run.module.optimizers().param_groups for p in group["params"]}  # type: ignore[union-attr]
     assert optimised == {id(p) for p in run.module.student.parameters()}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distill.checksums import save_checked
 from distill.config import Config, load
 from distill.errors import InputError
 from distill.files import write_text
@@ -102,9 +104,15 @@ def test_a_run_killed_while_it_is_extended_is_continued_by_the_same_command(
             raise CrashError
         return write_text(path, text)
 
+    def cut_record(record: Mapping[str, Any], path: Path) -> Path:
+        if path.name == survives:
+            raise CrashError
+        return save_checked(record, path)
+
     longer = config(tmp_path, 2, "cosine")
     with monkeypatch.context() as patched:
         patched.setattr("distill.training.run_directory.write_text", cut)
+        patched.setattr("distill.training.run_directory.save_checked", cut_record)
         with pytest.raises(CrashError):
             train_config(longer, extend=True)
     assert train_config(longer, extend=True).action == "resume"
