@@ -26,6 +26,7 @@ from distill.training.ema import EMA, EMA_STATE
 from distill.training.extensions import check_extensions, make_callbacks, make_loggers
 from distill.training.longer_schedule import LongerSchedule
 from distill.training.module import DistillationModule
+from distill.training.processes import ResumeWithOtherProcesses, watch_processes
 from distill.training.run_directory import RunDirectory
 from distill.training.stopping import GracefulStop, TimeLimitReached
 from distill.training.tensorboard import quiet_writer
@@ -97,7 +98,11 @@ def fit(
     with storage_errors(directory.path, failed="cannot be read or written"):
         directory.drop_metrics_hash()
         trainer = make_trainer(
-            config, directory, first_step=start.step, callbacks=[*longer, *own, *callbacks], loggers=loggers
+            config,
+            directory,
+            first_step=start.step,
+            callbacks=[*longer, ResumeWithOtherProcesses(notify), *own, *callbacks],
+            loggers=loggers,
         )
         every: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         stop = next(callback for callback in every if isinstance(callback, GracefulStop))
@@ -105,7 +110,8 @@ def fit(
             for message in _IGNORED_WARNINGS:
                 warnings.filterwarnings("ignore", message=f".*{message}.*")
             try:
-                trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
+                with watch_processes(trainer, directory.last):
+                    trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
             except TimeLimitReached as reached:
                 notify(f"{config.name}: {reached}")
                 return False

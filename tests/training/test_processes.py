@@ -1,0 +1,115 @@
+"""Distributed runs: a process that dies ends the others, and a run resumes with another number of processes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from torch import Tensor
+
+from distill.config import Config
+from distill.models.damage import add_checksum
+from distill.training import DistillationModule, RunDirectory
+from distill.types import Batch
+from tests.training.helpers import CrashError, checkpoint, crash_at, rows, small, train
+
+DISTILL = str(Path(sys.executable).with_name("distill"))
+
+
+def saved_by(path: Path, count: int) -> None:
+    """Make a checkpoint of one process look like that of several, each with a part of the batch."""
+    content = checkpoint(path)
+    content["processes"] = {"count": count, "batches": content["processes"]["batches"] // count}
+    loop = content["loops"]["fit_loop"]
+    current = loop["epoch_loop.batch_progress"]["current"]
+    ready = current["ready"]
+    loop["epoch_loop.batch_progress"]["current"] = {
+        key: ready // count - (ready - value) for key, value in current.items()
+    }
+    for state in loop["state_dict"]["combined_loader"]:
+        state["position"] //= count
+    for scheduler in content["lr_schedulers"]:
+        for key in ("last_epoch", "T_max", "_step_count"):
+            scheduler[key] //= count
+    torch.save(add_checksum(content), path)
+
+
+@pytest.mark.parametrize("steps", [4, 6])
+def test_the_epoch_and_the_schedule_go_on_where_several_processes_stopped(tmp_path: Path, steps: int) -> None:
+    """Two processes made half as many steps as one process with the same batch; it goes on after the same images."""
+    settings = ("trainer.max_epochs=3", "checkpoint.every_n_steps=2")
+    visited: dict[str, list[Any]] = {"straight": [], "resumed": []}
+
+    def run(name: str, *, crash: int = -1) -> Config:
+        config = small(tmp_path / name, *settings)
+        step = DistillationModule.training_step
+
+        def look(module: DistillationModule, batch: Batch, number: int = 0) -> Tensor:
+            rate = module.trainer.optimizers[0].param_groups[0]["lr"]
+            visited[name].append((batch.index.tolist(), pytest.approx(rate)))
+            return step(module, batch, number)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DistillationModule, "training_step", look)
+            train(config, before_step=crash_at(crash))
+        return config
+
+    run("straight")
+    with pytest.raises(CrashError):
+        run("resumed", crash=steps)
+    saved_by(RunDirectory(small(tmp_path / "resumed").directory).last, 2)
+    config = run("resumed")
+    assert visited["resumed"] == visited["straight"]
+    assert [row["epoch"] for row in rows(config)] == ["0", "0", "1", "1", "2", "2"]
+
+
+def start(folder: Path, *pairs: str) -> subprocess.Popen[str]:
+    settings = (
+        "data={name: fashion_scenes, size: 16, count: {train: 512, validation: 32}, batch_size: 8}",
+        "student.name=wrn_10_1",
+        "trainer={max_epochs: 2, accelerator: cpu, precision: 32-true, devices: 2, strategy: ddp}",
+        "loggers.tensorboard=false",
+        "checkpoint.every_n_steps=8",
+        f"output_dir={folder}",
+        "name=run",
+    )
+    config = folder / "run.yaml"
+    config.write_text("{}")
+    return subprocess.Popen(
+        [DISTILL, "train", config, *settings, *pairs], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path: Path, rank: int) -> None:
+    main = start(tmp_path)
+    run = tmp_path / "run"
+    while not (run / "checkpoints" / "last.ckpt").exists():
+        assert main.poll() is None, main.communicate()
+        time.sleep(0.05)
+    (child,) = psutil.Process(main.pid).children()
+    (child if rank else psutil.Process(main.pid)).send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    _, err = main.communicate(timeout=60)  # until both have ended: both hold the pipe
+    assert psutil.wait_procs([child], timeout=60 - (time.monotonic() - killed))[1] == []
+    assert main.returncode == (1 if rank else -signal.SIGKILL)
+    message = " ".join(err.split())
+    reason = f"rank 1 (number {child.pid}) was killed by SIGKILL, so rank 0" if rank else "rank 0 ended, so rank 1"
+    assert f"distill: the process of {reason} stops as well; the last checkpoint is {run}" in message
+    assert "Traceback" not in err
+    assert not (run / "student.safetensors").exists()
+    if rank:
+        return
+    alone = start(tmp_path, "trainer.devices=1", "trainer.strategy=auto")
+    _, err = alone.communicate(timeout=120)
+    assert alone.returncode == 0, err
+    assert "resumed with 1 process instead of 2" in err
+    assert (run / "student.safetensors").exists()
