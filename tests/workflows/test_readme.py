@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-README = Path(__file__).parents[2] / "README.md"
+from tests.e2e.helpers import QUIET, Command
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +34,18 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     report = student.directory / "report.html"
     assert str(report) in code
     assert report.is_file()
+
+
+def test_the_commands_under_train_work_in_a_fresh_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distill_command: Command
+) -> None:
+    section = README.read_text().split("## Train\n")[1].split("\n## ")[0]
+    commands = re.findall(r"^    distill (train .*)$", section.replace("\\\n", ""), re.MULTILINE)
+    assert len(commands) == 2
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    tiny = ["data.count={train: 64, validation: 16, test: 16}", "data.size=16", "trainer.max_epochs=1", *QUIET]
+    for text in commands:
+        result = distill_command(*text.split(), *tiny)
+        assert result.code == 0, result.message
+    assert sorted(path.parent.name for path in Path("runs/demo").glob("*/student.json")) == ["kd_grad_cam_pp", "mine"]
