@@ -10,7 +10,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from distill.console import PlainColumn, PlainConsole
+from distill.cli.listing import run
+from distill.console import PlainColumn, PlainConsole, print_table
 from distill.training.callbacks import RunProgress
 from distill.untrusted import escape_warnings, printable
 
@@ -69,3 +70,47 @@ def test_a_warning_does_not_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) 
     text = warnings.formatwarning("class \x1b]0;t\x07", UserWarning, "file.py", 1, "")
     assert "class \\x1b]0;t\\x07" in text
     assert "\x1b" not in text
+
+
+def listing() -> Table:
+    table = Table("name", "description", box=None, pad_edge=False)
+    table.add_row("grad_cam_pp_of_a_long_name", "words " * 30)
+    return table
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_name_is_not_shortened_in_a_narrow_terminal(width: int) -> None:
+    file = io.StringIO()
+    print_table(PlainConsole(file=file, width=width, force_terminal=True, color_system=None), listing())
+    text = file.getvalue()
+    assert "grad_cam_pp_of_a_long_name" in text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert text.count("words") == 30
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_name_that_is_wider_than_the_terminal_goes_on_in_the_next_line() -> None:
+    file = io.StringIO()
+    table = Table("name", box=None, pad_edge=False)
+    table.add_row("grad_cam_pp_of_a_long_name")
+    print_table(PlainConsole(file=file, width=10, force_terminal=True, color_system=None), table)
+    assert "".join(file.getvalue().split()) == "namegrad_cam_pp_of_a_long_name"
+
+
+def test_a_table_in_a_file_has_one_line_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    file = io.StringIO()
+    print_table(PlainConsole(file=file), listing())
+    assert len(file.getvalue().splitlines()) == 2
+    assert "words words" in file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["methods", "terms"])
+def test_lists_show_whole_names_on_80_columns(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run(kind)
+    shown = capsys.readouterr().out
+    assert {"methods": "activation_attention", "terms": "package.module:Class"}[kind] in shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown

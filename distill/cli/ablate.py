@@ -29,7 +29,7 @@ from distill.ablation.run import (
 from distill.ablation.statistics import summarise
 from distill.cli.arguments import split_files
 from distill.config.dotted_keys import format_setting
-from distill.console import PlainConsole
+from distill.console import PlainConsole, print_table
 from distill.errors import InputError, RunError
 from distill.report.ablation.record import TrialResult
 from distill.report.ablation.table import (
@@ -82,7 +82,7 @@ def show(done: FinishedAblation, console: Console) -> None:
         for line in section.lines:
             cells = [Text("–") if cell is None else _cell(cell) for cell in line.cells]
             table.add_row(Text(printable(line.row)), str(line.seeds), *cells)
-        console.print(table)
+        print_table(console, table)
     for text in (legend(summary), exploratory_warning(summary), f"all differences: {done.folder / TABLE}"):
         if text:
             console.print(Text(printable(text)))
@@ -114,7 +114,7 @@ def _list(ablation: Ablation) -> None:
         state = "done" if trial.config.name in results else state_on_disk(trial)
         settings = " ".join(f"{key}={format_setting(value)}" for key, value in trial.settings.items())
         table.add_row(trial.row, str(trial.seed), state, settings)
-    PlainConsole().print(table)
+    print_table(PlainConsole(), table)
     left = [trial for trial in ablation.trials if trial.config.name not in results]
     run_preflight(ablation, left)
     console = PlainConsole(stderr=True)

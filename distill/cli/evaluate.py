@@ -10,7 +10,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from distill.console import PlainColumn, PlainConsole
+from distill.console import PlainColumn, PlainConsole, print_table
 from distill.evaluation import EvaluationSettings, MapSettings
 from distill.report import table_rows
 from distill.workflows.evaluate import Evaluation, evaluate
@@ -91,5 +91,5 @@ def _print(done: Evaluation) -> None:
             table.add_section()
         table.add_row("" if name == previous else name, *cells)
         previous = name
-    PlainConsole().print(table)
+    print_table(PlainConsole(), table, names=2)
     PlainConsole(stderr=True).print(f"report: {done.report}", soft_wrap=True)

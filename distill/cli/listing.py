@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from rich.table import Table
 
-from distill.console import PlainConsole
+from distill.console import PlainConsole, print_table
 from distill.errors import InputError, unknown_name
 
 
@@ -18,7 +18,7 @@ def run(kind: str) -> None:
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    PlainConsole(soft_wrap=False).print(table)
+    print_table(PlainConsole(soft_wrap=False), table)
 
 
 _Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
