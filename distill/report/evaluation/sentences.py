@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from distill.metrics.names import METRIC_INFO
-from distill.report.common.numbers import format_difference, format_interval, format_value, join_words
+from distill.report.common.numbers import (
+    format_difference,
+    format_interval,
+    format_p,
+    format_value,
+    join_words,
+)
 from distill.report.evaluation.comparisons import (
     LEVEL,
     MARGIN,
@@ -88,7 +94,16 @@ def _compare_with_others(record: EvaluationRecord, set_name: str, key: str, firs
             continue
         difference = format_difference(comparison["difference"], style, digits=DIGITS, unit=True)
         interval = format_interval(comparison["low"], comparison["high"], style, digits=DIGITS)
-        (ahead if is_certain(comparison) else noise).append(f"{other} ({difference}, {interval})")
+        if is_certain(comparison):
+            ahead.append(f"{other} ({difference}, {interval})")
+        else:  # the interval may exclude 0: it is not corrected for the number of comparisons
+            p = format_p(comparison["p_holm"])
+            decided = (
+                f"; Wilcoxon’s test after Holm’s correction: p = {p}"
+                if comparison["low"] * comparison["high"] > 0
+                else ""
+            )
+            noise.append(f"{other} ({difference}, {interval}{decided})")
     parts = [f", ahead of {join_words(ahead)}"] if ahead else []
     if noise:
         parts.append(f"; its difference from {join_words(noise)} is inside the noise")

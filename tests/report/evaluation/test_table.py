@@ -135,7 +135,9 @@ def test_the_verdict_is_read_out() -> None:
 def test_a_small_lead_is_called_noise() -> None:
     record = make_record()
     record["sets"]["unbiased"]["comparisons"][0] = comparison("accuracy", "KD", "CE", 0.12, 0.04, 0.051)
-    assert "its difference from CE (+12.0 points, 8.0 to 16.0) is inside the noise" in summary_sentences(record)[0]
+    reason = "Wilcoxon’s test after Holm’s correction: p = 0.051"
+    expected = f"its difference from CE (+12.0 points, 8.0 to 16.0; {reason}) is inside the noise"
+    assert expected in summary_sentences(record)[0]
 
 
 def test_one_of_several_may_be_too_near() -> None:
