@@ -73,6 +73,11 @@ def compare_rows(
     }
 
 
+#: Fewest seeds of an interval. The factor of the t-interval is 12.7 with 2 seeds and 4.3 with 3: an interval of 2 seeds
+#: says nothing, and leaves the range that a share can have.
+INTERVAL_SEEDS = 3
+
+
 def _spread(values: list[float]) -> Spread:
     if not values:
         return {"n": 0, "mean": None, "deviation": None, "low": None, "high": None}
@@ -81,8 +86,8 @@ def _spread(values: list[float]) -> Spread:
         "n": interval.n,
         "mean": _finite_or_none(interval.value),
         "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "low": _finite_or_none(interval.low),
-        "high": _finite_or_none(interval.high),
+        "low": _finite_or_none(interval.low) if interval.n >= INTERVAL_SEEDS else None,
+        "high": _finite_or_none(interval.high) if interval.n >= INTERVAL_SEEDS else None,
     }
 
 
@@ -104,7 +109,8 @@ def _difference(row: Mapping[int, float], baseline: Mapping[int, float]) -> Diff
             np.array([row[seed] for seed in seeds]), np.array([baseline[seed] for seed in seeds])
         )
         difference["mean"] = _finite_or_none(comparison.difference)
-        difference["low"], difference["high"] = _finite_or_none(comparison.low), _finite_or_none(comparison.high)
+        if len(seeds) >= INTERVAL_SEEDS:
+            difference["low"], difference["high"] = _finite_or_none(comparison.low), _finite_or_none(comparison.high)
         difference["p"], difference["effect"] = _finite_or_none(comparison.p), _finite_or_none(comparison.effect)
     return difference
 

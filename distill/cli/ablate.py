@@ -83,7 +83,8 @@ def show(done: FinishedAblation, console: Console) -> None:
             cells = [Text("–") if cell is None else _cell(cell) for cell in line.cells]
             table.add_row(Text(printable(line.row)), str(line.seeds), *cells)
         print_table(console, table)
-    for text in (legend(summary), exploratory_warning(summary), f"all differences: {done.folder / TABLE}"):
+    unit = "Half of an interval of percentages is in points (percentage points)."
+    for text in (legend(summary), unit, exploratory_warning(summary), f"all differences: {done.folder / TABLE}"):
         if text:
             console.print(Text(printable(text)))
 

@@ -15,6 +15,7 @@ from distill.metrics.significance import seeds_needed
 from distill.report.ablation.record import AblationRecord, Difference, Summary
 from distill.report.ablation.sentences import summary_sentences
 from distill.report.ablation.table import legend
+from distill.report.ablation.text import markdown_table
 from tests.ablation.records import HOSTILE, PAIRED, record, shifted, swept, typical
 from tests.oracles.paired import holm, interval, moments, paired
 
@@ -325,3 +326,18 @@ def test_a_duplicate_trial_is_rejected() -> None:
     made["trials"].append(made["trials"][0])
     with pytest.raises(ValueError, match=r"row 'CE \+ KD' with seed 0 occurs more than once"):
         summarise(made)
+
+
+def test_two_seeds_have_no_interval() -> None:
+    rows = {"KD": {0: 0.031, 1: 0.156}, "maps": {0: 0.1, 1: 0.3}}
+    summary = summary_of(rows)
+    found = summary["findings"]["test/accuracy"]["KD"]["figure"]
+    assert (found["n"], found["low"], found["high"]) == (2, None, None)
+    assert (difference(summary, "maps")["low"], difference(summary, "maps")["high"]) == (None, None)
+    assert difference(summary, "maps")["p"] is not None
+    text = markdown_table(summary)
+    assert "| 9.35% |" in text
+    assert "95 % interval (t; 2 seeds: no interval)." in text
+    three = summary_of({row: {**values, 2: 0.2} for row, values in rows.items()})
+    assert three["findings"]["test/accuracy"]["KD"]["figure"]["high"] is not None
+    assert "no interval" not in markdown_table(three)

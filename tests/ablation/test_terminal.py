@@ -34,6 +34,7 @@ def test_a_terminal_shows_means_and_claims(tmp_path: Path) -> None:
     lines = [" ".join(line.split()) for line in Text.from_ansi(file.getvalue()).plain.splitlines()]
     assert "KD 8 70.35% ± 0.20" in lines
     assert any(line.startswith("KD + [maps] 8 75.40% ± ") and line.endswith(" better") for line in lines)
+    assert "Half of an interval of percentages is in points (percentage points)." in lines
     assert f"all differences: {tmp_path / 'table.md'}" in lines
 
 

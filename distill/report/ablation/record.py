@@ -68,7 +68,7 @@ Verdict = Literal[
 
 
 class Spread(TypedDict):
-    """A figure of a row over its seeds, with the 95 % interval of the mean (Student's t); null if n is too small."""
+    """A figure of a row over its seeds, with the 95 % interval of the mean (Student's t); null if n is below 3."""
 
     n: int
     mean: float | None

@@ -128,8 +128,10 @@ def baseline_description(summary: Summary) -> str:
 
 def legend(summary: Summary) -> str:
     """Return the explanation of the tables."""
+    findings = (finding for by_row in summary["findings"].values() for finding in by_row.values())
+    few = "; 2 seeds: no interval" if any(finding["figure"]["n"] == 2 for finding in findings) else ""
     return (
-        "Mean over seeds ± half of its 95 % interval (t). Better, worse: the difference from "
+        f"Mean over seeds ± half of its 95 % interval (t{few}). Better, worse: the difference from "
         f"{baseline_description(summary)}, paired by seed, has p < 0.05 in a paired t-test after Holm's correction "
         "over the rows; all else is inside the noise."
     )
