@@ -16,7 +16,7 @@ from distill.files import replacing
 from distill.report.common.png import add_colour_bar, escape_mathtext, make_figure, show_map
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NetworkView:
     """Map and probabilities of one network for an image.
 
@@ -34,6 +34,10 @@ class NetworkView:
     map: Float32[np.ndarray, "h w"]
     probabilities: Float32[np.ndarray, " classes"]
 
+    def __repr__(self) -> str:
+        """Return one line without the values of the arrays."""
+        return f"NetworkView({self.role}: {self.architecture} at {self.layer!r}, map {self.map.shape})"
+
     @property
     def predicted(self) -> int:
         """Number of the class with the largest probability."""
@@ -46,7 +50,7 @@ class NetworkView:
         return self.map / largest if largest > 0 else self.map
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageExplanation:
     """One image with the maps and probabilities of the student and the teacher; notebooks show it as a picture.
 
@@ -69,6 +73,15 @@ class ImageExplanation:
     method: str
     student: NetworkView
     teacher: NetworkView | None = None
+
+    def __repr__(self) -> str:
+        """Return one line without the values of the arrays."""
+        maps = " and ".join(view.role for view in self.views)
+        height, width = self.pixels.shape[:2]
+        return (
+            f"ImageExplanation({self.name!r}, {height} x {width} pixels, explained={self.classes[self.explained]!r}, "
+            f"method={self.method!r}, maps of {maps})"
+        )
 
     @property
     def views(self) -> tuple[NetworkView, ...]:

@@ -55,6 +55,7 @@ _IGNORED_WARNINGS = (
     "exists and is not empty",
     "You have overridden `on_before_batch_transfer`",
     "You requested to overfit",
+    r"isinstance\(treespec, LeafSpec\)",
 )
 
 

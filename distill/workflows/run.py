@@ -16,7 +16,7 @@ from distill.report.common.curves import read_best_row
 from distill.untrusted import Trust
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A run.
 
@@ -35,6 +35,11 @@ class Run:
     objects: Objects = field(default_factory=Objects, repr=False)
     finished: bool = True
     trust: Trust = field(default_factory=Trust, repr=False)
+
+    def __repr__(self) -> str:
+        """Return one line: name, directory and action."""
+        unfinished = "" if self.finished else ", finished=False"
+        return f"Run({self.config.name!r}, directory={str(self.directory)!r}, action={self.action!r}{unfinished})"
 
     @cached_property
     def student(self) -> StagedNetwork:

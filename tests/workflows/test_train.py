@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,14 @@ def test_a_module_alone_is_a_term_of_weight_one(tmp_path: Path) -> None:
     assert run.metrics["train/confidence_weighted"] == pytest.approx(run.metrics["train/confidence"], rel=1e-6)
     with pytest.raises(InputError, match=r"objective\.confidence.*unknown key 'wieght'"):
         trained(tmp_path, objective={"confidence": {"term": Confidence(), "wieght": 2}}, name="other")
+
+
+def test_a_run_is_shown_as_one_line(run: Run) -> None:
+    assert repr(run) == f"Run('own', directory={str(run.directory)!r}, action='new')"
+
+
+def test_training_does_not_warn_of_internals_of_torch(tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trained(tmp_path, epochs=1)
+    assert not [one for one in caught if "LeafSpec" in str(one.message)]
