@@ -232,7 +232,8 @@ def find_class(target: str | int, classes: Sequence[str]) -> int:
     number = int(target) if isinstance(target, int) or target.isdecimal() else -1
     if 0 <= number < len(names):
         return number
-    near = difflib.get_close_matches(str(target), names, n=3, cutoff=0.4)
+    lower = {name.lower(): name for name in reversed(names)}
+    near = [lower[one] for one in difflib.get_close_matches(str(target).lower(), lower, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"the classes are {', '.join(names[:10])}"
     end = "" if near else ", ..." if len(names) > 10 else "."
     raise InputError(f"unknown class {target!r}; {hint}{end} Give a name, or a number from 0 to {len(names) - 1}.")

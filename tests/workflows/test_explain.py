@@ -18,7 +18,7 @@ from distill.data import FashionScenes
 from distill.errors import InputError
 from distill.models import load_model
 from distill.report.explained import ImageExplanation
-from distill.workflows.explain import _teacher_layer, explain_images
+from distill.workflows.explain import _teacher_layer, explain_images, find_class
 from tests.export.helpers import CLASSES, expected_maps, finished_run, network
 
 
@@ -246,3 +246,24 @@ def test_a_picture_has_the_colours_of_the_map_where_the_map_is(run: Path) -> Non
 def test_the_layer_of_the_teacher_is_that_of_any_term(keys: str, expected: str, tmp_path: Path) -> None:
     config = load_config([], [f"objective.x={keys}", "teacher.checkpoint=t", "student.name=wrn_10_1", "data.size=16"])
     assert _teacher_layer(config, "group2") == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ("Bogus", "the classes are top, trouser"),
+        ("Sneeker", "did you mean 'sneaker'?"),
+        ("SHIRT", "did you mean 'shirt'?"),
+    ],
+)
+def test_only_a_similar_class_is_suggested(asked: str, hint: str) -> None:
+    with pytest.raises(InputError) as error:
+        find_class(asked, CLASSES)
+    assert f"unknown class {asked!r}; {hint}" in str(error.value)
+
+
+def test_an_explanation_is_shown_as_one_line(run: Path) -> None:
+    (one,) = explain_images(run, scenes(1), target="bag")
+    shown = "16 x 16 pixels, explained='bag', method='grad_cam_pp', maps of student"
+    assert repr(one) == f"ImageExplanation('image 0', {shown})"
+    assert repr(one.student) == "NetworkView(student: wrn_10_1 at 'final', map (16, 16))"
