@@ -1,4 +1,4 @@
-"""Import modules that the user names; on the command line they may be in the working directory."""
+"""Import modules that the user names, and say how to install packages that are missing."""
 
 from __future__ import annotations
 
@@ -34,3 +34,17 @@ def import_named(name: str) -> ModuleType:
     if _search_working_directory and here not in sys.path:
         sys.path.append(here)
     return importlib.import_module(name)
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs the packages of an extra: of the clone that is in use, or of the package.
+
+    Args:
+        extra: A name of ``[project.optional-dependencies]`` in pyproject.toml.
+
+    Example:
+        >>> install_command("export")
+        'pip install -e ".[export]"'
+    """
+    in_clone = (Path(__file__).parents[1] / "pyproject.toml").is_file()
+    return f'pip install -e ".[{extra}]"' if in_clone else f'pip install "distill-explain[{extra}]"'

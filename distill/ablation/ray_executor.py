@@ -19,6 +19,7 @@ from distill.ablation.executors import (
     run_packed,
 )
 from distill.errors import InputError
+from distill.importing import install_command
 
 #: Seconds to wait for cancelled tasks, and for a connection to the cluster.
 _CANCEL_TIMEOUT, _CONNECT_TIMEOUT = 60.0, 10.0
@@ -104,7 +105,7 @@ def _import_ray() -> Any:
         import ray
     except ImportError as error:
         raise InputError(
-            'executor.name: ray is not installed. Run pip install "distill-explain[ray]", or set executor.name=local.'
+            f"executor.name: ray is not installed. Run `{install_command('ray')}`, or set executor.name=local."
         ) from error
     return ray
 

@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 
 from distill.errors import InputError, RunError
 from distill.export.program import BATCH, INPUT
+from distill.importing import install_command
 from distill.models.damage import check_archive
 from distill.untrusted import check_regular
 
@@ -194,7 +195,7 @@ class Format(NamedTuple):
         """
         missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if missing:
-            raise InputError(f'{", ".join(missing)} not installed; run pip install "distill-explain[export]".')
+            raise InputError(f"{', '.join(missing)} not installed; run `{install_command('export')}`.")
 
 
 FORMATS: Mapping[str, Format] = {

@@ -226,7 +226,7 @@ def test_ray_is_not_installed(distill: Command, tmp_path: Path, monkeypatch: pyt
     result = distill("ablate", TINY, f"output_dir={tmp_path}", "executor.name=ray")
     assert result.code == 2
     assert result.message.endswith(
-        'executor.name: ray is not installed. Run pip install "distill-explain[ray]", or set executor.name=local.'
+        'executor.name: ray is not installed. Run `pip install -e ".[ray]"`, or set executor.name=local.'
     )
 
 

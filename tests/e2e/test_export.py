@@ -106,7 +106,7 @@ def test_a_missing_package_is_reported_with_how_to_install_it(
     result = distill("export", run)
     assert (result.code, result.message) == (
         2,
-        'distill: missing_package not installed; run pip install "distill-explain[export]".',
+        'distill: missing_package not installed; run `pip install -e ".[export]"`.',
     )
 
 
