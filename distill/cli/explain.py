@@ -9,7 +9,7 @@ from typing import Literal
 from rich import box
 from rich.table import Table
 
-from distill.console import PlainConsole
+from distill.console import PlainConsole, print_table
 from distill.errors import InputError
 from distill.files import expand_home, locked
 from distill.report.explained import ImageExplanation, output_paths, save_explanations
@@ -56,7 +56,7 @@ def run(
     )
     with locked(folder, doing="explaining", keep=False):
         save_explanations(explanations, paths)
-    PlainConsole().print(_table(explanations, top_k))
+    print_table(PlainConsole(), _table(explanations, top_k), names=2)
     for path in paths:
         console.print(str(path))
 
