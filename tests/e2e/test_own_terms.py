@@ -274,3 +274,10 @@ def test_terms_are_listed_with_the_way_to_add_one(distill: Command, monkeypatch:
     assert "layers: {'group1': 1.0, 'group2': 1.0}, teacher_layer: None, size: required, form: mean, share: 0.5" in line
     for text in ("package.module:Class", "`term: package.module:Class`", "register_term", "docs/terms.md"):
         assert text in " ".join(said.out.split())
+
+
+def test_a_failure_in_a_training_step_is_one_message(distill: Command, folder: Path) -> None:
+    result = distill("train", TINY, *SMALL, *QUIET, "objective.x.term=terms:FailsLater")
+    assert result.code == 1
+    assert "distill: objective.x: FailsLater failed on " in result.message
+    assert "It got logits (student (" in result.message

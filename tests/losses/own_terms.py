@@ -104,6 +104,13 @@ class WrongShape(nn.Module):
         return inputs.student.activations["group2"] - inputs.teacher.activations["final"]  # type: ignore[union-attr]
 
 
+class FailsLater(nn.Module):
+    """Fails for more than two images, which the trial step does not see."""
+
+    def forward(self, inputs: TermInputs) -> Tensor:
+        return (inputs.student.logits - inputs.student.logits[:2]).mean()
+
+
 class PerSample(nn.Module):
     def forward(self, inputs: TermInputs) -> Tensor:
         return inputs.student.logits.sum(1)
