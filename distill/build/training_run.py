@@ -82,13 +82,14 @@ def check_trainer_keys(merged: Mapping[str, Any]) -> Iterable[str]:
 
 
 class BuiltRun(NamedTuple):
-    """The parts of a training run."""
+    """The parts of a training run; ``skipped`` counts the images of each split that cannot be decoded."""
 
     config: Config
     identity: str
     module: DistillationModule
     data: DistillDataModule
     cache: CacheSize | None = None
+    skipped: Mapping[str, int] = MappingProxyType({})
 
 
 def check_config(merged: Mapping[str, Any], *, import_terms: bool = True) -> Iterable[str]:
@@ -189,7 +190,8 @@ def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool
     data.views.apply(train.images[:2], data.views.draw(2, seed=0, epoch=0))
     check_step(module, train)
     cache = add_cache(config, module, train, validation, views)
-    return BuiltRun(config, run_identity(config), module, data, cache)
+    skipped = {name: len(one.skipped) for name, one in (("train", train), ("validation", validation)) if one.skipped}
+    return BuiltRun(config, run_identity(config), module, data, cache, skipped)
 
 
 def run_identity(config: Config) -> str:

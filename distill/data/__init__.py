@@ -7,7 +7,6 @@ from distill.data.datasets import (
     DatasetInfo,
     dataset_info,
     load_split,
-    partition,
 )
 from distill.data.fashion_scenes import (
     SPLITS,
@@ -19,6 +18,7 @@ from distill.data.fashion_scenes import (
 from distill.data.image_files import DecodedImages, fingerprint, same_images
 from distill.data.imageset import ImageSet, channel_statistics
 from distill.data.loader import BatchLoader, EpochSampler
+from distill.data.partition import partition
 from distill.data.torch_dataset import as_image_set
 
 __all__ = [

@@ -1,75 +1,23 @@
-"""Built-in data sets: one function per data set that loads a split, and the partition of a set into splits."""
+"""Built-in data sets: one function per data set that loads a split."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Int, Int64, UInt8
-from torch import Tensor
 
-from distill.data.counted import Purpose, permutation
 from distill.data.fashion_items import CLASSES
 from distill.data.fashion_scenes import SPLITS, Background, FashionScenes, Split
-from distill.data.folder_splits import split_folders
 from distill.data.idx import find_idx, read_pair
-from distill.data.image_files import Canvas, DecodedImages, free_memory, list_images, read_images
+from distill.data.image_folder import image_folder
 from distill.data.imageset import ImageSet
+from distill.data.partition import check_not_empty, partition
 from distill.errors import InputError, unknown_name
 from distill.files import expand_home
-
-
-def partition(
-    labels: Int[Tensor, " n"], *, seed: int, validation: float, test: float = 0.0
-) -> dict[str, Int64[Tensor, " m"]]:
-    """Split a set into ``train``, ``validation`` and ``test``, stratified by class.
-
-    Convention:
-        - The fractions apply to each class separately, rounded to whole images.
-        - The splits are disjoint, cover the set and keep its order. They depend on ``labels``, ``seed`` and the
-          fractions; the validation images do not depend on ``test``.
-
-    Args:
-        labels: Class of each image.
-        seed: Determines which images go into which split.
-        validation: Fraction of the images for validation, 0 or more.
-        test: Fraction of the images for testing, 0 or more.
-
-    Returns:
-        The positions of the images of each split.
-
-    Raises:
-        InputError: if a fraction is negative, or the two fractions sum to 1 or more.
-
-    Example:
-        >>> parts = partition(torch.tensor([0, 1] * 5), seed=0, validation=0.2)
-        >>> {name: len(part) for name, part in parts.items()}
-        {'train': 8, 'validation': 2, 'test': 0}
-    """
-    if min(validation, test) < 0 or validation + test >= 1:
-        raise InputError(
-            f"`validation` and `test` are fractions of the training images: they must be 0 or more and their sum less "
-            f"than 1; got {validation} and {test}."
-        )
-    classes = labels.numpy()
-    shuffled = permutation(len(classes), Purpose.PARTITION, seed=seed)
-    by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
-    sizes = np.bincount(classes)
-    rank = np.empty(len(classes), np.int64)
-    rank[by_class] = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    first = np.rint(validation * sizes).astype(np.int64)
-    second = first + np.rint(test * sizes).astype(np.int64)
-    members = {
-        "train": rank >= second[classes],
-        "validation": rank < first[classes],
-        "test": (rank >= first[classes]) & (rank < second[classes]),
-    }
-    return {name: torch.from_numpy(np.flatnonzero(member)) for name, member in members.items()}
 
 
 def fashion_scenes(
@@ -149,65 +97,6 @@ def cifar100(
     return _cifar("CIFAR100", split, root, download, validation, seed)
 
 
-def image_folder(
-    split: Split,
-    *,
-    root: str | Path,
-    size: int,
-    validation: float = 0.1,
-    test: float | None = None,
-    seed: int = 0,
-    in_memory: bool | None = None,
-    background: Canvas = "black",
-) -> ImageSet:
-    """Image files in one folder per class, centre-cropped and resized to ``size``.
-
-    ``root`` contains the class folders, or ``train/`` with the class folders and optionally ``validation/`` and
-    ``test/``. The names training, valid, val, dev and testing, and other cases, are read as well; hidden files and
-    folders are not. A split without its own folder is a fraction of the training images, ``validation`` or
-    ``test``. ``test`` defaults to 0.1, or to 0 (no test split) if there is a validation folder.
-    If ``in_memory`` is true, all images are decoded once; if false, they are decoded each time they are used. By
-    default they are decoded once if they take less than half of the free memory.
-    ``background``, black or white, is the colour behind transparent pixels.
-    """
-    root = Path(root)
-    if size < 1:
-        raise InputError(f"`size` must be 1 pixel or more, got {size}.")
-    if background not in get_args(Canvas):
-        raise InputError(f"`background` must be black or white, got {background!r}.")
-    folders = split_folders(root)
-    train = folders.pop("train", root)
-    classes, files, labels = list_images(train)
-    if split in folders:
-        split_classes, files, labels = list_images(folders[split])
-        if split_classes != classes:
-            raise InputError(
-                f"{folders[split]} has the classes {', '.join(split_classes)}, but {train} has {', '.join(classes)}; "
-                "give both the same class folders."
-            )
-    else:
-        if test is None:
-            test = 0.0 if "validation" in folders else 0.1
-        if split == "test" and test == 0:
-            raise InputError(
-                f"{root} has no test split: add a folder {root / 'test'}, or train with the option `test`, the "
-                "fraction of the training images to use for testing."
-            )
-        fractions = {"validation": validation, "test": test} | dict.fromkeys(folders, 0.0)
-        index = partition(torch.tensor(labels), seed=seed, **fractions)[split].tolist()
-        files, labels = [files[i] for i in index], [labels[i] for i in index]
-    _check_not_empty(len(files), split)
-    if in_memory is None:
-        free = free_memory()
-        in_memory = free is None or 2 * len(files) * 3 * size * size < free
-    decode = read_images if in_memory else _decode_on_access
-    return ImageSet(decode(files, size, background), torch.tensor(labels), classes)
-
-
-def _decode_on_access(files: Sequence[Path], size: int, background: Canvas) -> UInt8[Tensor, "n 3 s s"]:
-    return DecodedImages(files, size, background).as_tensor()
-
-
 def _cifar(name: str, split: Split, root: str | Path, download: bool, validation: float, seed: int) -> ImageSet:
     from torchvision import datasets
 
@@ -228,13 +117,8 @@ def _select_split(data: ImageSet, split: Split, validation: float, seed: int) ->
     if split == "test":
         return data
     index = partition(data.labels, seed=seed, validation=validation)[split]
-    _check_not_empty(len(index), split)
+    check_not_empty(len(index), split)
     return data.subset(index)
-
-
-def _check_not_empty(n: int, split: str) -> None:
-    if n == 0:
-        raise InputError(f"the split {split} has no images: increase the fraction `{split}`, or add images.")
 
 
 DATASETS: dict[str, Callable[..., ImageSet]] = {

@@ -1,31 +1,41 @@
-"""Folders of image files, one folder per class: list, decode and fingerprint them."""
+"""Decode image files, into memory or on access."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from distill.data.folder_splits import check_class_folders, is_hidden, subfolders
+from distill.data.image_listing import EXTENSIONS, file_stat, fingerprint, list_images
+from distill.data.resizing import Canvas, Resize, fit
 from distill.errors import InputError, warn_input
-from distill.files import expand_home
 from distill.untrusted import check_regular
 
-#: Colour behind transparent pixels.
-Canvas = Literal["black", "white"]
+__all__ = [
+    "EXTENSIONS",
+    "MAX_PIXELS",
+    "Canvas",
+    "DecodedImages",
+    "decode_images",
+    "find_unreadable",
+    "fingerprint",
+    "free_memory",
+    "list_images",
+    "open_image",
+    "read_images",
+    "same_images",
+    "to_rgb",
+]
+
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -69,12 +79,6 @@ def _without_alpha(image: Image.Image, background: Canvas) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
 
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-#: Endings of image files that are not read; they are counted in a warning.
-OTHER_FORMATS = (
-    *(".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpx"),
-    *(".jxl", ".nef", ".orf", ".pbm", ".pnm", ".psd", ".raw", ".rw2", ".svg", ".tga"),
-)
 #: Endings of files that can have transparent pixels.
 _WITH_ALPHA = (".gif", ".png", ".tif", ".tiff", ".webp")
 _logger = logging.getLogger(__name__)
@@ -108,48 +112,9 @@ def open_image(path: Path, *, draft: int | None = None) -> Image.Image:
     return image
 
 
-def list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], list[int]]:
-    """List the image files in the class folders of ``folder``, sorted by class and path; hidden names are skipped.
-
-    Returns:
-        The class names, the files, and the class number of each file.
-
-    Raises:
-        InputError: if the folder is missing or has no class folders, a class folder contains no image, or all class
-            folders have the same sub-folders.
-    """
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}; expected one sub-folder of images per class.")
-    folders = subfolders(folder)
-    if not folders:
-        raise InputError(f"{folder} has no sub-folders; expected one sub-folder of images per class.")
-    check_class_folders(folder, folders)
-    files: list[Path] = []
-    labels: list[int] = []
-    skipped: Counter[str] = Counter()
-    for label, class_folder in enumerate(folders):
-        entries = [path for path in class_folder.rglob("*") if not is_hidden(path.relative_to(class_folder))]
-        paths = sorted(path for path in entries if path.suffix.lower() in EXTENSIONS)
-        others = Counter(path.suffix.lower() for path in entries if path.suffix.lower() in OTHER_FORMATS)
-        if not paths:
-            found = f", only {_count(others)}" if others else ""
-            raise InputError(f"{class_folder} contains no image file ({', '.join(EXTENSIONS)}){found}.")
-        files += paths
-        labels += [label] * len(paths)
-        skipped += others
-    if skipped:
-        warn_input(
-            f"{folder}: image files of formats that are not read are skipped ({_count(skipped)}). "
-            "Convert them to PNG or JPEG; files .jfif and .jpe only need the ending .jpg."
-        )
-    return tuple(path.name for path in folders), files, labels
-
-
-def _count(endings: Counter[str]) -> str:
-    return ", ".join(f"{number} {ending}" for ending, number in sorted(endings.items()))
-
-
-def read_images(files: Sequence[Path], size: int, background: Canvas = "black") -> UInt8[Tensor, "n 3 size size"]:
+def read_images(
+    files: Sequence[Path], size: int, background: Canvas = "black", resize: Resize = "crop"
+) -> UInt8[Tensor, "n 3 size size"]:
     """Decode image files into memory with :func:`decode_images`, after a check that they fit.
 
     Raises:
@@ -163,16 +128,19 @@ def read_images(files: Sequence[Path], size: int, background: Canvas = "black") 
             f"{free / 1e9:.1f} GB are free; set `in_memory: false`, or use a smaller `size` or fewer images."
         )
     _logger.info("decoding %d images into %.2f GB of memory", len(files), needed / 1e9)
-    return decode_images(files, size, background)
+    return decode_images(files, size, background, resize)
 
 
-def decode_images(files: Sequence[Path], size: int, background: Canvas = "black") -> UInt8[Tensor, "n 3 size size"]:
-    """Decode image files to RGB, apply their EXIF orientation, centre-crop to a square and resize to ``size``.
+def decode_images(
+    files: Sequence[Path], size: int, background: Canvas = "black", resize: Resize = "crop"
+) -> UInt8[Tensor, "n 3 size size"]:
+    """Decode image files to RGB, apply their EXIF orientation, and resize them to squares.
 
     Args:
         files: The image files.
         size: Height and width of the result, in pixels.
         background: Colour behind transparent pixels.
+        resize: What is done with images that are not square, see :func:`distill.data.resizing.place`.
 
     Raises:
         InputError: if a file cannot be decoded.
@@ -180,12 +148,33 @@ def decode_images(files: Sequence[Path], size: int, background: Canvas = "black"
     images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
 
     def decode(position: int) -> None:
-        images[position] = _cut(_read_image(files[position], size, background), size)
+        pixels = _read_image(files[position], size, background)
+        images[position] = fit(pixels, size=size, resize=resize, background=background)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for _ in pool.map(decode, range(len(files))):  # re-raises the error of a thread and cancels the others
             pass
     return images
+
+
+def find_unreadable(files: Sequence[Path], size: int, background: Canvas = "black") -> dict[int, str]:
+    """Decode every file once, and return the error messages of those that cannot be decoded, by position.
+
+    Args:
+        files: The image files.
+        size: Smallest side that is needed, in pixels; JPEG files are decoded at the resolution that this needs.
+        background: Colour behind transparent pixels.
+    """
+
+    def check(position: int) -> tuple[int, str | None]:
+        try:
+            _read_image(files[position], size, background)
+        except InputError as error:
+            return position, str(error)
+        return position, None
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return {position: error for position, error in pool.map(check, range(len(files))) if error is not None}
 
 
 def _read_image(path: Path, size: int, background: Canvas) -> UInt8[Tensor, "h w 3"]:
@@ -196,16 +185,9 @@ def _read_image(path: Path, size: int, background: Canvas) -> UInt8[Tensor, "h w
     except InputError:
         raise
     except Exception as error:  # decoders raise many kinds of errors for damaged files
-        raise InputError(f"cannot decode {path}: {error}; repair or remove it.") from error
-
-
-def _cut(pixels: UInt8[Tensor, "h w 3"], size: int) -> UInt8[Tensor, "3 size size"]:
-    height, width, _ = pixels.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = pixels[top : top + side, left : left + side].permute(2, 0, 1)
-    # The result differs from PIL's by at most about one grey level and takes half the time.
-    return F.interpolate(square[None], (size, size), mode="bicubic", antialias=True)[0]
+        raise InputError(
+            f"cannot decode {path}: {error}; repair or remove it, or leave such files out with `data.on_error=skip`."
+        ) from error
 
 
 def free_memory() -> int | None:
@@ -224,6 +206,7 @@ class DecodedImages:
         files: The image files.
         size: Height and width of the decoded images; see :func:`distill.data.image_files.decode_images`.
         background: Colour behind transparent pixels.
+        resize: What is done with images that are not square, see :func:`distill.data.resizing.place`.
 
     Example:
         >>> DecodedImages([Path("a.png"), Path("b.png")], 32).shape
@@ -232,8 +215,8 @@ class DecodedImages:
 
     dtype, ndim = torch.uint8, 4
 
-    def __init__(self, files: Sequence[Path], size: int, background: Canvas = "black") -> None:
-        self.files, self.size, self.background = list(files), size, background
+    def __init__(self, files: Sequence[Path], size: int, background: Canvas = "black", resize: Resize = "crop") -> None:
+        self.files, self.size, self.background, self.resize = list(files), size, background, resize
 
     def __len__(self) -> int:
         return len(self.files)
@@ -254,9 +237,9 @@ class DecodedImages:
             InputError: if a file cannot be decoded.
         """
         if isinstance(index, int):
-            return decode_images([self.files[index]], self.size, self.background)[0]
+            return decode_images([self.files[index]], self.size, self.background, self.resize)[0]
         files = self.files[index] if isinstance(index, slice) else [self.files[i] for i in index.tolist()]
-        return decode_images(files, self.size, self.background)
+        return decode_images(files, self.size, self.background, self.resize)
 
     def split(self, size: int) -> Iterator[UInt8[Tensor, "m 3 s s"]]:
         """Decode all images in chunks of ``size`` images."""
@@ -264,20 +247,12 @@ class DecodedImages:
 
     def checksum(self) -> int:
         """Return a CRC-32 of the paths, sizes and modification times of the files; no image is decoded."""
-        lines = [f"{path.resolve()} {(s := _stat(path)).st_size} {s.st_mtime_ns}" for path in self.files]
+        lines = [f"{path.resolve()} {(s := file_stat(path)).st_size} {s.st_mtime_ns}" for path in self.files]
         if any(path.suffix.lower() in _WITH_ALPHA for path in self.files):
             lines.append(f"transparent pixels on {self.background}")
+        if self.resize != "crop":
+            lines.append(f"{self.resize} on {self.background}")
         return zlib.crc32("\n".join([str(self.size), *lines]).encode())
-
-
-def _stat(path: Path) -> os.stat_result:
-    """Return the size and times of a file.
-
-    Raises:
-        InputError: if it is not a regular file, for example a link to a file that does not exist.
-    """
-    check_regular(path)
-    return path.stat()
 
 
 def same_images(one: object, other: object) -> bool:
@@ -285,26 +260,6 @@ def same_images(one: object, other: object) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return torch.equal(one, other)
     if isinstance(one, DecodedImages) and isinstance(other, DecodedImages):
-        same = (one.size, one.background) == (other.size, other.background)
+        same = (one.size, one.background, one.resize) == (other.size, other.background, other.resize)
         return same and [p.resolve() for p in one.files] == [p.resolve() for p in other.files]
     return False
-
-
-def fingerprint(name: str, options: Mapping[str, Any]) -> str | None:
-    """Return a hash of the names and sizes of a data set's image files.
-
-    Args:
-        name: Name of the data set.
-        options: Options of the data set; ``root`` is its folder.
-
-    Returns:
-        The hash, for ``image_folder``. None for the other data sets, which are determined by their name and options,
-        and for a folder that does not exist.
-    """
-    root = None if options.get("root") is None else expand_home(options["root"])
-    if name != "image_folder" or root is None or not Path(root).is_dir():
-        return None
-    files = (path for path in Path(root).rglob("*") if path.suffix.lower() in EXTENSIONS)
-    shown = (path for path in files if not is_hidden(path.relative_to(root)))
-    lines = sorted(f"{path.relative_to(root).as_posix()}\t{_stat(path).st_size}" for path in shown)
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]

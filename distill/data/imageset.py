@@ -21,6 +21,7 @@ class ImageSet:
         - ``boxes`` are (x0, y0, x1, y1) in pixels, half open, one row per instance.
         - ``images`` are a tensor in memory, or a :class:`~distill.data.DecodedImages` with the same indexing.
         - ``masks`` are 0 for background and i for the i-th instance, counted from 1 in the order of ``boxes``.
+        - ``skipped`` are the files that were left out because they cannot be decoded.
 
     Raises:
         ValueError: if the lengths differ, ``images`` have the wrong type or shape, or a label is not a class number.
@@ -36,6 +37,7 @@ class ImageSet:
     classes: tuple[str, ...]
     boxes: Int[Tensor, "n m 4"] | None = None
     masks: UInt8[Tensor, "n h w"] | None = None
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:

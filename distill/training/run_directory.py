@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -108,7 +109,9 @@ class RunDirectory:
             )
         return "new"
 
-    def open(self, config: Config, identity: str, *, overwrite: bool = False) -> State:
+    def open(
+        self, config: Config, identity: str, *, overwrite: bool = False, also: Mapping[str, Any] | None = None
+    ) -> State:
         """Prepare the directory for a new run; a run that can be resumed or is done is left unchanged.
 
         The configuration of an extended run is written again, in case it was interrupted while it was extended.
@@ -117,6 +120,7 @@ class RunDirectory:
             config: The configuration, which is written to ``config.yaml``.
             identity: Hash of what the run computes.
             overwrite: Whether a run with another identity may be deleted.
+            also: Further values for ``environment.json``, such as the number of skipped images.
 
         Returns:
             The state before the call, as :meth:`state` returns it.
@@ -133,7 +137,8 @@ class RunDirectory:
                         if entry != self.environment:
                             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
             text = to_yaml(config)
-            save_checked(self._environment_record(config, identity, text), self.environment)  # first, for that reason
+            record = {**self._environment_record(config, identity, text), **(also or {})}
+            save_checked(record, self.environment)  # first, for that reason
             write_text(self.config, text)
         elif state == "resume" and self.extended and self.config.read_text() != to_yaml(config):
             write_text(self.config, to_yaml(config))

@@ -141,7 +141,8 @@ def train_config(
             directory.extend(config, identity, epochs=epochs)
             if notify is not None:
                 notify(describe_extension(config, epochs))
-        action = directory.open(config, identity, overwrite=overwrite) if first else "resume"
+        also = {"skipped_images": dict(run.skipped)} if run.skipped else None
+        action = directory.open(config, identity, overwrite=overwrite, also=also) if first else "resume"
         finished = action == "done" or fit(
             run.module,
             run.data,

@@ -295,6 +295,8 @@ def test_every_data_set_describes_itself() -> None:
         "seed": "0",
         "in_memory": "None",
         "background": "'black'",
+        "resize": "'crop'",
+        "on_error": "'fail'",
     }
 
 
