@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,7 @@ from distill.config import (
 )
 from distill.config.dotted_keys import look_up, merge_values, nested
 from distill.data import fingerprint
+from distill.data.image_listing import FINGERPRINTED
 from distill.errors import InputError
 from distill.files import expand_home
 from distill.models import file_hash
@@ -220,12 +222,13 @@ def _identity(config: Config, trained: Config | None) -> str:
 
 
 def _data_hash(config: Config) -> str | None:
-    return _fingerprint(config.data.name, config.data.options.get("root"))
+    options = {key: value for key, value in config.data.options.items() if key in FINGERPRINTED}
+    return _fingerprint(config.data.name, json.dumps(options, sort_keys=True, default=str))
 
 
 @cache
-def _fingerprint(name: str, root: Any) -> str | None:
-    return fingerprint(name, {"root": root})
+def _fingerprint(name: str, options: str) -> str | None:
+    return fingerprint(name, json.loads(options))
 
 
 @cache

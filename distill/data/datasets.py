@@ -16,6 +16,7 @@ from distill.data.idx import find_idx, read_pair
 from distill.data.image_folder import image_folder
 from distill.data.imageset import ImageSet
 from distill.data.partition import check_not_empty, partition
+from distill.data.table import table
 from distill.errors import InputError, unknown_name
 from distill.files import expand_home
 
@@ -127,6 +128,7 @@ DATASETS: dict[str, Callable[..., ImageSet]] = {
     "cifar10": cifar10,
     "cifar100": cifar100,
     "image_folder": image_folder,
+    "table": table,
 }
 
 

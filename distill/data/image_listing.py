@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.folder_splits import check_class_folders, is_hidden, subfolders
+from distill.data.table_file import TABLE_KEYS, read_table
 from distill.errors import InputError, warn_input
 from distill.files import expand_home
 from distill.untrusted import check_regular
@@ -73,21 +74,37 @@ def file_stat(path: Path) -> os.stat_result:
     return path.stat()
 
 
+#: Options of a data set that its fingerprint depends on.
+FINGERPRINTED = ("root", *TABLE_KEYS)
+
+
 def fingerprint(name: str, options: Mapping[str, Any]) -> str | None:
-    """Return a hash of the names and sizes of a data set's image files.
+    """Return a hash of the names and sizes of a data set's image files, and of the content of its table.
 
     Args:
         name: Name of the data set.
         options: Options of the data set; ``root`` is its folder.
 
     Returns:
-        The hash, for ``image_folder``. None for the other data sets, which are determined by their name and options,
-        and for a folder that does not exist.
+        The hash, for ``image_folder`` and ``table``. None for the other data sets, which are determined by their name
+        and options, and for a folder or table that does not exist.
+
+    Raises:
+        InputError: If a table cannot be read.
     """
     root = None if options.get("root") is None else expand_home(options["root"])
+    if name == "table" and root is not None and Path(root).is_file():
+        return _table_fingerprint(Path(root), options)
     if name != "image_folder" or root is None or not Path(root).is_dir():
         return None
     files = (path for path in Path(root).rglob("*") if path.suffix.lower() in EXTENSIONS)
     shown = (path for path in files if not is_hidden(path.relative_to(root)))
     lines = sorted(f"{path.relative_to(root).as_posix()}\t{file_stat(path).st_size}" for path in shown)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _table_fingerprint(root: Path, options: Mapping[str, Any]) -> str:
+    chosen = {key: options[key] for key in TABLE_KEYS if options.get(key) is not None}
+    paths = read_table(root, **chosen).paths
+    sizes = [str(path.stat().st_size) if path.is_file() else "missing" for path in paths]
+    return hashlib.sha256(root.read_bytes() + "\n".join(sizes).encode()).hexdigest()[:16]

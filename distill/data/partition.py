@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Int, Int64
@@ -57,6 +59,49 @@ def partition(
         "test": (rank >= first[classes]) & (rank < second[classes]),
     }
     return {name: torch.from_numpy(np.flatnonzero(member)) for name, member in members.items()}
+
+
+def split_rows(
+    labels: Int[Tensor, " n"],
+    splits: Sequence[str] | None,
+    split: str,
+    *,
+    name: str,
+    validation: float,
+    test: float | None,
+    seed: int,
+) -> Int64[Tensor, " m"]:
+    """Return the positions of a split's images; a split that is not given is a fraction of the training images.
+
+    Args:
+        labels: Class of each image.
+        splits: Split of each image, if it is given.
+        split: The split.
+        name: Name of the data set, for messages.
+        validation: Fraction of the training images for validation.
+        test: Fraction for testing; None for 0.1, or 0 if there are validation images.
+        seed: Determines which images go into which split.
+
+    Raises:
+        InputError: If there are no training images, or no test images can be had.
+    """
+    given = set(splits or ["train"])
+    if "train" not in given:
+        raise InputError(f"{name} has no row of the split train; it has only {', '.join(sorted(given))}.")
+    if splits is not None and split != "train" and split in given:
+        return torch.tensor([row for row, one in enumerate(splits) if one == split])
+    if test is None:
+        test = 0.0 if "validation" in given else 0.1
+    if split == "test" and test == 0:
+        raise InputError(
+            f"{name} has no test split: add rows of the split test, or train with the option `test`, the fraction of "
+            "the training images to use for testing."
+        )
+    rows = (
+        torch.arange(len(labels)) if splits is None else torch.tensor([i for i, s in enumerate(splits) if s == "train"])
+    )
+    fractions = {"validation": validation, "test": test} | dict.fromkeys(given - {"train"}, 0.0)
+    return rows[partition(labels[rows], seed=seed, **fractions)[split]]
 
 
 def check_not_empty(n: int, split: str) -> None:
