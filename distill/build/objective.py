@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from distill.build.terms import make_term
@@ -14,7 +14,15 @@ from distill.data import ImageSet, Views
 from distill.errors import InputError
 from distill.explain import Explainer, PairExplainer
 from distill.explain.explainer import ClassPolicy
-from distill.losses import ComparedLayer, Objective, TermSchedule, WeightedTerm, needs_of, registered_terms
+from distill.losses import (
+    ComparedLayer,
+    CrossEntropy,
+    Objective,
+    TermSchedule,
+    WeightedTerm,
+    needs_of,
+    registered_terms,
+)
 from distill.losses.failure import TermError
 from distill.models import StagedNetwork
 from distill.teachers import FrozenTeacher
@@ -37,6 +45,7 @@ def build_module(
     data: ImageSet | None = None,
     views: Views | None = None,
     terms: Mapping[str, nn.Module] | None = None,
+    class_weights: Float[Tensor, " k"] | None = None,
 ) -> DistillationModule:
     """Build the Lightning module of a run.
 
@@ -48,6 +57,7 @@ def build_module(
         views: Views of the training images; required if maps are frozen.
         terms: Ready-made terms by name. ``config.objective`` must have an entry for each, see
             :func:`distill.build.term_record`; it holds the weight, the schedule and the layers.
+        class_weights: Weight of each class in the terms ``cross_entropy``.
 
     Raises:
         InputError: if a term needs a layer, a teacher or activations that are not available, or cannot be built.
@@ -57,6 +67,8 @@ def build_module(
     if missing := [name for name in ready if name not in config.objective]:
         raise InputError(f"objective.{missing[0]}: a ready-made term needs an entry in the objective; see term_record.")
     modules = {n: copy.deepcopy(ready[n]) if n in ready else _make(n, term) for n, term in active.items()}
+    if class_weights is not None:
+        _weigh_classes(modules, class_weights)
     for name, term in active.items():
         _check_needs(name, term, modules[name], config, student, teacher)
     explainers = {name: _pairs(term, needs_of(modules[name]).maps) for name, term in active.items()}
@@ -111,6 +123,17 @@ def try_terms(
 
 
 _BUILT_IN = tuple(registered_terms()[name] for name in BUILT_IN_TERMS)
+
+
+def _weigh_classes(terms: Mapping[str, nn.Module], class_weights: Float[Tensor, " k"]) -> None:
+    found = [term for term in terms.values() if isinstance(term, CrossEntropy)]
+    if not found:
+        raise InputError(
+            "data.class_weights: the objective has no term cross_entropy, which they belong to. Remove the key, or add "
+            "the term."
+        )
+    for term in found:
+        term.weigh_classes(class_weights)
 
 
 def _make(name: str, section: Term) -> nn.Module:

@@ -12,7 +12,8 @@ import torch
 
 from distill.build.networks import teacher_hash
 from distill.config import Config, TeacherSection
-from distill.data import DecodedImages, ImageSet, Views
+from distill.data import DecodedImages, EpochSampler, ImageSet, Views
+from distill.data.balanced import draw_views
 from distill.errors import InputError
 from distill.evaluation import ComparedNetworks, EvaluationCache, MapSettings
 from distill.explain import PairExplainer
@@ -74,7 +75,11 @@ def add_cache(
     classes = output.logits.shape[1]
     logits = store(train, views.count, classes, field="logits")
     maps = {key: store(train, views.count, width, field="map", **key._asdict()) for key, width in widths.items()}
-    rows = count_views(views, len(train), seed=config.data.seed, epochs=config.max_epochs)
+    balanced = config.data.sampler == "balanced"
+    sampler = EpochSampler(
+        len(train), shuffle=balanced, even=False, seed=config.seed, labels=train.labels if balanced else None
+    )
+    rows = count_views(views, sampler, seed=config.data.seed, epochs=config.max_epochs)
     cached = min(len(one) for one in (logits, *maps.values()))
     size = estimate_size(rows, images=len(train), width=classes + sum(widths.values()), cached=cached, folder=folder)
     module.cache = TeacherCache(logits, maps, pairs, shapes)
@@ -96,11 +101,13 @@ def cache_folder(config: Config) -> Path | None:
     return Path(config.teacher.cache_dir or Path(config.output_dir) / FOLDER)
 
 
-def count_views(views: Views, images: int, *, seed: int, epochs: int) -> int:
+def count_views(views: Views, sampler: EpochSampler, *, seed: int, epochs: int) -> int:
     """Count the distinct views of all images that are used in ``epochs`` epochs."""
-    used = torch.zeros(images, views.count, dtype=torch.bool)
+    used = torch.zeros(sampler.n, views.count, dtype=torch.bool)
     for epoch in range(epochs):
-        used[torch.arange(images), views.draw(images, seed=seed, epoch=epoch)] = True
+        sampler.set_epoch(epoch)
+        order = sampler.order_with_repeats()
+        used[order.positions, draw_views(views, order, sampler.n, seed=seed, epoch=epoch)] = True
     return int(used.sum())
 
 

@@ -30,6 +30,7 @@ from distill.data import (
     fingerprint,
     load_split,
 )
+from distill.data.balanced import class_weights
 from distill.data.class_counts import check_class_counts
 from distill.errors import InputError, unknown_name
 from distill.objects import is_object, object_type
@@ -170,7 +171,16 @@ def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool
     student = build_student(config, train, objects.student)
     views = build_views(config.data)
     jitter = config.data.augment.colour_jitter
-    module = build_module(config, student, teacher, data=train, views=views, terms=objects.terms)
+    setting = config.data.class_weights
+    module = build_module(
+        config,
+        student,
+        teacher,
+        data=train,
+        views=views,
+        terms=objects.terms,
+        class_weights=None if setting is None else class_weights(setting, train),
+    )
     data = DistillDataModule(
         train,
         validation,
@@ -181,6 +191,7 @@ def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool
         data_seed=config.data.seed,
         workers=config.data.workers,
         jitter=ColourJitter(**jitter.model_dump()) if jitter else None,
+        balanced=config.data.sampler == "balanced",
     )
     module.optimisation.check(module)
     check_monitor(module, config.monitor.metric)

@@ -28,6 +28,8 @@ NOT_IDENTITY = (
 #: Keys that were added later, with their defaults. They count if they differ, so that older runs keep their identity.
 NOT_IDENTITY_AS_DEFAULT: Mapping[str, Any] = {
     "callbacks": [],
+    "data.class_weights": None,
+    "data.sampler": None,
     "early_stopping": None,
     "ema": None,
     "optimizer.layer_decay": None,

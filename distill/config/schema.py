@@ -70,6 +70,15 @@ class DataSection(OpenSection):
     """Number of processes that decode image files; at most 4, one per core, if left out."""
     augment: AugmentSection = AugmentSection()
     """Views of the images in training."""
+    class_weights: Literal["balanced"] | dict[str, Positive] | None = None
+    """Weights of the classes in the cross-entropy: by name (1 if not named), or `balanced`; equal if left out."""
+    sampler: Literal["balanced"] | None = None
+    """`balanced`: an epoch has images of all classes equally often; every image once if left out."""
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _read_numbers_as_names(cls, weights: Any) -> Any:
+        return {str(name): weight for name, weight in weights.items()} if isinstance(weights, Mapping) else weights
 
     @model_validator(mode="before")
     @classmethod

@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     SCENE_LAYOUT = 4
     SCENE_TEXTURE = 5
     VIEW_CHOICE = 6
+    BALANCE = 7
 
 
 def random_stream(purpose: Purpose, *, seed: int, part: int = 0) -> np.random.Philox:

@@ -40,6 +40,7 @@ class DistillDataModule(pl.LightningDataModule):
         workers: Number of worker processes per loader for images that are not in memory; None for the number of CPUs,
             at most 4.
         jitter: Colour jitter of the training images.
+        balanced: Whether an epoch has images of all classes equally often.
 
     Example:
         >>> from distill.data import FashionScenes
@@ -62,6 +63,7 @@ class DistillDataModule(pl.LightningDataModule):
         data_seed: int = 0,
         workers: int | None = None,
         jitter: ColourJitter | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__()
         # If there are more processes than evaluation images, some processes get none.
@@ -69,7 +71,7 @@ class DistillDataModule(pl.LightningDataModule):
         self._sources: dict[str, Source] = {"train": train, "validation": validation, "test": test}
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.views, self.seed, self.data_seed = views, seed, data_seed
-        self.workers, self.jitter = workers, jitter
+        self.workers, self.jitter, self.balanced = workers, jitter, balanced
         self._loaders: list[BatchLoader] = []
 
     def split(self, name: str) -> ImageSet:
@@ -123,6 +125,7 @@ class DistillDataModule(pl.LightningDataModule):
             batch_size=batch_size,
             views=self.views if training else self.views.identity,
             shuffle=training and not overfit,
+            balanced=self.balanced,
             drop_last=training,
             seed=self.seed,
             data_seed=self.data_seed,

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from distill.data.augment import Views
+from distill.data.balanced import Order, balanced_order, draw_views
 from distill.data.counted import Purpose, permutation
 from distill.data.imageset import ImageSet
 from distill.errors import InputError, RunError
@@ -138,15 +139,28 @@ class EpochSampler:
         seed: Determines the orders.
         rank: Number of this process, from 0.
         world_size: Number of processes.
+        labels: Class of each image, to shuffle so that all classes occur equally often, see
+            :func:`distill.data.balanced.balanced_order`; None to visit every image once.
 
     Example:
         >>> [list(EpochSampler(5, shuffle=False, even=False, seed=0, rank=r, world_size=2)) for r in (0, 1)]
         [[0, 2, 4], [1, 3]]
     """
 
-    def __init__(self, n: int, *, shuffle: bool, even: bool, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        n: int,
+        *,
+        shuffle: bool,
+        even: bool,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        labels: Int64[Tensor, " n"] | None = None,
+    ) -> None:
         self.n, self.shuffle, self.even, self.seed = n, shuffle, even, seed
         self.rank, self.world_size = rank, world_size
+        self.labels = labels.numpy() if shuffle and labels is not None else None
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -159,13 +173,20 @@ class EpochSampler:
 
     def order(self) -> Int64[Tensor, " m"]:
         """Return the positions in the set that this process visits in the current epoch, in order."""
-        if self.shuffle:
-            positions = torch.from_numpy(permutation(self.n, Purpose.ORDER, seed=self.seed, part=self.epoch))
+        return self.order_with_repeats().positions
+
+    def order_with_repeats(self) -> Order:
+        """Return the same positions, and how often each image occurred before in the epoch."""
+        if self.labels is not None:
+            index, repeat = balanced_order(self.labels, seed=self.seed, epoch=self.epoch)
+        elif self.shuffle:
+            index = torch.from_numpy(permutation(self.n, Purpose.ORDER, seed=self.seed, part=self.epoch))
+            repeat = torch.zeros_like(index)
         else:
-            positions = torch.arange(self.n)
+            index, repeat = torch.arange(self.n), torch.zeros(self.n, dtype=torch.int64)
         if self.even:
-            positions = torch.cat([positions, positions[: -self.n % self.world_size]])
-        return positions[self.rank :: self.world_size]
+            index, repeat = (torch.cat([part, part[: -self.n % self.world_size]]) for part in (index, repeat))
+        return Order(index[self.rank :: self.world_size], repeat[self.rank :: self.world_size])
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.order().tolist())
@@ -186,6 +207,7 @@ class BatchLoader:
         batch_size: Images per batch and process.
         views: The views to draw from, or the number of one view for all images.
         shuffle: Whether to draw a new order for each epoch.
+        balanced: Whether the order has all classes equally often; only with ``shuffle``.
         drop_last: Whether to drop a last, smaller batch.
         seed: Determines the order of each epoch.
         data_seed: Determines the views of each epoch.
@@ -216,6 +238,7 @@ class BatchLoader:
         batch_size: int,
         views: Views | int = 0,
         shuffle: bool = False,
+        balanced: bool = False,
         drop_last: bool = False,
         seed: int = 0,
         data_seed: int = 0,
@@ -236,7 +259,13 @@ class BatchLoader:
         self.data, self.batch_size, self.views, self.drop_last = data, batch_size, views, drop_last
         self.data_seed, self.pin_memory = data_seed, pin_memory
         self.sampler = EpochSampler(
-            len(data), shuffle=shuffle, even=training, seed=seed, rank=rank, world_size=world_size
+            len(data),
+            shuffle=shuffle,
+            even=training,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            labels=data.labels if balanced else None,
         )
         self._prefetcher = Prefetcher(data, workers=workers, pin_memory=pin_memory) if workers else None
         self._position = 0
@@ -252,12 +281,13 @@ class BatchLoader:
         epoch = self.sampler.epoch
         start = self._position if self._resumed and self._position_epoch == epoch else 0
         self._resumed, self._position_epoch = False, epoch
+        order = self.sampler.order_with_repeats()
         if isinstance(self.views, int):
-            view = torch.full((len(self.data),), self.views)
+            view = torch.full_like(order.positions, self.views)
         else:
-            view = self.views.draw(len(self.data), seed=self.data_seed, epoch=epoch)
-        index_batches = self.sampler.order().split(self.batch_size)[start : len(self)]
-        keys = [(index, view[index]) for index in index_batches]
+            view = draw_views(self.views, order, len(self.data), seed=self.data_seed, epoch=epoch)
+        batches_of_keys = zip(order.positions.split(self.batch_size), view.split(self.batch_size), strict=True)
+        keys = list(batches_of_keys)[start : len(self)]
         batches = self._prefetcher(keys) if self._prefetcher else (self._fetch(*key) for key in keys)
         for position, batch in enumerate(batches, start):
             self._position = position + 1

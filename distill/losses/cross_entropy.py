@@ -13,15 +13,26 @@ from distill.maps import at_least_float32
 class CrossEntropy(nn.Module):
     """The term ``cross_entropy``: the mean over the batch, in nats.
 
+    Convention:
+        - With class weights, the mean is weighted: the sum of the weighted losses, divided by the sum of the weights of
+          the labels, as in ``torch.nn.CrossEntropyLoss``.
+
     Args:
         label_smoothing: Fraction of the target probability that is spread evenly over all classes, in [0, 1).
     """
 
+    class_weights: Tensor | None
+
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
+        self.register_buffer("class_weights", None, persistent=False)
+
+    def weigh_classes(self, weights: Float[Tensor, " k"]) -> None:
+        """Give every class a weight; the weights depend on the training images and are not saved in checkpoints."""
+        self.class_weights = weights
 
     def forward(self, inputs: TermInputs) -> Float[Tensor, ""]:
         """Compute the loss from the student's logits and the labels."""
         logits = at_least_float32(inputs.student.logits)
-        return F.cross_entropy(logits, inputs.labels, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(logits, inputs.labels, weight=self.class_weights, label_smoothing=self.label_smoothing)

@@ -152,3 +152,16 @@ def test_resume_on_a_machine_with_fewer_devices(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     train(config)
     assert_same_end(config, straight)
+
+
+def test_resume_with_balanced_classes_and_a_cache(tmp_path: Path, teacher: Path) -> None:
+    options = (*OPTIONS, f"teacher.checkpoint={teacher}", "data.sampler=balanced", "data.class_weights=balanced")
+    straight = small(tmp_path / "straight", *options)
+    train(straight)
+    config = small(tmp_path / "resumed", *options, "teacher.cache=memory")
+    for step in (2, 5):
+        with pytest.raises(InterruptError):
+            train(config, before_step=interrupt_at(step))
+    train(config)
+    weights = "student.safetensors"
+    assert (config.directory / weights).read_bytes() == (straight.directory / weights).read_bytes()
