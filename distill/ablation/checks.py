@@ -12,6 +12,7 @@ from distill.ablation.file import AblationFile
 from distill.config import Config, LayeredTerm
 from distill.config.names import has_control_characters
 from distill.data import dataset_info
+from distill.data.own_data import is_callable_path
 from distill.errors import InputError, unknown_name
 from distill.explain import METHODS
 from distill.metrics.names import METRIC_INFO, required_input
@@ -51,12 +52,13 @@ def check_run(config: Config, settings: Mapping[str, Any], file: AblationFile) -
     """Yield the errors of a run: reserved keys, unknown options of the data set or the network, and unknown layers."""
     yield from (f"{key}: the ablation sets this key; remove it" for key in settings if key in RESERVED_KEYS)
     yield from check_data(config)
+    own = is_callable_path(config.data.name)  # its options are checked when it is imported
     options = _data_set_options().get(config.data.name)
-    if options is None:
+    if options is None and not own:
         return
     for name, changes in file.test_sets.items():
         for key in changes:
-            if key not in options:
+            if options is not None and key not in options:
                 yield f"test_sets.{name}.{unknown_name(f'option of data set {config.data.name}', key, options)}"
     yield from _check_student(config, file.maps.layer)
 
@@ -73,6 +75,8 @@ def check_teacher(config: Config) -> Iterator[str]:
 def check_data(config: Config) -> Iterator[str]:
     """Yield the options that the data set does not have."""
     data_sets = _data_set_options()
+    if is_callable_path(config.data.name):
+        return
     if config.data.name not in data_sets:
         yield f"data.name: {unknown_name('data set', config.data.name, data_sets)}"
         return

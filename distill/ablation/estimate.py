@@ -38,7 +38,12 @@ def estimate_training_seconds(runs: tuple[Config, Config | None], *, trust: Trus
             and config.teacher is not None
             and not _is_trained(Path(config.teacher.checkpoint))
         ):
-            save_model(build_student(teacher_config, load_images(teacher_config.data, "train")), folder)
+            save_model(
+                build_student(
+                    teacher_config, load_images(teacher_config.data, "train", trust=trust_in(teacher_config))
+                ),
+                folder,
+            )
             teacher = config.teacher.model_copy(update={"checkpoint": folder})
             config = config.model_copy(update={"teacher": teacher})
         return _training_seconds(config, trust_in(teacher_config, also=trust))

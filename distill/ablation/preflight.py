@@ -57,7 +57,7 @@ def _load_test_sets(ablation: Ablation, config: Config) -> tuple[dict[str, Image
     problems: list[str] = []
     for name, changes in ablation.file.test_sets.items():
         try:
-            data = load_images(config.data, "test", **changes)
+            data = load_images(config.data, "test", trust=ablation.trusted, **changes)
         except InputError as error:
             problems.append(f"test_sets.{name}: {error}")
             continue
@@ -92,7 +92,9 @@ def _teacher(ablation: Ablation, config: Config, data: ImageSet) -> StagedNetwor
     if config.teacher is None:
         return None
     if ablation.teacher is not None and config.teacher.checkpoint == str(ablation.teacher.directory):
-        return build_student(ablation.teacher, _first_images(load_images(ablation.teacher.data, "validation")))
+        return build_student(
+            ablation.teacher, _first_images(load_images(ablation.teacher.data, "validation", trust=ablation.trusted))
+        )
     return load_teacher(config.teacher, data, trust=ablation.trusted)
 
 

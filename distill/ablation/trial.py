@@ -201,7 +201,7 @@ def measure(
         Values by ``SET/METRIC``, and the validation accuracy of the saved weights.
     """
     trust = trust_in(config, also=trust)
-    sets = {name: load_images(config.data, "test", **changes) for name, changes in test_sets.items()}
+    sets = {name: load_images(config.data, "test", trust=trust, **changes) for name, changes in test_sets.items()}
     networks: dict[str, StagedNetwork] = {STUDENT: load_model(config.directory, trust=trust)}
     caches: Mapping[str, Mapping[str, EvaluationCache]] = {}
     if config.teacher is not None:

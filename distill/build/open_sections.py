@@ -9,6 +9,7 @@ from typing import Any
 
 from distill.config.base import OpenSection
 from distill.data import DATASETS, dataset_info
+from distill.data.own_data import check_callable_keys, is_callable_path
 from distill.errors import InputError, unknown_name
 from distill.models import StagedNetwork
 from distill.models.catalogue import network_options
@@ -58,6 +59,8 @@ def check_network_keys(merged: Mapping[str, Any]) -> Iterator[str]:
 def check_data_keys(section: OpenSection, data: str) -> None:
     """Raise an error for an unknown key of the ``data`` section; an unknown data set is reported elsewhere.
 
+    A data set ``package.module:callable`` is imported, so check before whether it is trusted.
+
     Args:
         section: The ``data`` section.
         data: Name of the data set.
@@ -65,6 +68,8 @@ def check_data_keys(section: OpenSection, data: str) -> None:
     Raises:
         InputError: If there is an unknown key.
     """
+    if is_callable_path(data):
+        check_callable_keys(data, section.options)
     if data in DATASETS:
         options = next(info.options for info in dataset_info() if info.name == data)
         check_keys("data", section, options, of=f"data set {data}")

@@ -20,6 +20,7 @@ from distill.build.open_sections import check_data_keys, check_keys, check_netwo
 from distill.build.teacher_cache import add_cache
 from distill.build.terms import check_terms, resolve_terms
 from distill.build.trial_step import check_step
+from distill.build.trust import trust_in
 from distill.config import Config, DataSection, load, load_recorded
 from distill.config import identity as identity_of
 from distill.data import (
@@ -32,6 +33,7 @@ from distill.data import (
 )
 from distill.data.balanced import class_weights
 from distill.data.class_counts import check_class_counts
+from distill.data.own_data import is_callable_path
 from distill.errors import InputError, unknown_name
 from distill.objects import is_object, object_type
 from distill.teachers import CacheSize
@@ -162,8 +164,11 @@ def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool
     config = resolve_terms(config, ready=objects.terms)
     if is_object(config.data.name):
         check_keys("data", config.data, ("size", "validation"), of="a data set that is passed as an object")
-    train = load_images(config.data, "train") if objects.train is None else objects.train
-    validation = load_images(config.data, "validation") if objects.validation is None else objects.validation
+    trusted = trust_in(config, also=trust)
+    train, validation = (
+        load_images(config.data, split, trust=trusted) if images is None else images
+        for split, images in (("train", objects.train), ("validation", objects.validation))
+    )
     for split, images in (("train", train), ("validation", validation)):
         check_class_counts(images, split=split, name=data_name(config))
     teacher = build_teacher(config, train, objects.teacher, trust=trust)
@@ -221,21 +226,29 @@ def build_views(section: DataSection) -> Views:
     return Views(augment.pad, augment.flip, augment.padding, augment.views)
 
 
-def load_images(section: DataSection, split: str, **changes: Any) -> ImageSet:
+def load_images(
+    section: DataSection, split: str, *, trust: Trust | bool = False, source: Path | str = "data.name", **changes: Any
+) -> ImageSet:
     """Load a split of the data set of a section.
 
     Args:
         section: The ``data`` section.
         split: ``train``, ``validation`` or ``test``.
+        trust: Names ``package.module:callable`` that may be imported, or whether any may be.
+        source: Where the section is from, for the message about a name that is not trusted.
         changes: Options that replace those of the section.
 
     Raises:
-        InputError: if the data set does not exist or was passed as an object, or if an option is wrong.
+        InputError: if the data set does not exist, was passed as an object, names code to import that is not trusted,
+            or an option is wrong.
     """
     if is_object(section.name):
         raise InputError(
             f"data: the data set was passed as a Python object ({object_type(section.name)}), which cannot be rebuilt "
             "from a run directory. Pass it again in Python, as in `distill.evaluate(run, data=dataset)`."
         )
+    if is_callable_path(section.name):
+        trusted = Trust(everything=trust) if isinstance(trust, bool) else trust
+        trusted.check(section.name, source, f"`--data {section.name}`")
     check_data_keys(section, section.name)
     return load_split(section.name, split, **{"seed": section.seed, **section.options, **changes})

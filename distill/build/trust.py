@@ -7,7 +7,7 @@ from distill.untrusted import Trust
 
 
 def trust_in(*configs: Config | None, also: Trust | bool = False) -> Trust:
-    """Return the trust in the networks and terms that configurations of the user name.
+    """Return the trust in the networks, data sets and terms that configurations of the user name.
 
     Args:
         configs: Configurations that the user wrote, not ones that were found in a run directory.
@@ -23,5 +23,5 @@ def trust_in(*configs: Config | None, also: Trust | bool = False) -> Trust:
         if config is not None:
             teacher = None if config.teacher is None else config.teacher.name
             terms = (term.term for term in config.objective.values())
-            trust = trust.adding([config.student.name, teacher, *terms])
+            trust = trust.adding([config.data.name, config.student.name, teacher, *terms])
     return trust

@@ -39,6 +39,13 @@ NetworkName = Annotated[
         "allow the import of the network that a run names.",
     ),
 ]
+DataName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="package.module:callable",
+        help="Name of the runs' data set, to allow the import of the function that returns it.",
+    ),
+]
 Trusted = Annotated[
     bool,
     typer.Option("--trust", help="Import whatever code the files of runs and weights name. Only for files you trust."),
@@ -125,6 +132,7 @@ def evaluate(
         bool, typer.Option(help="Compare with the maps of networks with random weights, on 64 images.")
     ] = True,
     network: NetworkName = None,
+    data: DataName = None,
     trust: Trusted = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first LIMIT images of each test set.")] = None,
     device: Annotated[Device, typer.Option(help="Device to compute on.")] = "auto",
@@ -165,6 +173,7 @@ def evaluate(
         maps=MapSettings(method=method, layer=layer, target=target),
         settings=settings,
         network=network,
+        data=data,
         trust=trust,
         limit=limit,
         device=device,
@@ -235,6 +244,7 @@ def export(
         int | None, typer.Option(help="Version of the ONNX operator set. Default: chosen by torch.")
     ] = None,
     network: NetworkName = None,
+    data: DataName = None,
     trust: Trusted = False,
     output: Annotated[
         Path | None, typer.Option(help="Output file. Default: RUN/student.onnx or RUN/student.pt2.")
@@ -256,6 +266,7 @@ def export(
         layer=layer,
         opset=opset,
         network=network,
+        data=data,
         trust=trust,
         output=output,
         overwrite=overwrite,

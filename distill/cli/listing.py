@@ -34,9 +34,9 @@ def _datasets() -> _Listing:
     from distill.data import dataset_info
 
     rows = dataset_info()
-    return ("name", "description", "keys of the data section"), [
-        (r.name, r.description, ", ".join(r.options)) for r in rows
-    ]
+    about = [(r.name, r.description, ", ".join(r.options)) for r in rows]
+    own = ("package.module:callable", "Your own function that returns a torch data set; docs/data.md.", "its arguments")
+    return ("name", "description", "keys of the data section"), [*about, own]
 
 
 def _terms() -> _Listing:

@@ -15,6 +15,7 @@ from distill.data.fashion_scenes import SPLITS, Background, FashionScenes, Split
 from distill.data.idx import find_idx, read_pair
 from distill.data.image_folder import image_folder
 from distill.data.imageset import ImageSet
+from distill.data.own_data import is_callable_path, load_own
 from distill.data.partition import check_not_empty, partition
 from distill.data.table import table
 from distill.errors import InputError, unknown_name
@@ -163,7 +164,7 @@ def load_split(name: str, split: str, **options: Any) -> ImageSet:
     """Load one split of a data set by name.
 
     Args:
-        name: One of ``DATASETS``.
+        name: One of ``DATASETS``, or ``package.module:callable``, which is imported.
         split: ``train``, ``validation`` or ``test``; the three are disjoint.
         options: Options of the data set; see ``distill list datasets``.
 
@@ -175,6 +176,10 @@ def load_split(name: str, split: str, **options: Any) -> ImageSet:
         >>> len(load_split("fashion_scenes", "validation", count=50))
         50
     """
+    if is_callable_path(name):
+        if split not in SPLITS:
+            raise InputError(unknown_name("split", split, SPLITS))
+        return load_own(name, split, **options)
     if name not in DATASETS:
         raise InputError(unknown_name("data set", name, DATASETS, see="`distill list datasets`"))
     if split not in SPLITS:

@@ -1,4 +1,4 @@
-"""A torch data set of (image, label) as an :class:`~distill.data.ImageSet` in memory."""
+"""A torch data set of (image, label[, boxes[, masks]]) as an :class:`~distill.data.ImageSet` in memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from distill.data.image_files import to_rgb
+from distill.data.image_files import free_memory, to_rgb
 from distill.data.imageset import ImageSet
+from distill.data.objects_of_images import Objects
 from distill.errors import InputError
 
 
@@ -25,18 +26,21 @@ def as_image_set(dataset: Any, *, classes: Sequence[str] | None = None, name: st
           is rounded to 8 bits. All images have the same size: resize them in the data set.
         - Images are not normalised: each network has its own mean and standard deviation.
         - Labels are whole numbers from 0.
+        - Boxes are (M, 4) numbers (x0, y0, x1, y1) in pixels, half open, or None; they are rounded to whole pixels
+          outwards. Masks are (H, W) whole numbers, 0 for background and i for the i-th object, or None.
 
     Args:
         dataset: Anything with ``__len__`` and ``__getitem__`` whose items are (image, label), such as a data set of
-            torchvision; an ``ImageSet`` is returned as it is.
+            torchvision, or (image, label, boxes) or (image, label, boxes, masks); an ``ImageSet`` is returned as it is.
         classes: Names of the classes; by default ``dataset.classes``, or the numbers from 0 to the largest label.
         name: Name of the data set in error messages.
 
     Returns:
-        Images (N, C, H, W) in uint8, with labels and class names.
+        Images (N, C, H, W) in uint8, with labels and class names, and boxes and masks if any item has them.
 
     Raises:
-        InputError: if the data set is empty or cannot be indexed, or an item is not (image, label) as above.
+        InputError: if the data set is empty or cannot be indexed, or an item is not as above, or the images do
+            not fit into memory.
 
     Example:
         >>> items = [(torch.zeros(3, 8, 8), 0), (torch.ones(3, 8, 8), 1)]
@@ -56,16 +60,20 @@ def as_image_set(dataset: Any, *, classes: Sequence[str] | None = None, name: st
         raise InputError(f"{name}: the data set is empty.")
     images: list[Tensor] = []
     labels: list[int] = []
+    objects = Objects()
     for position in range(len(dataset)):
-        image, label = _pair(dataset[position], f"{name}[{position}]")
+        image, label, *rest = _parts(dataset[position], f"{name}[{position}]")
         pixels = _pixels(image, f"{name}[{position}]")
         if images and pixels.shape != images[0].shape:
             raise InputError(
                 f"{name}[{position}]: expected an image of shape {tuple(images[0].shape)} (C, H, W) as the first one, "
                 f"got {tuple(pixels.shape)}; resize all images to one size in the data set."
             )
+        if not images:
+            _check_memory(len(dataset) * pixels.numel(), name)
         images.append(pixels)
         labels.append(label)
+        objects.add(rest, tuple(pixels.shape[1:]), f"{name}[{position}]")
     names = classes if classes is not None else getattr(dataset, "classes", None)
     names = tuple(str(one) for one in names) if names is not None else tuple(map(str, range(max(labels) + 1)))
     if not 0 <= min(labels) <= max(labels) < len(names):
@@ -73,21 +81,31 @@ def as_image_set(dataset: Any, *, classes: Sequence[str] | None = None, name: st
             f"{name}: expected labels from 0 to {len(names) - 1} for {len(names)} classes, got {min(labels)} to "
             f"{max(labels)}."
         )
-    return ImageSet(torch.stack(images), torch.tensor(labels), names)
+    return ImageSet(torch.stack(images), torch.tensor(labels), names, objects.boxes(), objects.masks())
 
 
-def _pair(item: Any, where: str) -> tuple[Any, int]:
-    if not isinstance(item, tuple | list) or len(item) != 2:
+def _check_memory(needed: int, name: str) -> None:
+    free = free_memory()
+    if free is not None and 2 * needed > free:  # the list of the images and the tensor exist at the same time
+        raise InputError(
+            f"{name}: the images need {2 * needed / 1e9:.1f} GB of memory while they are read, but only "
+            f"{free / 1e9:.1f} GB are free. Resize them in the data set, use fewer, or write them to files and use "
+            "image_folder or table, which can decode on access."
+        )
+
+
+def _parts(item: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(item, tuple | list) or not 2 <= len(item) <= 4:
         got = f"{len(item)} values" if isinstance(item, tuple | list) else type(item).__name__
-        raise InputError(f"{where}: expected (image, label), got {got}.")
-    image, label = item
+        raise InputError(f"{where}: expected (image, label), got {got}; boxes and masks may follow.")
+    image, label, *rest = item
     try:
         number = int(label)
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: expected a whole number as label, got {label!r}.") from error
     if number != label:
         raise InputError(f"{where}: expected a whole number as label, got {label!r}.")
-    return image, number
+    return image, number, *rest
 
 
 def _pixels(image: Any, where: str) -> UInt8[Tensor, "c h w"]:

@@ -20,6 +20,7 @@ from distill.models import StagedNetwork, load_model
 from distill.models.weights import WEIGHTS_NAME
 from distill.training import RunDirectory
 from distill.training.checkpoint_files import read_checkpoint
+from distill.untrusted import Trust
 from distill.workflows.run import Run
 
 #: A run directory (``LABEL=RUN`` gives it a label), a finished run, or a network.
@@ -46,6 +47,22 @@ class LoadedRuns(NamedTuple):
     ceiling: str | None
     problems: list[str]
     validation: dict[str, ImageSet]
+
+
+def trust_in_runs(sources: Sequence[Source | Mapping[str, Source]], *, named: Iterable[object], trust: bool) -> Trust:
+    """Return the trust in the names that the user gave, and in those that runs of this process keep.
+
+    Args:
+        sources: Run directories, runs or networks, or mappings from labels to them.
+        named: Arguments that may be names ``package.module:callable``.
+        trust: Whether all files are trusted.
+    """
+    trusted = Trust.in_names((name for name in named if isinstance(name, str)), everything=trust)
+    for source in sources:
+        for one in source.values() if isinstance(source, Mapping) else (source,):
+            if isinstance(one, Run):
+                trusted = trusted.adding(one.trust.names)
+    return trusted
 
 
 def load_runs(

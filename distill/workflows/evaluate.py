@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
-from distill.build import load_images
 from distill.checksums import hash_file
-from distill.config import Config
-from distill.config.reading import PARSE_ERRORS
-from distill.data import ImageSet, as_image_set, same_images
+from distill.data import ImageSet, as_image_set
 from distill.errors import InputError, warn_input
 from distill.evaluation import (
     EvaluationResult,
@@ -44,7 +38,8 @@ from distill.report import (
     write_report,
 )
 from distill.training import RunDirectory
-from distill.workflows.compared_runs import LoadedRuns, Source, common_parent, load_runs
+from distill.workflows.compared_runs import LoadedRuns, Source, common_parent, load_runs, trust_in_runs
+from distill.workflows.compared_sets import load_test_sets
 
 #: Number of pictures in all galleries together, and in maps.png.
 GALLERY_IMAGES, GRID_IMAGES = 48, 8
@@ -147,12 +142,13 @@ def evaluate(
     maps = as_settings(maps, MapSettings, argument="maps")
     settings = as_settings(settings, EvaluationSettings, argument="settings")
     loaded = load_runs(runs, reference=reference, ceiling=ceiling, network=network, trust=trust)
-    if data is not None and on:
+    given = data is not None and not isinstance(data, str)
+    if given and on:
         raise InputError(
             "`data` and `on` exclude each other: `on` changes keys of the runs' data section. Give one of them."
         )
     problems: list[str] = []
-    if data is not None:
+    if given:
         sets = _sets_from_objects(data, loaded, split=split, limit=limit)
     elif loaded.configs or loaded.problems:
         changes = (on,) if isinstance(on, str) else on
@@ -163,7 +159,15 @@ def evaluate(
                 "are used, on which the weights were selected. Pass a test set as `data`."
             )
         held = loaded.validation if split == "validation" and not changes else {}
-        sets, problems = load_test_sets(loaded.configs, changes, split=split, limit=limit, held=held)
+        sets, problems = load_test_sets(
+            loaded.configs,
+            changes,
+            split=split,
+            limit=limit,
+            held=held,
+            trust=trust_in_runs(runs, named=(network, data), trust=trust),
+            folders=loaded.folders,
+        )
     else:
         raise InputError("`data`: networks without a run directory have no test split. Pass a data set as `data`.")
     if loaded.problems or problems:
@@ -209,83 +213,6 @@ def evaluate(
             if count
         ]
         return Evaluation(done.record, _write(folder_of_results, title, done, galleries, loaded))
-
-
-class TestSets(NamedTuple):
-    """Test sets by name, and the error messages of those that could not be loaded."""
-
-    sets: dict[str, ImageSet]
-    problems: list[str]
-
-
-def load_test_sets(
-    configs: Mapping[str, Config],
-    on: Sequence[str],
-    *,
-    split: str,
-    limit: int | None,
-    held: Mapping[str, ImageSet] = MappingProxyType({}),
-) -> TestSets:
-    """Load test sets, and check that each is the same for all runs.
-
-    Args:
-        configs: Configurations of the runs, by name.
-        on: Test sets, each ``key=value[,key=value]`` of the data section. If empty, the runs' own test set is used.
-        split: ``test`` or ``validation``.
-        limit: Keep only the first ``limit`` images of each test set.
-        held: Images of runs whose data set was passed as an object, by name.
-
-    Raises:
-        InputError: if an item of ``on`` is not of the form ``key=value[,key=value]``.
-    """
-    sets: dict[str, ImageSet] = {}
-    problems: dict[str, None] = {}
-    for name, changes in _changes(on, split).items():
-        loaded: dict[str, tuple[str, ImageSet]] = {}
-        for run, config in configs.items():
-            section = config.data
-            key = json.dumps([section.name, section.seed, {**section.options, **changes}], sort_keys=True, default=str)
-            if key not in loaded:
-                try:
-                    loaded[key] = (run, held[run] if run in held else load_images(section, split, **changes))
-                except InputError as error:
-                    problems[str(error)] = None
-        problems |= dict.fromkeys(_differences(list(loaded.values()), split))
-        for _, data in list(loaded.values())[:1]:
-            sets[name] = data if limit is None or limit >= len(data) else data.subset(list(range(limit)))
-    return TestSets(sets, list(problems))
-
-
-def _changes(on: Sequence[str], split: str) -> dict[str, dict[str, Any]]:
-    """Parse the items of ``on``, and name each test set by its values."""
-    sets: dict[str, dict[str, Any]] = {}
-    for text in on:
-        try:
-            pairs = OmegaConf.to_container(OmegaConf.from_dotlist(text.split(",")))
-        except PARSE_ERRORS as error:
-            raise InputError(
-                f"--on: expected key=value[,key=value] of the data section, got {text!r}: {error}"
-            ) from error
-        assert isinstance(pairs, dict)
-        if not pairs or any(value is None for value in pairs.values()):
-            raise InputError(f"--on: expected key=value[,key=value] of the data section, got {text!r}.")
-        sets[", ".join(str(value) for value in pairs.values())] = {str(key): value for key, value in pairs.items()}
-    return sets or {split: {}}
-
-
-def _differences(loaded: Sequence[tuple[str, ImageSet]], split: str) -> list[str]:
-    if not loaded:
-        return []
-    (first, data), *others = loaded
-    problems = []
-    for other, other_data in others:
-        same = len(data) == len(other_data) and data.images.shape == other_data.images.shape
-        if data.classes != other_data.classes or not same or not same_images(data.images, other_data.images):
-            problems.append(
-                f"runs {first!r} and {other!r} have different {split} images. Choose one test set for both with "
-                "--on, such as `--on background=unbiased`, or evaluate the runs separately."
-            )
-    return problems
 
 
 def _sets_from_objects(data: Any, loaded: LoadedRuns, *, split: str, limit: int | None) -> dict[str, ImageSet]:

@@ -20,6 +20,7 @@ from distill.export import (
     export_program,
 )
 from distill.files import expand_home, locked, replacing
+from distill.workflows.compared_runs import trust_in_runs
 from distill.workflows.run import Run
 
 
@@ -55,7 +56,8 @@ def export_model(
         opset: Version of the ONNX operator set. Default: chosen by torch.
         output: Output file. Default: ``student.onnx`` or ``student.pt2`` in the run directory.
         overwrite: Whether to replace an existing file.
-        data: A data set of (image, label) to compare on. Default: the run's test split.
+        data: A data set of (image, label) to compare on. Default: the run's test split. If that is
+            ``package.module:callable``: this name, which allows its import.
         network: For a run directory whose student was passed as an object: a network with its architecture, or
             ``package.module:callable`` that builds one. For a run directory whose student is
             ``package.module:callable``: this name.
@@ -82,7 +84,11 @@ def export_model(
     if path.is_dir():
         raise InputError(f"--output: {path} is a folder; give the name of a file.")
     _check_free(path, overwrite=overwrite)
-    test = load_images(config.data, "test") if data is None else as_image_set(data, name="data")
+    if data is None or isinstance(data, str):
+        trusted = trust_in_runs([run], named=(network, data), trust=trust)
+        test = load_images(config.data, "test", trust=trusted, source=folder / "config.yaml")
+    else:
+        test = as_image_set(data, name="data")
     images = test.images
     if images.shape[1] != student.spec.in_channels:
         raise InputError(

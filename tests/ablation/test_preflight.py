@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_a_teacher_with_other_classes(tmp_path: Path) -> None:
 
 
 def test_metrics_that_need_boxes_or_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_without_objects(section: DataSection, split: str, **changes: object) -> ImageSet:
+    def load_without_objects(section: DataSection, split: str, **changes: Any) -> ImageSet:
         data = load_images(section, split, **changes)
         return ImageSet(data.images, data.labels, data.classes)
 

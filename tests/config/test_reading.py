@@ -142,7 +142,7 @@ def test_commands_do_not_resolve_the_configuration_of_a_run(
 def test_a_test_set_that_cannot_be_parsed_is_one_message(
     distill: Command, tmp_path: Path, on: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distill.workflows.evaluate import load_test_sets
+    from distill.workflows.compared_sets import load_test_sets
 
     with pytest.raises(InputError, match=r"^--on: expected key=value"):
         load_test_sets({}, [on], split="test", limit=None)
