@@ -26,7 +26,7 @@ ARCHIVE = Path(__file__).parents[1] / "data" / "old_run" / "old_run.tar.xz"
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with the files of the older version."""
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extractall(tmp_path)  # our own file; the argument `filter` is missing in Python 3.11.2
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
