@@ -4,7 +4,8 @@ from distill.models.any_model import AnyModel, as_staged
 from distill.models.catalogue import FAMILIES, Family, create_model, import_network, stage_network
 from distill.models.fold import fold_batch_norm
 from distill.models.randomise import cascade
-from distill.models.staged import ModelSpec, StagedHead, StagedNetwork
+from distill.models.staged import ModelSpec, StagedNetwork
+from distill.models.staged_head import StagedHead
 from distill.models.weights import (
     describe,
     file_hash,

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from distill.models.graph import NetworkGraph
 from distill.models.hooked import run_hooked
-from distill.models.staged import ReadPlan
+from distill.models.read_plan import ReadPlan
 from distill.types import StagedOutput
 
 

@@ -13,8 +13,6 @@ from torch import nn
 from distill.errors import InputError, unknown_name, without_addresses
 from distill.importing import import_named
 from distill.models import wrn
-from distill.models.graph import NetworkGraph
-from distill.models.pooled_head import find_linear_classifier
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.objects import is_object, object_type
 
@@ -98,8 +96,6 @@ def create_model(
         raise InputError(f"model {name!r} with options {options}: {_describe(error)}") from error
     if not isinstance(network, nn.Module):
         raise InputError(f"model {name!r} must return an nn.Module, got {type(network).__name__}.")
-    if cuts is None:
-        cuts = _find_cuts(network)
     spec = ModelSpec(name, num_classes, in_channels, options, tuple(classes))
     return StagedNetwork(network, spec, cuts=cuts, taps=taps, mean=mean, std=std)
 
@@ -137,7 +133,7 @@ def stage_network(
     if isinstance(network, StagedNetwork):
         return network
     spec = ModelSpec(name, num_classes, in_channels, {}, tuple(classes))
-    return StagedNetwork(network, spec, cuts=_find_cuts(network), mean=mean, std=std)
+    return StagedNetwork(network, spec, cuts=None, mean=mean, std=std)
 
 
 def network_options(name: str) -> dict[str, Any]:
@@ -180,35 +176,6 @@ def rebuild_message(name: str) -> str:
         "network of the same architecture: `--network package.module:callable` on the command line, or in Python "
         "`load_model(path, network=...)` or `evaluate(path, network=...)`."
     )
-
-
-def find_final(network: nn.Module) -> dict[str, str]:
-    """Find the layer that is followed by global average pooling and one linear layer only.
-
-    Returns:
-        ``{"final": path}`` with the dotted path of the layer, or an empty dict if there is no such layer.
-
-    Example:
-        >>> head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)]
-        >>> find_final(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), *head))
-        {'final': '1'}
-    """
-    graph = NetworkGraph(network)
-    for path in graph.paths():
-        if find_linear_classifier(graph, graph.node(path)) is not None:
-            return {"final": path}
-    return {}
-
-
-def _find_cuts(network: nn.Module) -> dict[str, str]:
-    """Return the layer ``final``; nothing if there is none, or if the network cannot be traced.
-
-    A network that cannot be traced is refused when a layer is read: soft targets need none.
-    """
-    try:
-        return find_final(network)
-    except Exception:  # torch.fx raises many types of exceptions; reading a layer reports them
-        return {}
 
 
 def _resolve(name: str) -> tuple[Callable[..., nn.Module], Mapping[str, str] | None, Mapping[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import operator
 import re
@@ -14,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.feature_extraction import NodePathTracer
 
-from distill.errors import InputError, without_addresses
+from distill.errors import without_addresses
 from distill.models.double_backward import hardsigmoid
 from distill.models.shape_reads import data_inputs, is_size, traceable_len
 
@@ -152,6 +152,21 @@ class NetworkGraph:
         """The node whose value the network returns."""
         return self._output.all_input_nodes[0]
 
+    def fix_optional_inputs(self) -> None:
+        """Replace the inputs of the network that have defaults by these, such as a mask that is None.
+
+        Otherwise the value of such an input would bypass every layer, and no layer before its last use would be a cut.
+        """
+        for node in [node for node in self.graph.nodes if node.op == "placeholder" and node.args]:
+
+            def default(one: fx.Node, node: fx.Node = node) -> Any:
+                return node.args[0] if one is node else one
+
+            for user in list(node.users):
+                user.args, user.kwargs = map_arg(user.args, default), map_arg(user.kwargs, default)
+            self._nodes = {path: kept for path, kept in self._nodes.items() if kept is not node}
+            self.graph.erase_node(node)
+
     def node(self, path: str) -> fx.Node:
         """Return the node whose value is the output of a module; of its last call if it is called more than once."""
         return self._nodes[path]
@@ -159,12 +174,6 @@ class NetworkGraph:
     def paths(self) -> list[str]:
         """Return the dotted paths of the layers that can be read, in the order of the forward pass."""
         return list(self._nodes)
-
-    def close_paths(self, path: str) -> list[str]:
-        """Return the paths of the modules that are most similar to a path; of the last ones if none is."""
-        names = {name for name, _ in self.network.named_modules() if name}
-        paths = [known for known in self._nodes if known in names]
-        return difflib.get_close_matches(path, paths, n=3, cutoff=0.4) or paths[-3:]
 
     def head_nodes(self, cut: fx.Node) -> list[fx.Node] | None:
         """Return the nodes between a cut and the logits, or None if the node is not a cut.
@@ -281,21 +290,26 @@ class NetworkGraph:
         return built
 
 
-def trace_network(network: nn.Module, name: str) -> NetworkGraph:
-    """Trace a network.
+def try_trace(network: nn.Module) -> tuple[NetworkGraph | None, str]:
+    """Trace a network of images; return None and the reason if torch.fx cannot, or if it does not return a tensor.
 
-    Raises:
-        InputError: If torch.fx cannot trace it; the message has the name.
+    Example:
+        >>> class Branches(nn.Module):
+        ...     def forward(self, x):
+        ...         return x if x.sum() > 0 else -x
+        >>> try_trace(Branches())[1]
+        'symbolically traced variables cannot be used as inputs to control flow'
     """
     try:
-        return NetworkGraph(network)
+        graph = NetworkGraph(network)
+        graph.fix_optional_inputs()
     except Exception as error:  # torch.fx raises many types of exceptions
-        raise InputError(
-            f"model {name!r} cannot be traced by torch.fx, so its layers cannot be read: "
-            f"{without_addresses(str(error)).rstrip('.')}. Its forward pass must take one tensor and must not branch "
-            "on tensor values. Mark functions that cannot be traced with `torch.fx.wrap`, or leave out the terms and "
-            "maps that need a layer."
-        ) from error
+        return None, without_addresses(str(error)).rstrip(".")
+    returned = graph.graph.output_node().args[0]
+    is_record = isinstance(returned, fx.Node) and returned.op == "call_function" and isinstance(returned.target, type)
+    if is_record or not isinstance(returned, fx.Node | tuple):
+        return None, "it returns an object"
+    return graph, ""
 
 
 class _Tracer(NodePathTracer):

@@ -203,7 +203,7 @@ def _constants(network: nn.Module, statistics: Statistics) -> Iterator[None]:
 _TRAINING = "the network is in training mode, so dropout and batch statistics are held fixed"
 
 
-def run_hooked(network: nn.Module, images: Any, layers: Sequence[str]) -> StagedOutput:
+def run_hooked(network: nn.Module, images: Any, layers: Sequence[str] | Mapping[str, str]) -> StagedOutput:
     """Run one forward pass and read layers from it through temporary hooks.
 
     Convention:
@@ -224,7 +224,7 @@ def run_hooked(network: nn.Module, images: Any, layers: Sequence[str]) -> Staged
     Args:
         network: A module that returns logits (N, classes), or an object with an attribute ``logits``.
         images: Input of the network: a tensor, a tuple of positional arguments, or a mapping of keyword arguments.
-        layers: Dotted paths of modules.
+        layers: Dotted paths of modules; or names of layers, with the dotted path of each.
 
     Returns:
         The logits, and the activations and the head of each layer.
@@ -240,7 +240,8 @@ def run_hooked(network: nn.Module, images: Any, layers: Sequence[str]) -> Staged
         torch.Size([5, 4, 2, 2])
     """
     network = getattr(network, "_orig_mod", network)
-    modules = {layer: _find(network, layer) for layer in layers}
+    paths = layers if isinstance(layers, Mapping) else {layer: layer for layer in layers}
+    modules = {layer: _find(network, path) for layer, path in paths.items()}
     keep_graph = torch.is_grad_enabled()
     outputs = {layer: _Output() for layer in layers}
     statistics: Statistics = {}

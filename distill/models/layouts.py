@@ -46,7 +46,8 @@ def last_axis_in_graph(graph: NetworkGraph, path: str) -> LastAxis:
     """Return the modules that act on the last axis of a layer, which is named by its dotted path."""
     users = [graph.module(user) for user in graph.node(path).users]
     readers = [module for module in users if module is not None and type(module) in LAST_AXIS_MODULES]
-    return last_axis_around(graph.network.get_submodule(path), readers)
+    module = dict(graph.network.named_modules()).get(path)  # a path of the graph can also be that of a function
+    return last_axis_around(nn.Identity() if module is None else module, readers)
 
 
 def last_axis_around(module: nn.Module, readers: Iterable[nn.Module]) -> LastAxis:

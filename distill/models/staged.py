@@ -1,151 +1,21 @@
-"""`StagedNetwork`: a classifier whose named layers can be read and cut; `StagedHead`: the part that follows a cut."""
+"""`StagedNetwork`: a classifier whose named layers can be read and cut."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
 
-from distill.models.autocast import AutocastState
-from distill.models.graph import NetworkGraph, trace_network
-from distill.models.hooked import OTHER_ACTIVATIONS, OTHER_STATISTICS
-from distill.models.layouts import LastAxis, last_axis_in_graph, layout_problems
-from distill.models.linear_backward import PullBack
-from distill.models.pooled_head import PooledClassifier, find_classifiers
-from distill.models.shape_reads import is_batch_size
+from distill.errors import warn_input
+from distill.models.final_layer import find_final
+from distill.models.graph import NetworkGraph, try_trace
+from distill.models.hooked import run_hooked
+from distill.models.read_plan import ReadPlan
 from distill.types import StagedOutput
-
-Statistics: TypeAlias = dict[str, tuple[Tensor, Tensor]]
-
-_ACTIVE_DROPOUT = "the forward pass used dropout in the head, which explanations leave out"
-
-
-class Cut(NamedTuple):
-    """A layer through which every path from the images to the logits passes, and the head that follows it.
-
-    All strings are names of nodes of the traced network; ``layer`` is the node of the cut. ``sizes`` are the sizes that
-    the head takes from the forward pass, and whether each is a number of samples.
-    """
-
-    layer: str
-    head: fx.GraphModule
-    classifiers: tuple[PooledClassifier, ...]
-    batch_norms: Mapping[str, _BatchNorm]
-    batch_norm_inputs: Mapping[str, str]
-    pull_back: PullBack
-    sizes: Mapping[str, bool]
-
-
-@dataclass(frozen=True)
-class StagedHead:
-    """The part of a traced network that follows a cut: a function from activations to logits.
-
-    Convention:
-        - :meth:`pull_back` transposes the operations of the forward pass that the head belongs to.
-        - Batch normalisation that used batch statistics in the forward pass uses the batch's mean and biased variance
-          as constants, so the head processes each sample independently. All others use the running statistics right
-          after the forward pass. No gradient flows into the statistics.
-        - Later forward passes and changes of mode or autocast do not affect the head; it runs in the precision of its
-          forward pass.
-        - It implements :class:`distill.types.Head`.
-    """
-
-    cut: Cut
-    running: Statistics
-    batch_inputs: Mapping[str, Tensor]
-    values: Mapping[str, Tensor]
-    autocast: AutocastState
-    known_obstacle: str | None = None
-
-    @classmethod
-    def after(cls, cut: Cut, values: Mapping[str, Tensor]) -> StagedHead:
-        """Create the head of a cut right after a forward pass with the given recorded values."""
-        norms = cut.batch_norms.items()
-        running = {
-            name: (n.running_mean.clone(), n.running_var.clone())
-            for name, n in norms
-            if n.running_mean is not None and n.running_var is not None
-        }
-        inputs = {name: values[cut.batch_norm_inputs[name]] for name, n in norms if n.training or name not in running}
-        autocast = AutocastState.capture(values[cut.layer].device.type)
-        obstacle = _ACTIVE_DROPOUT if cut.pull_back.has_active_dropout() else None
-        return cls(cut, running, inputs, values, autocast, obstacle)
-
-    @property
-    def classifier(self) -> nn.Linear | None:
-        """The linear layer if the head is global average pooling followed by that layer, else None."""
-        shapes = self.values[self.cut.layer].shape, self.logits.shape
-        return next((found.linear for found in self.cut.classifiers if found.fits(*shapes)), None)
-
-    @property
-    def logits(self) -> Float[Tensor, "n classes"]:
-        """The logits of the forward pass."""
-        return self.values[self.cut.pull_back.logits.name]
-
-    @property
-    def statistics(self) -> Statistics:
-        """Mean and variance of each batch normalisation, by the name of its node."""
-        running = {name: (_without_inference(m), _without_inference(v)) for name, (m, v) in self.running.items()}
-        return running | {
-            name: _batch_statistics(x, self.cut.batch_norms[name].eps) for name, x in self.batch_inputs.items()
-        }
-
-    def __call__(self, activations: Float[Tensor, "n k *s"]) -> Float[Tensor, "n classes"]:
-        """Compute logits from activations of the layer."""
-        full = self.values[self.cut.layer]
-        sizes = [  # the head may be called with a part of the batch
-            len(activations) if is_batch and self.values[name] == len(full) else self.values[name]
-            for name, is_batch in self.cut.sizes.items()
-        ]
-        with self.autocast.restore():
-            return self.cut.head(activations, self.statistics, *sizes)
-
-    def with_running_statistics(self) -> StagedHead:
-        """Return this head with running instead of batch statistics where the network keeps them."""
-        inputs = {name: x for name, x in self.batch_inputs.items() if name not in self.running}
-        if len(inputs) == len(self.batch_inputs):
-            return self
-        return replace(self, batch_inputs=inputs, known_obstacle=OTHER_STATISTICS)
-
-    def obstacle(self, activations: Tensor) -> str | None:
-        """Return why :meth:`pull_back` cannot be used for these activations, or None if it can.
-
-        It requires the activations of the forward pass, and a linear backward for every operation of the head.
-        """
-        if self.values[self.cut.layer] is not activations:
-            return OTHER_ACTIVATIONS
-        if self.known_obstacle:
-            return self.known_obstacle
-        unsupported = self.cut.pull_back.unsupported
-        return f"no linear backward for {', '.join(dict.fromkeys(unsupported))}" if unsupported else None
-
-    def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
-        """Return the gradient of ``(cotangent * logits).sum()`` with respect to the activations of the forward pass.
-
-        The result is differentiable where gradients are enabled. It is computed by ordinary forward operations.
-        """
-        with self.autocast.restore():
-            return self.cut.pull_back(cotangent, self.values, self.statistics)
-
-
-def _without_inference(tensor: Tensor) -> Tensor:
-    """Return the tensor, or a copy that autograd can use if it was created in inference mode."""
-    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():  # torch.compile cannot test for it
-        return tensor
-    return tensor.clone() if tensor.is_inference() else tensor
-
-
-def _batch_statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Compute mean and biased variance with the batch normalisation kernel, which needs no copy of half precision."""
-    x = x.detach()
-    ones = x.new_ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
-    _, mean, inverse_deviation = torch.native_batch_norm(x, ones, None, None, None, True, 0.0, eps)
-    return mean, inverse_deviation.pow(-2) - eps
 
 
 class ModelSpec(NamedTuple):
@@ -184,12 +54,16 @@ class StagedNetwork(nn.Module):
           has no head.
         - A layer can also be named by the dotted path of a module. Whether it is a cut is then determined from the
           traced network.
+        - If torch.fx cannot trace the network, its layers are read by hooks and differentiated by autograd, see
+          :func:`distill.models.hooked.run_hooked`; a warning says so once. Every module can then be explained.
+        - The layer ``final`` is the last feature map before the pooling, see
+          :func:`distill.models.final_layer.find_final`. It is found when it is first asked for.
         - Reading layers takes one forward pass, and updates batch statistics once.
 
     Args:
-        network: A module from normalised images to logits. Its layers can be read if torch.fx can trace it.
+        network: A module from normalised images to logits, or to an object with an attribute ``logits``.
         spec: The data needed to rebuild the network.
-        cuts: Dotted path of the module for each named cut.
+        cuts: Dotted path of the module for each named cut; None to look for ``final``.
         taps: Dotted path of the module for each named tap.
         mean: Mean of each channel, for images in [0, 1]; 0 by default.
         std: Standard deviation of each channel, for images in [0, 1]; 1 by default.
@@ -212,7 +86,7 @@ class StagedNetwork(nn.Module):
         network: nn.Module,
         spec: ModelSpec,
         *,
-        cuts: Mapping[str, str],
+        cuts: Mapping[str, str] | None,
         taps: Mapping[str, str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -221,19 +95,32 @@ class StagedNetwork(nn.Module):
         self.normalise = Normalise(mean or [0.0] * spec.in_channels, std or [1.0] * spec.in_channels)
         self.network = network
         self.spec = spec
-        self.cuts = dict(cuts)
+        self._cuts = None if cuts is None else dict(cuts)
         self.taps = dict(taps or {})
-        self._graphs: dict[bool, NetworkGraph] = {}
-        self._plans: dict[tuple[bool, tuple[str, ...]], ReadPlan] = {}
+        self._graphs: dict[bool, NetworkGraph | None] = {}
+        self._plans: dict[tuple[bool, tuple[str, ...]], ReadPlan | None] = {}
+        self._reason = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits; their indices if the classes have no names."""
         return self.spec.classes or tuple(str(i) for i in range(self.spec.num_classes))
 
+    @property
+    def cuts(self) -> dict[str, str]:
+        """Dotted path of the module for each named cut."""
+        if self._cuts is None:
+            size = self.spec.options.get("image_size")
+            self._cuts = find_final(
+                self.network, in_channels=self.spec.in_channels, size=size, graph=self._traced(quiet=True)
+            )
+        return self._cuts
+
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Compute the logits."""
-        return self.network(self.normalise(images))
+        output = self.network(self.normalise(images))
+        is_record = not isinstance(output, Tensor | tuple) and isinstance(getattr(output, "logits", None), Tensor)
+        return output.logits if is_record else output
 
     def run(self, images: Float[Tensor, "n c h w"], layers: Sequence[str] = ()) -> StagedOutput:
         """Run one forward pass and read layers from it.
@@ -251,100 +138,76 @@ class StagedNetwork(nn.Module):
         if not layers:
             return StagedOutput(self(images))
         self._prepare(tuple(layers))
-        return self._plans[self.training, tuple(layers)].run(self.normalise(images))
+        plan = self._plans[self.training, tuple(layers)]
+        return self._run_hooked(images, layers) if plan is None else plan.run(self.normalise(images))
+
+    @torch.compiler.disable
+    def _run_hooked(self, images: Tensor, layers: Sequence[str]) -> StagedOutput:
+        output = run_hooked(self.network, self.normalise(images), {layer: self._path(layer) for layer in layers})
+        heads = {layer: head for layer, head in output.heads.items() if layer not in self.taps}
+        return StagedOutput(output.logits, output.activations, heads, output.not_maps)
 
     def check_layer(self, layer: str) -> None:
-        """Raise a ValueError that lists the available layers if the layer does not exist."""
-        if (self.cuts | self.taps).get(layer, layer) not in self._traced.paths():
+        """Raise a ValueError that lists the closest layers if the layer does not exist."""
+        paths = self.paths()
+        if self._path(layer) not in paths:
             names = [*self.cuts, *self.taps]
             known = f"one of {', '.join(names)} for {self.spec.name}, or " if names else ""
-            near = "" if names else f" of {self.spec.name}, such as {', '.join(self._traced.close_paths(layer))}"
-            path = f"the dotted path of a module in its forward pass{near}"
-            raise ValueError(f"`layer` must be {known}{path}; got {layer!r}. See `distill list models`.")
+            modules = [path for path, _ in self.network.named_modules() if path in paths]
+            near = difflib.get_close_matches(layer, modules, n=3, cutoff=0.4) or modules[-3:]
+            of = "" if names else f" of {self.spec.name}"
+            path = f"the dotted path of a module in its forward pass{of}, such as {', '.join(near)}"
+            raise ValueError(
+                f"`layer` must be {known}{path}; got {layer!r}. See `distill list layers {self.spec.name}`."
+            )
+
+    def paths(self) -> list[str]:
+        """Return the dotted paths of the layers that can be read."""
+        graph = self._traced()
+        return [path for path, _ in self.network.named_modules() if path] if graph is None else graph.paths()
 
     def is_cut(self, layer: str) -> bool:
         """Return whether a layer, which must exist, can be explained by a method that needs gradients."""
-        node = self._traced.node((self.cuts | self.taps).get(layer, layer))
-        return layer not in self.taps and self._traced.head_nodes(node) is not None
+        graph = self._traced()
+        if layer in self.taps or graph is None:
+            return layer not in self.taps
+        return graph.head_nodes(graph.node(self._path(layer))) is not None
 
-    @property
-    def _traced(self) -> NetworkGraph:
+    def _path(self, layer: str) -> str:
+        return (self.taps if layer in self.taps else self.cuts if self._is_name(layer) else {}).get(layer, layer)
+
+    def _is_name(self, layer: str) -> bool:
+        """Return whether a layer may be a named cut: `final`, if the cuts are not known yet."""
+        return layer in self._cuts if self._cuts is not None else layer == "final"
+
+    def _traced(self, *, quiet: bool = False) -> NetworkGraph | None:
+        """Return the traced network, or None if it is read by hooks; this is said once for each network."""
         # One graph per mode: operations such as functional dropout differ between the modes.
         if self.training not in self._graphs:
-            self._graphs[self.training] = trace_network(self.network, self.spec.name)
+            self._graphs[self.training], self._reason = try_trace(self.network)
+        if self._graphs[self.training] is None and not quiet and self.spec.name not in _SAID:
+            _SAID.add(self.spec.name)
+            warn_input(
+                f"model {self.spec.name!r} cannot be traced by torch.fx ({self._reason}): its layers are read by hooks "
+                "and differentiated by autograd. In training, a term with maps then costs a second forward pass of the "
+                "network and a double backward."
+            )
         return self._graphs[self.training]
 
     @torch.compiler.assume_constant_result  # torch.compile calls this method instead of tracing it
     def _prepare(self, layers: tuple[str, ...]) -> None:
+        """Make the plan that reads layers; it is None if they are read by hooks."""
         if (self.training, layers) not in self._plans:
             for layer in layers:
                 self.check_layer(layer)
-            paths = {layer: (self.cuts | self.taps).get(layer, layer) for layer in layers}
-            self._plans[self.training, layers] = ReadPlan.make(self._traced, paths, self.taps, self.training)
+            graph = self._traced()
+            paths = {layer: self._path(layer) for layer in layers}
+            plan = None if graph is None else ReadPlan.make(graph, paths, self.taps, self.training)
+            self._plans[self.training, layers] = plan
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plans": {}, "_graphs": {}}  # a copy traces the network again when needed
 
 
-class ReadPlan(NamedTuple):
-    """A forward pass that also returns the values needed for a set of layers and their heads."""
-
-    reading: fx.GraphModule
-    layers: tuple[str, ...]
-    cuts: dict[str, Cut]
-    last_axis: dict[str, LastAxis]
-
-    def run(self, *images: Any, **named: Any) -> StagedOutput:
-        """Run the forward pass."""
-        logits, values = self.reading(*images, **named)
-        activations = {name: values[name] for name in self.layers}
-        return StagedOutput(
-            logits=logits,
-            activations=activations,
-            not_maps=layout_problems(images[0] if images else None, activations, self.last_axis),
-            heads={name: StagedHead.after(cut, values) for name, cut in self.cuts.items()},
-        )
-
-    @classmethod
-    def make(cls, graph: NetworkGraph, paths: Mapping[str, str], taps: Container[str], training: bool) -> ReadPlan:
-        """Build the forward pass for layers: find their nodes, the heads of cuts, and the values to record for them.
-
-        Args:
-            graph: The traced network.
-            paths: Dotted path of the module for each layer.
-            taps: Layers that get no head even if they are cuts.
-            training: Whether the network is in training mode.
-        """
-        nodes = {layer: graph.node(path) for layer, path in paths.items()}
-        cuts = {
-            layer: _make_cut(graph, node)
-            for layer, node in nodes.items()
-            if layer not in taps and graph.head_nodes(node) is not None
-        }
-        read = dict(nodes)
-        for layer, cut in cuts.items():
-            recorded = [graph.logits, nodes[layer], *cut.pull_back.reads]
-            recorded += [
-                node.all_input_nodes[0]
-                for node in cut.pull_back.nodes
-                # the inputs of batch normalisation, if it may use batch statistics
-                if node.name in cut.batch_norms and (training or cut.batch_norms[node.name].running_mean is None)
-            ]
-            read |= {node.name: node for node in recorded}
-            read |= {node.name: node for node in graph.graph.nodes if node.name in cut.sizes}
-        last_axis = {layer: found for layer, path in paths.items() if (found := last_axis_in_graph(graph, path))}
-        return cls(graph.reading(read), tuple(paths), cuts, last_axis)
-
-
-def _make_cut(graph: NetworkGraph, node: fx.Node) -> Cut:
-    pull_back = PullBack(graph, node)
-    batch_norms = graph.batch_norms(pull_back.nodes)
-    return Cut(
-        layer=node.name,
-        head=graph.head(node),
-        classifiers=find_classifiers(graph, node),
-        batch_norms=batch_norms,
-        batch_norm_inputs={n.name: n.all_input_nodes[0].name for n in pull_back.nodes if n.name in batch_norms},
-        pull_back=pull_back,
-        sizes={size.name: is_batch_size(size) for size, recorded in graph.head_sizes(node).items() if recorded},
-    )
+#: Names of networks of which was said that they are read by hooks.
+_SAID: set[str] = set()

@@ -66,7 +66,7 @@ def pooled_twice(num_classes: int) -> Network:
 
 def test_a_network_without_named_layers_names_its_modules() -> None:
     net = create_model(f"{__name__}:pooled_twice", num_classes=3)
-    with pytest.raises(ValueError, match=r"`layer` must be the dotted path of a module .*, such as .*top.*; got 'tpo'"):
+    with pytest.raises(ValueError, match=r"`layer` must be one of final .* of a module .*, such as .*top.*; got 'tpo'"):
         net.run(torch.rand(2, 3, 8, 8), ["tpo"])
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from distill.explain import Explainer
 from distill.explain import gradients as module
-from distill.models.staged import StagedHead
+from distill.models.staged_head import StagedHead
 from tests.explain.heads import make, staged
 from tests.explain.test_linear_backward import check_equals_autograd
 
