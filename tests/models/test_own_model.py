@@ -81,7 +81,8 @@ def test_training_is_exact_as_well(own: StagedNetwork) -> None:
 
 def test_a_hidden_layer_above_the_pooling_has_no_closed_form() -> None:
     net = lively(FUNCTIONAL).eval()
-    assert net.cuts == {}
+    assert net.cuts == {"final": "relu"}
+    assert net.run(IMAGES, ["final"]).heads["final"].classifier is None
     output = net.run(IMAGES, ["conv", "hidden"])
     assert tuple(output.heads) == ("conv", "hidden")
     assert output.heads["conv"].classifier is None

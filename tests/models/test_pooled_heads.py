@@ -137,7 +137,7 @@ def test_other_heads_are_not_taken_for_global_pooling(name: str) -> None:
     torch.testing.assert_close(maps, by_autograd(network, "grad_cam"), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["a quarter of the map", "AvgPool2d(4), Flatten", "one axis", "one site"])
+@pytest.mark.parametrize("name", ["a quarter of the map", "AvgPool2d(4), Flatten", "one axis"])
 def test_a_head_that_is_not_global_pooling_has_no_final_layer(name: str) -> None:
     pool, features = OTHER[name]
     assert stage_network(Network(pool, features), name="own", num_classes=3).cuts == {}
