@@ -12,6 +12,7 @@ import torch
 
 from distill.data.fashion_items import CLASSES
 from distill.data.fashion_scenes import SPLITS, Background, FashionScenes, Split
+from distill.data.hugging_face import huggingface
 from distill.data.idx import find_idx, read_pair
 from distill.data.image_folder import image_folder
 from distill.data.imageset import ImageSet
@@ -130,6 +131,7 @@ DATASETS: dict[str, Callable[..., ImageSet]] = {
     "cifar100": cifar100,
     "image_folder": image_folder,
     "table": table,
+    "huggingface": huggingface,
 }
 
 

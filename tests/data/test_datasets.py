@@ -286,7 +286,7 @@ def test_every_data_set_describes_itself() -> None:
     assert (
         set(infos)
         == set(DATASETS)
-        == {"fashion_scenes", "fashion_mnist", "cifar10", "cifar100", "image_folder", "table"}
+        == {"fashion_scenes", "fashion_mnist", "cifar10", "cifar100", "image_folder", "table", "huggingface"}
     )
     for info in infos.values():
         assert 30 < len(info.description) < 110
