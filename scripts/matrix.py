@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+#: Older versions of these take more than 1 GB per environment; see docs/compatibility.md.
+OLDEST_TRIED = {"torch": "2.14.0", "torchvision": "0.29.0"}
 #: Packages whose versions are in the table.
 SHOWN = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "omegaconf", "pydantic", "numpy")
 TEST_TOOLS = ("pytest>=8", "hypothesis>=6.100", "beartype>=0.18", "jsonschema>=4.20")
@@ -51,15 +53,16 @@ ENVIRONMENTS = (
 
 
 def lower_bounds(pyproject: str) -> list[str]:
-    """Return the dependencies of a pyproject.toml, each at its lower bound.
+    """Return the dependencies of a pyproject.toml, each at its lower bound or at the oldest version that can be tried.
 
     Example:
         >>> lower_bounds('dependencies = [\\n  "torch>=2.6",\\n  "rich>=13.7",\\n]')
-        ['torch==2.6', 'rich==13.7']
+        ['torch==2.14.0', 'rich==13.7']
     """
     section = re.search(r"^dependencies = \[(.*?)^\]", pyproject, re.DOTALL | re.MULTILINE)
     assert section is not None
-    return [f"{name}=={version}" for name, version in re.findall(r'"([\w-]+)>=([\w.]+)"', section[1])]
+    found = re.findall(r'"([\w-]+)>=([\w.]+)"', section[1])
+    return [f"{name}=={OLDEST_TRIED.get(name, version)}" for name, version in found]
 
 
 def find_python(version: str) -> str | None:
