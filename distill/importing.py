@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from distill.errors import InputError, unknown_name
 
 _search_working_directory = False
 
@@ -34,6 +38,41 @@ def import_named(name: str) -> ModuleType:
     if _search_working_directory and here not in sys.path:
         sys.path.append(here)
     return importlib.import_module(name)
+
+
+def import_attribute(name: str, *, kind: str, suits: Callable[[Any], bool], where: str = "") -> Any:
+    """Import ``package.module:attribute`` that the user named.
+
+    Args:
+        name: The name; the attribute may be nested, as in ``package.module:Outer.Inner``.
+        kind: What is expected, such as "class", for the message.
+        suits: Whether a value of the module is of this kind; those that are can be suggested.
+        where: The key of the configuration, for the message.
+
+    Raises:
+        InputError: If the module cannot be imported or has no such attribute.
+
+    Example:
+        >>> import_attribute("json:JSONDecoder", kind="class", suits=lambda value: isinstance(value, type)).__name__
+        'JSONDecoder'
+    """
+    prefix = f"{where}: " if where else ""
+    module_name, _, attribute = name.partition(":")
+    try:
+        value: Any = import_named(module_name)
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"{prefix}module {module_name} cannot be imported: {type(error).__name__}: {error}. It must be installed "
+            "or lie in the current folder."
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            names = [
+                key for key, one in getattr(value, "__dict__", {}).items() if not key.startswith("_") and suits(one)
+            ]
+            raise InputError(f"{prefix}module {module_name}: " + unknown_name(kind, part, names))
+        value = getattr(value, part)
+    return value
 
 
 def install_command(extra: str) -> str:

@@ -31,7 +31,7 @@ from distill.config import (
 from distill.config.messages import describe_mistake
 from distill.errors import InputError, unknown_name
 from distill.explain import METHODS
-from distill.importing import import_named
+from distill.importing import import_attribute
 from distill.losses import needs_of, registered_terms
 from distill.objects import is_object, object_type
 
@@ -187,27 +187,15 @@ def _registered() -> dict[str, type[nn.Module]]:
 
 
 def _import(path: str) -> type[nn.Module]:
-    module_name, _, attribute = path.partition(":")
-    try:
-        value: Any = import_named(module_name)
-    except (Exception, SystemExit) as error:
-        raise InputError(
-            f"module {module_name} cannot be imported: {type(error).__name__}: {error}. It must be installed or lie in "
-            "the current folder."
-        ) from error
-    for part in attribute.split("."):
-        if not hasattr(value, part):
-            raise InputError(f"module {module_name}: " + unknown_name("class", part, _classes_in(value)))
-        value = getattr(value, part)
-    if not (isinstance(value, type) and issubclass(value, nn.Module)):
+    value = import_attribute(path, kind="class", suits=_is_module_class)
+    if not _is_module_class(value):
         got = f"class {value.__name__}" if isinstance(value, type) else type(value).__name__
         raise InputError(f"{path} must be a subclass of torch.nn.Module, got a {got}.")
     return value
 
 
-def _classes_in(space: object) -> list[str]:
-    names = getattr(space, "__dict__", {}).items()
-    return [name for name, value in names if isinstance(value, type) and issubclass(value, nn.Module)]
+def _is_module_class(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, nn.Module)
 
 
 def record_base(term: type[nn.Module]) -> type[Term]:

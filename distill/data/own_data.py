@@ -13,7 +13,7 @@ from distill.data.imageset import ImageSet
 from distill.data.partition import check_not_empty, split_rows
 from distill.data.torch_dataset import as_image_set
 from distill.errors import InputError, unknown_name, without_addresses
-from distill.importing import import_named
+from distill.importing import import_attribute
 from distill.objects import is_object
 
 #: Options that the callable gets only if it has a parameter of this name. Otherwise they are used here.
@@ -134,19 +134,7 @@ def _accepts(function: Callable[..., Any], parameter: str) -> bool:
 
 
 def _import(name: str) -> Callable[..., Any]:
-    module_name, _, attribute = name.partition(":")
-    try:
-        value: Any = import_named(module_name)
-    except (Exception, SystemExit) as error:
-        raise InputError(
-            f"data.name: module {module_name} cannot be imported: {type(error).__name__}: {error}. It must be "
-            "installed or lie in the current folder."
-        ) from error
-    for part in attribute.split("."):
-        if not hasattr(value, part):
-            names = [key for key, one in vars(value).items() if callable(one) and not key.startswith("_")]
-            raise InputError(f"data.name: module {module_name}: {unknown_name('function', part, names)}.")
-        value = getattr(value, part)
+    value = import_attribute(name, kind="function", suits=callable, where="data.name")
     if not callable(value):
         raise InputError(f"data.name: {name} is not a function or class, but a {type(value).__name__}.")
     return value

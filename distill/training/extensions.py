@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pytorch_lightning.loggers.logger import Logger
 
 from distill.config import Config
 from distill.errors import InputError
+from distill.importing import import_attribute
 from distill.training.run_directory import RunDirectory
 from distill.training.tensorboard import TensorBoard
 
@@ -94,14 +94,14 @@ def _make_logger(name: str, arguments: dict[str, Any], config: Config, directory
 
 
 def _import(where: str, name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{where}: {name!r} cannot be imported: {error}") from error
-    if not (inspect.isclass(kind) and issubclass(kind, Callback)):
+    kind = import_attribute(name, kind="class", suits=_is_callback, where=where)
+    if not _is_callback(kind):
         raise InputError(f"{where}: {name!r} must be a subclass of pytorch_lightning.Callback.")
     return kind
+
+
+def _is_callback(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Callback)
 
 
 def _make(where: str, kind: Any, arguments: Mapping[str, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -26,6 +25,7 @@ from torch.optim.lr_scheduler import (
 
 from distill.config import BUILT_IN_SCHEDULES, OptimizerSection, ScheduleSection
 from distill.errors import InputError, unknown_name
+from distill.importing import import_attribute
 
 #: Optimisers that need a closure or sparse gradients, or accept matrices only (Muon).
 _UNUSABLE = ("LBFGS", "SparseAdam", "Muon", "Optimizer")
@@ -185,18 +185,18 @@ def optimizer_class(name: str) -> type[Optimizer]:
         'AdamW'
     """
     if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            kind = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise InputError(f"optimizer.name: {name!r} cannot be imported: {error}") from error
-        if not (inspect.isclass(kind) and issubclass(kind, Optimizer)):
+        kind = import_attribute(name, kind="class", suits=_is_optimizer, where="optimizer.name")
+        if not _is_optimizer(kind):
             raise InputError(f"optimizer.name: {name!r} must be a subclass of torch.optim.Optimizer.")
-        return kind
+        return cast("type[Optimizer]", kind)
     known = optimizer_classes()
     if name.lower() not in known:
         raise InputError("optimizer.name: " + unknown_name("optimizer", name, known, see="`distill list optimizers`"))
     return known[name.lower()]
+
+
+def _is_optimizer(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Optimizer)
 
 
 def scheduler_class(name: str) -> Callable[..., LRScheduler | ReduceLROnPlateau]:

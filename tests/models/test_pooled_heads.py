@@ -143,6 +143,13 @@ def test_a_head_that_is_not_global_pooling_has_no_final_layer(name: str) -> None
     assert stage_network(Network(pool, features), name="own", num_classes=3).cuts == {}
 
 
+def test_the_last_map_is_final_without_a_closed_form_if_one_site_of_it_is_read() -> None:
+    pool, features = OTHER["one site"]
+    network = stage_network(Network(pool, features).eval(), name="own", num_classes=3)
+    assert network.cuts == {"final": "top"}
+    assert network.run(IMAGES, ["final"]).heads["final"].classifier is None
+
+
 def test_pooling_after_a_window_is_global_pooling_of_the_windows() -> None:
     pool = nn.Sequential(nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     assert stage_network(Network(pool), name="own", num_classes=3).cuts == {"final": "pool.0"}
