@@ -58,7 +58,7 @@ def floor_step(student: torch.nn.Module, data: Batch, precision: str, optimisati
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
+        schedule.scheduler.step()
 
     return step
 
@@ -74,7 +74,7 @@ def module_step(module: DistillationModule, data: Batch, precision: str) -> Step
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
+        schedule.scheduler.step()
 
     return step
 
