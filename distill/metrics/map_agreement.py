@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill.maps import at_least_float32, normalize_maps
-from distill.metrics.common import MeanScore, check_same_size, gaussian_blur, is_empty
+from distill.metrics.common import MeanScore, check_same_size, gaussian_blur, is_empty, sort_pixels, sort_values
 
 
 def map_pearson(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
@@ -80,8 +80,8 @@ def average_ranks(maps: Float[Tensor, "n *s"]) -> Float[Tensor, "n p"]:
         >>> average_ranks(torch.tensor([[5.0, 1.0, 5.0, 7.0]]))
         tensor([[1.5000, 0.0000, 1.5000, 3.0000]])
     """
-    ordered, pixels = maps.flatten(1).sort(1)
-    rank = torch.arange(ordered.shape[1], device=maps.device).expand_as(ordered)
+    ordered, pixels = sort_pixels(maps.flatten(1))
+    rank = torch.arange(ordered.shape[1], dtype=torch.int32, device=maps.device).expand_as(ordered)
     differs = ordered[:, 1:] != ordered[:, :-1]
     edge = torch.ones_like(differs[:, :1])
     first = torch.where(torch.cat([edge, differs], 1), rank, 0).cummax(1).values
@@ -163,8 +163,8 @@ def map_jensen_shannon(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor
 
 
 def _highest(maps: Float[Tensor, "n p"], count: int) -> Bool[Tensor, "n p"]:
-    """Return which pixels are the first ``count`` in stable descending order, without sorting."""
-    threshold = maps.topk(count, 1, sorted=False).values.amin(1, keepdim=True)
+    """Return which pixels are the first ``count`` in stable descending order."""
+    threshold = sort_values(maps)[:, -count, None]
     above, equal = maps > threshold, maps == threshold
     remaining = count - above.sum(1, keepdim=True)
     return above | (equal & (equal.cumsum(1) <= remaining))
@@ -215,12 +215,12 @@ def map_ssim(maps: Float[Tensor, "n *s"], reference_maps: Float[Tensor, "n *s"])
     a, b = normalize_maps(maps, "max"), normalize_maps(reference_maps, "max")
     empty = is_empty(a) | is_empty(b)
     a, b = a.double(), b.double()
-    mean_a, mean_b, square_a, square_b, product = (
-        gaussian_blur(part, sigma=_SSIM_SIGMA, radius=_SSIM_RADIUS) for part in (a, b, a * a, b * b, a * b)
+    mean_a, mean_b, squares, product = (
+        gaussian_blur(part, sigma=_SSIM_SIGMA, radius=_SSIM_RADIUS) for part in (a, b, a * a + b * b, a * b)
     )
-    variance = (square_a - mean_a**2).clamp(min=0.0) + (square_b - mean_b**2).clamp(min=0.0)
-    luminance = (2 * mean_a * mean_b + _LUMINANCE) / (mean_a**2 + mean_b**2 + _LUMINANCE)
-    structure = (2 * (product - mean_a * mean_b) + _CONTRAST) / (variance + _CONTRAST)
+    mean_squares, mean_product = mean_a * mean_a + mean_b * mean_b, mean_a * mean_b
+    luminance = (2 * mean_product + _LUMINANCE) / (mean_squares + _LUMINANCE)
+    structure = (2 * (product - mean_product) + _CONTRAST) / ((squares - mean_squares).clamp(min=0.0) + _CONTRAST)
     similarity = (luminance * structure).flatten(1).mean(1)
     return torch.where(empty, torch.nan, similarity).to(at_least_float32(maps).dtype)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.maps import normalize_maps
-from distill.metrics.common import MeanScore, is_empty
+from distill.metrics.common import MeanScore, is_empty, sort_values
 
 
 def gini(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
@@ -32,7 +32,7 @@ def gini(maps: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
         >>> gini(torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 7.0, 0.0, 0.0]]))
         tensor([0.0000, 0.7500])
     """
-    ordered = normalize_maps(maps.relu(), "max").flatten(1).sort(1).values
+    ordered = sort_values(normalize_maps(maps.relu(), "max").flatten(1))
     pixels = ordered.shape[1]
     weights = torch.arange(1 - pixels, pixels, 2, dtype=ordered.dtype, device=maps.device) / pixels
     total = ordered.sum(1)
