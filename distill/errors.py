@@ -31,6 +31,10 @@ class InputWarning(UserWarning):
     """The input can be used, but the result may not be what the user expects."""
 
 
+class InputNote(InputWarning):
+    """What was done with the input, such as a conversion; the result is what the user expects."""
+
+
 def warn_input(message: str) -> None:
     """Warn about input that can be used; commands print the same message once.
 
@@ -45,6 +49,15 @@ def warn_input(message: str) -> None:
         'photos: 2 files are skipped'
     """
     warnings.warn(message, InputWarning, stacklevel=2)
+
+
+def note_input(message: str) -> None:
+    """Say what was done with the input; commands print the same message once.
+
+    Args:
+        message: Names the file or argument, and says what was done with it.
+    """
+    warnings.warn(message, InputNote, stacklevel=2)
 
 
 def unknown_name(kind: str, got: str, valid_names: Iterable[str], *, see: str = "") -> str:

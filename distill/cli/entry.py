@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-from distill.errors import InputError, InputWarning, RunError
+from distill.errors import InputError, InputNote, InputWarning, RunError
 from distill.files import describe_storage_error, find_storage_error
 from distill.importing import search_working_directory
 from distill.malloc import keep_freed_memory
@@ -25,7 +25,8 @@ def _show_input_warnings() -> None:
             show(message, category, *where, **more)
         elif str(message) not in shown:
             shown.add(str(message))
-            print(f"distill: warning: {printable(str(message))}", file=sys.stderr)
+            kind = "note" if issubclass(category, InputNote) else "warning"
+            print(f"distill: {kind}: {printable(str(message))}", file=sys.stderr)
 
     shown: set[str] = set()
     warnings.filterwarnings("always", category=InputWarning)

@@ -1,7 +1,8 @@
 """Save and load weights without executing code from the files.
 
 Three formats can be loaded: a run directory or its `student.safetensors` (with `student.json` next to it), a Lightning
-`.ckpt` of a training run, and a plain state dict (`.pth`, `.pt`, `.safetensors`), which needs an architecture name.
+`.ckpt` of a training run, and a plain state dict (`.pth`, `.pt`, `.safetensors`, or the index of a sharded one), which
+needs an architecture name.
 """
 
 from __future__ import annotations
@@ -10,27 +11,26 @@ import copy
 import hashlib
 import pickle
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from distill.checksums import hash_file, save_checked
-from distill.errors import InputError
+from distill.errors import InputError, note_input
 from distill.files import expand_home, replacing
 from distill.models.catalogue import create_model, import_network, rebuild_message, stage_network
-from distill.models.damage import check_archive, check_checkpoint, check_finite
+from distill.models.damage import check_archive, check_checkpoint
+from distill.models.fitted_weights import classes_in_file, fit_weights, strip_prefixes
 from distill.models.nested_weights import choose_weights
 from distill.models.plain_pickle import find_refused, load_plain
 from distill.models.spec_record import check_spec
 from distill.models.spec_record import read_spec as read_spec
 from distill.models.staged import ModelSpec, StagedNetwork
-from distill.models.wrn import adapt_state_dict
+from distill.models.tensor_files import INDEX_SUFFIX, check_memory, files_of, hash_weights, is_index, read_safetensors
 from distill.objects import is_object
-from distill.untrusted import Trust, check_regular
+from distill.untrusted import Trust
 
 WEIGHTS_NAME, SPEC_NAME = "student.safetensors", "student.json"
 #: In a training checkpoint: the prefix of the student's parameters, and the key of the record that describes it.
@@ -111,6 +111,7 @@ def load_network(
     weights_key: str | None = None,
     network: nn.Module | str | None = None,
     trust: Trust | bool | None = None,
+    any_classes: bool = False,
 ) -> StagedNetwork:
     """Load a network from any of the three formats.
 
@@ -127,6 +128,8 @@ def load_network(
         network: A network of the same architecture, or ``package.module:callable`` that builds one; used if the saved
             network was passed as a Python object. A string may also be imported if it is the architecture in the file.
         trust: Names ``package.module:callable`` that may be imported, or whether all may be. Default: ``name``.
+        any_classes: Whether a plain state dict may have another number of classes than ``num_classes``; the network is
+            then built for that number.
 
     Returns:
         The network with the loaded weights. Its mode is not set; call ``.eval()`` before inference.
@@ -139,7 +142,7 @@ def load_network(
         trust = Trust.in_names([name if trust is None else None], everything=bool(trust))
     if isinstance(network, str):
         trust = trust.adding([network])
-    path = _weights_file(path)
+    path = weights_file(path)
     state, record = read_state(path, weights_key)
     if record is not None:
         if name is not None and name != record["name"]:
@@ -171,6 +174,11 @@ def load_network(
     about: dict[str, Any] = {"num_classes": spec.num_classes, "in_channels": spec.in_channels, "classes": spec.classes}
     try:
         net = create_model(spec.name, **about, **scaling, **spec.options)
+        if record is None and any_classes:
+            own = net.network.state_dict()
+            classes = classes_in_file(strip_prefixes(state, own, path), own, spec.num_classes)
+            if classes is not None:
+                net = create_model(spec.name, **{**about, "num_classes": classes}, **scaling, **spec.options)
     except (ValueError, TypeError, OverflowError) as error:
         if record is None:
             raise
@@ -197,21 +205,17 @@ def read_state(path: Path, weights_key: str | None = None) -> tuple[dict[str, Te
         path: The file.
         weights_key: Which set of weights to take, if the file holds several.
     """
-    check_regular(path)
-    if path.suffix == ".safetensors":
-        if weights_key is not None:
-            raise InputError(f"weights_key: {path} holds a single set of weights; remove `weights_key`.")
+    check_memory(files_of(path), path)
+    if path.suffix == ".safetensors" or is_index(path):
         spec = path.with_suffix(".json")
-        record = read_spec(spec) if spec.exists() else None
+        record = read_spec(spec) if spec != path and spec.exists() else None
         if record is not None and record.get(WEIGHTS_HASH, hash_file(path)) != hash_file(path):
             raise InputError(
                 f"{path} was changed or damaged after it was saved: it does not fit the checksum in {spec.name}. Copy "
                 "both files again, or train the run again."
             )
-        try:
-            return safetensors.torch.load_file(path), record
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path} is truncated or is not a safetensors file: {error}") from error
+        state = read_safetensors(path)
+        return state if weights_key is None else choose_weights(state, path, key=weights_key), record
     try:
         content = load_plain(path)
     except pickle.UnpicklingError as error:
@@ -240,17 +244,21 @@ def file_hash(path: Path | str) -> str:
     Raises:
         InputError: If the file does not exist.
     """
-    return hash_file(_weights_file(path))
+    return hash_weights(weights_file(path))
 
 
-def _weights_file(path: Path | str) -> Path:
+def weights_file(path: Path | str) -> Path:
+    """Return the file of weights that a path names: the file itself, or the one in a folder.
+
+    Raises:
+        InputError: If the file does not exist.
+    """
     path = Path(expand_home(path))
     if path.is_dir():
-        if not (path / WEIGHTS_NAME).exists():
-            raise InputError(
-                f"{path} holds no {WEIGHTS_NAME}: not a run directory, or a run that has not finished yet."
-            )
-        return path / WEIGHTS_NAME
+        for name in (WEIGHTS_NAME, f"model{INDEX_SUFFIX}", "model.safetensors"):
+            if (path / name).exists():
+                return path / name
+        raise InputError(f"{path} holds no {WEIGHTS_NAME}: not a run directory, or a run that has not finished yet.")
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}; give a run directory, a .ckpt, a .safetensors or a .pth.")
     return path
@@ -266,7 +274,7 @@ def _split(content: Any, path: Path, weights_key: str | None) -> tuple[dict[str,
         check_spec(record, path)
         prefix = CHECKPOINT_PREFIX + "network."
         state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-    return adapt_state_dict(state), record
+    return state, record
 
 
 def _plain_spec(
@@ -286,37 +294,11 @@ def _plain_spec(
 
 
 def _fill(net: StagedNetwork, state: dict[str, Tensor], path: Path) -> None:
-    expected = net.network.state_dict()
-    state = _without_prefix(state, expected)
-    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in expected]
-    shapes = [key for key in expected if key in state and state[key].shape != expected[key].shape]
-    if missing or unexpected or shapes:
-        parts = [
-            f"{problem}: {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
-            for problem, keys in (("missing", missing), ("unexpected", unexpected), ("different shape", shapes))
-            if keys
-        ]
-        detail = "".join(f"; {k} is {tuple(state[k].shape)}, expected {tuple(expected[k].shape)}" for k in shapes[:1])
-        raise InputError(
-            f"{path} does not fit {net.spec.name} with {net.spec.num_classes} classes: {'; '.join(parts)}{detail}."
-        )
-    check_finite(state, path)
-    net.network.load_state_dict(state, strict=False)
-
-
-def _without_prefix(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove a prefix that all keys have in common, such as ``net.backbone.``, if everything fits without it."""
-    shapes = {key: value.shape for key, value in expected.items() if not key.endswith("num_batches_tracked")}
-    parents = [key.split(".")[:-1] for key in state]
-    common = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*parents, strict=False))]
-    for length in range(len(common) + 1):
-        start = len(".".join(common[:length]) + ".") if length else 0
-        stripped = {key[start:]: value for key, value in state.items()}
-        fits = {key: value.shape for key, value in stripped.items() if not key.endswith("num_batches_tracked")}
-        if fits == shapes:
-            return stripped
-    return state
+    own, spec = net.network.state_dict(), net.spec
+    fitted = fit_weights(state, own, path, name=spec.name, num_classes=spec.num_classes)
+    net.network.load_state_dict(fitted.state, strict=False)
+    for note in fitted.notes:
+        note_input(f"{path}: {note}.")
 
 
 def _shortest(values: Tensor) -> list[float]:

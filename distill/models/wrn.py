@@ -11,7 +11,6 @@ Differences from the paper's code:
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -120,13 +119,3 @@ def parse_name(name: str) -> tuple[int, int] | None:
     """
     match = re.fullmatch(r"wrn_(\d+)_(\d+)", name)
     return (int(match[1]), int(match[2])) if match else None
-
-
-def adapt_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefixes that data parallelism and compilation add to the parameter names of a checkpoint.
-
-    Example:
-        >>> list(adapt_state_dict({"module.fc.bias": Tensor()}))
-        ['fc.bias']
-    """
-    return OrderedDict((re.sub(r"^(module\.|_orig_mod\.)+", "", key), value) for key, value in state.items())

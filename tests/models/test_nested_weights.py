@@ -15,7 +15,7 @@ from distill.build.networks import build_teacher
 from distill.build.teacher_cache import _weights_id
 from distill.config import TeacherSection
 from distill.data import load_split
-from distill.errors import InputError, InputWarning
+from distill.errors import InputError, InputNote, InputWarning
 from distill.models import create_model, load_network
 from tests.training.helpers import save_teacher, small
 
@@ -57,6 +57,7 @@ def test_the_set_that_is_taken_is_said_and_another_can_be_chosen(tmp_path: Path,
         assert torch.equal(weight(file), RAW["fc.weight"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", InputNote)  # the prefix of an averaged model
         assert torch.equal(weight(file, weights_key=key), AVERAGE["fc.weight"])
     with pytest.raises(InputError, match=r"unknown set of weights 'emma'.*known: "):
         weight(file, weights_key="emma")
