@@ -24,6 +24,7 @@ from distill.config import (
     Config,
     format_mistakes,
     identity,
+    is_weights_path,
     merge,
     validate,
 )
@@ -195,7 +196,7 @@ def _plan_teacher(file: AblationFile, folder: Path, check: Check | None) -> tupl
     if config is None:
         return None, [f"teacher: {error}" for error in errors]
     teacher_hash = file_hash(config.teacher.checkpoint) if config.teacher else None
-    run_identity = identity(config, teacher_hash=teacher_hash, data_hash=_data_hash(config))
+    run_identity = _identity_with(config, teacher_hash)
     named = config.model_copy(update={"name": f"{config.name}-{run_identity}"})
     return named, [f"teacher: {error}" for error in check_teacher(config)]
 
@@ -217,8 +218,19 @@ def _identity(config: Config, trained: Config | None) -> str:
     elif trained is not None and config.teacher.checkpoint == str(trained.directory):
         teacher = f"trained:{trained.name.rpartition('-')[2]}"
     else:
-        teacher = _checkpoint_hash(config.teacher.checkpoint)
-    return identity(config, teacher_hash=teacher, data_hash=_data_hash(config))
+        teacher = _weights_hash("teacher.checkpoint", config.teacher.checkpoint)
+    return _identity_with(config, teacher)
+
+
+def _identity_with(config: Config, teacher_hash: str | None) -> str:
+    """Return the identity of a run; hashes of files that many rows share are computed once."""
+    weights = config.student.weights
+    return identity(
+        config,
+        teacher_hash=teacher_hash,
+        data_hash=_data_hash(config),
+        weights_hash=_weights_hash("student.weights", str(weights)) if is_weights_path(weights) else None,
+    )
 
 
 def _data_hash(config: Config) -> str | None:
@@ -232,11 +244,11 @@ def _fingerprint(name: str, options: str) -> str | None:
 
 
 @cache
-def _checkpoint_hash(checkpoint: str) -> str:
+def _weights_hash(key: str, path: str) -> str:
     try:
-        return file_hash(checkpoint)
+        return file_hash(path)
     except InputError as error:
-        raise InputError(f"teacher.checkpoint: {error}") from error
+        raise InputError(f"{key}: {error}") from error
 
 
 def _remove_duplicates(rows: Sequence[GridRow], identities: Sequence[str]) -> tuple[list[int], list[str]]:

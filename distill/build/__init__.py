@@ -1,6 +1,6 @@
 """Build the objects of a run (data, networks, objective) from its configuration."""
 
-from distill.build.networks import build_student, build_teacher, load_teacher, teacher_hash
+from distill.build.networks import build_student, build_teacher, load_teacher, starting_weights_hash, teacher_hash
 from distill.build.objective import build_module
 from distill.build.ready_terms import split_terms, term_record
 from distill.build.teacher_cache import add_cache, cache_folder, open_evaluation_cache
@@ -16,6 +16,7 @@ from distill.build.training_run import (
     load_images,
     load_recorded_config,
     run_identity,
+    starting_weights_record,
 )
 from distill.build.trust import trust_in
 
@@ -39,6 +40,8 @@ __all__ = [
     "resolve_terms",
     "run_identity",
     "split_terms",
+    "starting_weights_hash",
+    "starting_weights_record",
     "teacher_hash",
     "term_options",
     "term_record",

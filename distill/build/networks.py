@@ -16,12 +16,21 @@ from distill.build.trust import trust_in
 from distill.config import (
     Config,
     LayeredTerm,
+    StudentSection,
     TeacherSection,
+    is_weights_path,
     load_recorded,
 )
 from distill.data import ImageSet, channel_statistics
 from distill.errors import InputError
-from distill.models import StagedNetwork, create_model, file_hash, load_network, stage_network
+from distill.models import (
+    StagedNetwork,
+    create_model,
+    file_hash,
+    load_network,
+    load_starting_weights,
+    stage_network,
+)
 from distill.models.class_names import class_difference
 from distill.objects import is_object, object_hash, object_type
 from distill.teachers import FrozenTeacher
@@ -30,18 +39,23 @@ from distill.training.optim import match_names
 from distill.untrusted import Trust
 
 
-def build_student(config: Config, train: ImageSet, network: nn.Module | None = None) -> StagedNetwork:
-    """Build the student for a data set, with its input normalisation.
+def build_student(
+    config: Config, train: ImageSet, network: nn.Module | None = None, *, resumed: bool = False
+) -> StagedNetwork:
+    """Build the student for a data set, with its input normalisation and its starting weights.
 
     Args:
         config: The configuration of the run.
         train: The training images.
         network: The student, if it is passed as an object. A copy of it is trained.
+        resumed: Whether the weights will be those of a checkpoint, so that the starting weights are not needed.
 
     Raises:
-        InputError: if the student cannot be built, or names other classes than the data set.
+        InputError: if the student cannot be built, names other classes than the data set, or does not fit its starting
+            weights.
     """
-    scaling = config.student.normalisation
+    section = config.student
+    scaling = section.normalisation
     mean, std = (scaling.mean, scaling.std) if scaling else _statistics(train)
     about: dict[str, Any] = {
         "name": config.student.name,
@@ -53,15 +67,55 @@ def build_student(config: Config, train: ImageSet, network: nn.Module | None = N
     }
     if network is None:
         with unknown_option_errors("student", config.student):
-            student = create_model(**about, **config.student.options)
+            student = create_model(**about, **section.options, **_weights_option(section))
     else:
         if is_object(config.student.name):
             check_keys("student", config.student, [], of="a network that is passed as an object")
         student = stage_network(copy.deepcopy(network), **about)
         _check_class_names("the student", student, config, train)
         student.requires_grad_(True).train()
+    if is_weights_path(section.weights) and not resumed:
+        _start_from_weights(student, section, recorded_scaling=not scaling and not isinstance(network, StagedNetwork))
     freeze_parameters(student, config.student.freeze)
     return student.to(memory_format=torch.channels_last)
+
+
+def _weights_option(section: StudentSection) -> dict[str, Any]:
+    """Return the option ``weights`` of a callable, such as a function of torchvision.models; empty for a path."""
+    if section.weights is None or is_weights_path(section.weights):
+        return {}
+    if ":" in section.name:
+        return {"weights": section.weights}
+    raise InputError(
+        f"student.weights: {section.weights!r} is not a path; write `./{section.weights}` for a file or folder here."
+    )
+
+
+def _start_from_weights(student: StagedNetwork, section: StudentSection, *, recorded_scaling: bool) -> None:
+    try:
+        load_starting_weights(
+            student,
+            str(section.weights),
+            head=section.head,
+            key=section.weights_key,
+            recorded_scaling=recorded_scaling,
+        )
+    except InputError as error:
+        raise InputError(f"student.weights: {error}") from error
+
+
+def starting_weights_hash(section: StudentSection) -> str | None:
+    """Return the hash of the student's starting weights, or None if the section has no path of them.
+
+    Raises:
+        InputError: if the file does not exist.
+    """
+    if not is_weights_path(section.weights):
+        return None
+    try:
+        return file_hash(str(section.weights))
+    except InputError as error:
+        raise InputError(f"student.weights: {error}") from error
 
 
 def freeze_parameters(network: StagedNetwork, patterns: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
-from distill.build.networks import build_student, build_teacher, data_name, teacher_hash
+from distill.build.networks import build_student, build_teacher, data_name, starting_weights_hash, teacher_hash
 from distill.build.objective import build_module
 from distill.build.open_sections import check_data_keys, check_keys, check_network_keys
 from distill.build.teacher_cache import add_cache
@@ -37,7 +37,8 @@ from distill.data.own_data import is_callable_path
 from distill.errors import InputError, unknown_name
 from distill.objects import is_object, object_type
 from distill.teachers import CacheSize
-from distill.training import DistillationModule, check_trainer
+from distill.training import DistillationModule, RunDirectory, check_trainer
+from distill.training.run_directory import STARTING_WEIGHTS
 from distill.untrusted import Trust
 
 #: Arguments of the Trainer that distill sets; they are not allowed in the ``trainer`` section.
@@ -148,13 +149,16 @@ class Objects(NamedTuple):
     loggers: tuple[Logger, ...] = ()
 
 
-def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool = False) -> BuiltRun:
+def build(
+    config: Config, objects: Objects | None = None, *, trust: Trust | bool = False, resumed: bool = False
+) -> BuiltRun:
     """Build a run, and run one small batch through all parts as a check.
 
     Args:
         config: The configuration of the run, which the user wrote: the names in it are imported.
         objects: The objects for the names in the configuration that begin with ``object:``.
         trust: Names that the files of the teacher may import, in addition to those in the configuration.
+        resumed: Whether the run goes on from a checkpoint, so that the student's starting weights are not needed.
 
     Raises:
         InputError: if a part cannot be loaded or does not fit the others (classes, channels, layers, checkpoint,
@@ -173,7 +177,7 @@ def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool
         check_class_counts(images, split=split, name=data_name(config))
     teacher = build_teacher(config, train, objects.teacher, trust=trust)
     pl.seed_everything(config.seed, verbose=False)
-    student = build_student(config, train, objects.student)
+    student = build_student(config, train, objects.student, resumed=resumed)
     views = build_views(config.data)
     jitter = config.data.augment.colour_jitter
     setting = config.data.class_weights
@@ -211,13 +215,32 @@ def build(config: Config, objects: Objects | None = None, *, trust: Trust | bool
 
 
 def run_identity(config: Config) -> str:
-    """Return a hash of the configuration, the teacher's weights and the files of an image folder."""
+    """Return a hash of the configuration, the weights of teacher and student, and the files of an image folder."""
     teacher = config.teacher
     return identity_of(
         config,
         teacher_hash=teacher_hash(teacher) if teacher else None,
         data_hash=fingerprint(config.data.name, config.data.options),
+        weights_hash=_starting_weights_hash(config),
     )
+
+
+def starting_weights_record(config: Config) -> dict[str, str]:
+    """Return path and hash of the student's starting weights, for the record of a run; empty if there are none."""
+    value = _starting_weights_hash(config)
+    return {} if value is None else {"file": str(config.student.weights), "sha256": value}
+
+
+def _starting_weights_hash(config: Config) -> str | None:
+    """Return the hash of the starting weights; of a run that has a checkpoint, the recorded one if the file is gone."""
+    try:
+        return starting_weights_hash(config.student)
+    except InputError:
+        directory = RunDirectory(config.directory)
+        recorded = directory.read_environment().get(STARTING_WEIGHTS) if directory.has_started else None
+        if not isinstance(recorded, dict) or recorded.get("file") != config.student.weights:
+            raise
+        return str(recorded.get("sha256"))
 
 
 def build_views(section: DataSection) -> Views:

@@ -1,5 +1,6 @@
 """Configuration: from YAML files to typed records. Imports no torch; build resolves names of networks and data sets."""
 
+from distill.config.base import is_weights_path
 from distill.config.custom_terms import (
     AnyTerm,
     CustomLayeredTerm,
@@ -80,6 +81,7 @@ __all__ = [
     "format_mistakes",
     "identity",
     "is_class_path",
+    "is_weights_path",
     "load",
     "load_recorded",
     "merge",

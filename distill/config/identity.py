@@ -38,6 +38,9 @@ NOT_IDENTITY_AS_DEFAULT: Mapping[str, Any] = {
     "schedule.warmup_epochs": 0.0,
     "schedule.warmup_start": 0.0,
     "student.freeze": [],
+    "student.head": "keep",
+    "student.weights": None,
+    "student.weights_key": None,
     "teacher.weights_key": None,
 }
 NOT_IDENTITY_TRAINER = (
@@ -56,13 +59,20 @@ NOT_IDENTITY_TRAINER = (
 )
 
 
-def identity(config: Config, *, teacher_hash: str | None = None, data_hash: str | None = None) -> str:
+def identity(
+    config: Config,
+    *,
+    teacher_hash: str | None = None,
+    data_hash: str | None = None,
+    weights_hash: str | None = None,
+) -> str:
     """Return a hash that is equal for equal experiments, regardless of the run directory and the device.
 
     Args:
         config: Configuration of the run.
         teacher_hash: Hash of the teacher's weights.
         data_hash: Hash of the data, if the configuration only contains their path.
+        weights_hash: Hash of the student's starting weights, if the configuration only contains their path.
 
     Returns:
         16 hexadecimal digits.
@@ -84,4 +94,6 @@ def identity(config: Config, *, teacher_hash: str | None = None, data_hash: str 
     plain["teacher_hash"] = teacher_hash
     if data_hash is not None:
         plain["data_hash"] = data_hash
+    if weights_hash is not None:
+        plain["student"]["weights"] = weights_hash
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

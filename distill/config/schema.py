@@ -13,6 +13,8 @@ from distill.config.base import (
     PathText,
     Positive,
     Section,
+    Weights,
+    is_weights_path,
 )
 from distill.config.custom_terms import AnyTerm
 from distill.config.names import MAX_LENGTH, check_name
@@ -94,22 +96,35 @@ class StudentSection(OpenSection):
     name: str = "wrn_16_2"
     """Name of a network, see `distill list models`, or `package.module:callable`."""
     normalisation: Normalisation | None = None
-    """Input normalisation; computed from the training images if left out."""
+    """Input normalisation; that of the weights if they record it, else computed from the training images."""
+    weights: Weights = None
+    """Weights from which training starts: a path as in teacher.checkpoint; random if left out."""
+    weights_key: str | None = None
+    """Which set of weights to take from a file with several, such as `ema`."""
+    head: Literal["keep", "replace"] = "keep"
+    """`replace`: the layer that returns the classes is not taken from the weights."""
     freeze: list[str] = Field(default=[])
     """Patterns of parameter names that are not trained, such as `layer1` or `*.bn*`."""
     compile: bool = False
     """Whether the forward pass in training is compiled by torch.compile."""
+
+    @model_validator(mode="after")
+    def _check_keys_of_weights(self) -> StudentSection:
+        for key in ("head", "weights_key"):
+            if self.weights is None and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} belongs to student.weights, which is not set; remove {key}")
+        return self
 
 
 class TeacherSection(OpenSection):
     """Network that the student learns from; other keys are options of the network."""
 
     checkpoint: PathText
-    """Path of a run directory, a .ckpt or .safetensors file, or a plain state dict (.pth)."""
+    """Path of a run directory, a .ckpt or .safetensors file, or a plain state dict (.pth); or `weights: PATH`."""
     name: str | None = None
     """Name of the network; required for a plain state dict, compared with the file otherwise."""
     weights_key: str | None = None
-    """Which set of weights to take from a .pth file with several, such as `ema`."""
+    """Which set of weights to take from a file with several, such as `ema`."""
     normalisation: Normalisation | None = None
     """Input normalisation; required for a plain state dict."""
     cache: Literal["off", "memory", "disk"] = "off"
@@ -118,6 +133,16 @@ class TeacherSection(OpenSection):
     """Folder of the cache on disk; `teacher_cache` in output_dir if left out."""
     compile: bool = False
     """Whether the teacher's forward pass is compiled by torch.compile."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_path_of_weights(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not is_weights_path(values.get("weights")):
+            return values
+        if values.get("checkpoint") is not None:
+            raise ValueError("weights and checkpoint are two names of the same path; give one of them")
+        rest = {key: value for key, value in values.items() if key not in ("weights", "checkpoint")}
+        return {**rest, "checkpoint": values["weights"]}
 
     @field_validator("cache", mode="before")
     @classmethod

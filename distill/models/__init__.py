@@ -6,6 +6,7 @@ from distill.models.fold import fold_batch_norm
 from distill.models.randomise import cascade
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.models.staged_head import StagedHead
+from distill.models.starting_weights import load_starting_weights
 from distill.models.weights import (
     describe,
     file_hash,
@@ -32,6 +33,7 @@ __all__ = [
     "import_network",
     "load_model",
     "load_network",
+    "load_starting_weights",
     "save_model",
     "stage_network",
 ]

@@ -22,6 +22,8 @@ from distill.untrusted import read_text
 
 #: In ``environment.json``: checksum of the values of ``config.yaml``.
 CONFIG_HASH = "config"
+#: In ``environment.json``: path and checksum of the weights from which training started.
+STARTING_WEIGHTS = "starting_weights"
 State = Literal["new", "resume", "done"]
 
 

@@ -11,13 +11,14 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
-from distill.build import Objects, build, check_config, run_identity, trust_in
+from distill.build import Objects, build, check_config, run_identity, starting_weights_record, trust_in
 from distill.config import Config, format_mistakes, merge, validate
 from distill.config.dotted_keys import merge_values, nested
 from distill.errors import InputError
 from distill.files import check_unlocked, locked
 from distill.malloc import keep_freed_memory
 from distill.training import RunDirectory, fit, is_first_process
+from distill.training.run_directory import STARTING_WEIGHTS, State
 from distill.untrusted import Trust
 from distill.workflows.extension import check_extension, describe_extension, epochs_of_same_run
 from distill.workflows.run import Run
@@ -129,11 +130,14 @@ def train_config(
     if first:
         check_unlocked(directory.path)
     epochs = None if overwrite else epochs_of_same_run(directory, config)
+    state: State = "resume"
     if epochs is not None:
         check_extension(directory, config, epochs=epochs, extend=extend)
-    elif directory.state(identity, overwrite=overwrite) == "done":
+    else:
+        state = directory.state(identity, overwrite=overwrite)
+    if state == "done":
         return Run(directory.path, "done", config, objects, trust=trust)
-    run = build(config, objects, trust=trust)
+    run = build(config, objects, trust=trust, resumed=state == "resume")
     if run.cache is not None and notify is not None:
         notify(f"teacher cache: {run.cache}")
     with locked(directory.path, doing="training") if first else nullcontext():
@@ -141,7 +145,9 @@ def train_config(
             directory.extend(config, identity, epochs=epochs)
             if notify is not None:
                 notify(describe_extension(config, epochs))
-        also = {"skipped_images": dict(run.skipped)} if run.skipped else None
+        also: dict[str, Any] = {"skipped_images": dict(run.skipped)} if run.skipped else {}
+        if weights := starting_weights_record(config):
+            also[STARTING_WEIGHTS] = weights
         action = directory.open(config, identity, overwrite=overwrite, also=also) if first else "resume"
         finished = action == "done" or fit(
             run.module,

@@ -120,7 +120,7 @@ def test_a_foreign_teacher(error_message: Any, tmp_path: Path) -> None:
         f"{path} is a plain state dict without a record of its architecture;"
     )
     named = f"teacher={{checkpoint: {path}, name: wrn_10_1, normalisation: {{mean: [0, 0, 0], std: [1, 1, 1]}}}}"
-    assert error_message(named).startswith(f"{path} does not fit wrn_10_1 with 10 classes: missing: conv1.weight, ")
+    assert error_message(named).startswith(f"{path} does not fit wrn_10_1 with 10 classes: 39 missing: conv1.weight, ")
 
 
 def test_normalisation_with_another_number_of_channels(error_message: Any, teacher: Path) -> None:
