@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from distill.ablation.plan import Ablation, Trial
 from distill.ablation.trial import STUDENT, TEACHER
 from distill.build import build_student, load_images, load_teacher
+from distill.build.teacher_classes import keeps_own_classes, select_teacher_classes
 from distill.config import Config, LayeredTerm, format_mistakes
 from distill.data import ImageSet
 from distill.errors import InputError
@@ -77,10 +78,11 @@ def _check_evaluation(ablation: Ablation, config: Config, sets: Mapping[str, Ima
     networks: dict[str, StagedNetwork] = {STUDENT: build_student(config, first)}
     try:
         if (teacher := _teacher(ablation, config, first)) is not None:
-            networks[TEACHER] = teacher
             yield from _check_teacher_layers(config, teacher)
+            if not keeps_own_classes(config.teacher):
+                networks[TEACHER] = teacher
         maps = MapSettings(**ablation.file.maps.model_dump())
-        compared = ComparedNetworks(networks, TEACHER if teacher else None, maps)
+        compared = ComparedNetworks(networks, TEACHER if TEACHER in networks else None, maps)
         for name, data in sets.items():
             compared.check(name, data)
     except InputError as error:
@@ -92,9 +94,8 @@ def _teacher(ablation: Ablation, config: Config, data: ImageSet) -> StagedNetwor
     if config.teacher is None:
         return None
     if ablation.teacher is not None and config.teacher.checkpoint == str(ablation.teacher.directory):
-        return build_student(
-            ablation.teacher, _first_images(load_images(ablation.teacher.data, "validation", trust=ablation.trusted))
-        )
+        images = _first_images(load_images(ablation.teacher.data, "validation", trust=ablation.trusted))
+        return select_teacher_classes(build_student(ablation.teacher, images), config.teacher, data.classes)
     return load_teacher(config.teacher, data, trust=ablation.trusted)
 
 

@@ -21,6 +21,7 @@ from distill.build import (
     run_identity,
     trust_in,
 )
+from distill.build.teacher_classes import keeps_own_classes
 from distill.config import Config
 from distill.errors import InputError, RunError
 from distill.evaluation import (
@@ -204,12 +205,13 @@ def measure(
     sets = {name: load_images(config.data, "test", trust=trust, **changes) for name, changes in test_sets.items()}
     networks: dict[str, StagedNetwork] = {STUDENT: load_model(config.directory, trust=trust)}
     caches: Mapping[str, Mapping[str, EvaluationCache]] = {}
-    if config.teacher is not None:
+    reference = TEACHER if config.teacher is not None and not keeps_own_classes(config.teacher) else None
+    if config.teacher is not None and reference is not None:
         networks[TEACHER] = load_teacher(config.teacher, next(iter(sets.values())), trust=trust).eval()
         caches = open_evaluation_cache(config, TEACHER, networks[TEACHER], sets, maps)
     record, _ = evaluate(
         networks,
-        reference=TEACHER if config.teacher else None,
+        reference=reference,
         sets=sets,
         maps=maps,
         settings=settings,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from distill.build.teacher_classes import keeps_own_classes, select_teacher_classes
 from distill.build.training_run import load_recorded_config
 from distill.config import Config, DataSection, TeacherSection
 from distill.data import DATASETS
@@ -62,6 +63,7 @@ def load_reference(
     section: TeacherSection | None,
     student: StagedNetwork,
     *,
+    teacher: TeacherSection | None = None,
     network: nn.Module | None = None,
     trust: Trust | bool = False,
 ) -> StagedNetwork:
@@ -71,7 +73,9 @@ def load_reference(
         path: A run directory, a file of weights, or the recorded name of an object.
         section: The ``teacher`` section. It describes a plain state dict or an object: architecture, options and
             normalisation.
-        student: The student. The teacher must have the same classes and channels.
+        student: The student. The teacher must have the same channels, and the same classes unless ``teacher`` selects
+            them, or says that it keeps its own.
+        teacher: The ``teacher`` section of the student's run.
         network: The teacher, if it is passed as an object.
         trust: Whether the files and the section may name any code to import; or the names that may be imported.
 
@@ -81,6 +85,7 @@ def load_reference(
     scaling = section.normalisation.model_dump() if section is not None and section.normalisation else None
     about: dict[str, Any] = {"num_classes": student.spec.num_classes, "in_channels": student.spec.in_channels}
     if network is not None:
+        about["num_classes"] = _least_classes(teacher) or student.spec.num_classes
         loaded = stage_network(copy.deepcopy(network), name=str(path), **about, **(scaling or {}))
     elif is_object(str(path)):
         raise InputError(
@@ -91,16 +96,50 @@ def load_reference(
         architecture: dict[str, Any] = {} if section is None else {"name": section.name, "options": section.options}
         if section is not None and str(path) == section.checkpoint:
             architecture["weights_key"] = section.weights_key
-        loaded = load_network(path, **about, normalisation=scaling, trust=trust, **architecture)
+        loaded = load_network(path, **about, normalisation=scaling, trust=trust, any_classes=True, **architecture)
+    loaded = match_classes(loaded, path, teacher, student)
+    own = keeps_own_classes(teacher)
+    classes = loaded.spec.num_classes
     for difference, actual, expected in (
-        ("a different number of classes", loaded.spec.num_classes, student.spec.num_classes),
+        ("a different number of classes", classes, classes if own else student.spec.num_classes),
         ("a different number of channels", loaded.spec.in_channels, student.spec.in_channels),
     ):
         if actual != expected:
             raise InputError(f"{path} has {difference} than the student: {actual}; the student has {expected}.")
-    if names := class_difference(loaded.classes, student.classes):
+    if not own and (names := class_difference(loaded.classes, student.classes)):
         raise InputError(f"{path} has different classes than the student: {names}.")
     return loaded.eval()
+
+
+def match_classes(
+    loaded: StagedNetwork, path: Path | str | None, teacher: TeacherSection | None, student: StagedNetwork
+) -> StagedNetwork:
+    """Return a teacher with the classes that a run selected from its teacher (``teacher.classes``).
+
+    Args:
+        loaded: The teacher with all its classes.
+        path: Where it was loaded from. The teacher of the run itself is always restricted, another one if its classes
+            differ from the student's.
+        teacher: The ``teacher`` section of the student's run.
+        student: The student.
+
+    Raises:
+        InputError: if it lacks a class that the run selected.
+    """
+    if teacher is None or teacher.classes is None or loaded.columns is not None:
+        return loaded
+    own_teacher = path is not None and Path(path).absolute() == Path(teacher.checkpoint).absolute()
+    if own_teacher or class_difference(loaded.classes, student.classes):
+        return select_teacher_classes(loaded, teacher, student.classes, name="the student")
+    return loaded
+
+
+def _least_classes(teacher: TeacherSection | None) -> int | None:
+    """Return the smallest number of classes of a teacher of which classes are selected by index."""
+    selected: Any = None if teacher is None else teacher.classes
+    entries = list(selected.values()) if isinstance(selected, dict) else selected
+    numbers = [int(one) for one in entries or () if str(one).isdecimal()] if isinstance(entries, list) else []
+    return max(numbers) + 1 if numbers else None
 
 
 def image_size(section: DataSection) -> int | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill.build.open_sections import check_keys, check_teacher_keys, unknown_option_errors
+from distill.build.teacher_classes import keeps_own_classes, select_teacher_classes
 from distill.build.trust import trust_in
 from distill.config import (
     Config,
@@ -21,7 +22,7 @@ from distill.config import (
     is_weights_path,
     load_recorded,
 )
-from distill.data import ImageSet, channel_statistics
+from distill.data import ImageSet, channel_statistics, to_unit
 from distill.errors import InputError
 from distill.models import (
     StagedNetwork,
@@ -32,6 +33,8 @@ from distill.models import (
     stage_network,
 )
 from distill.models.class_names import class_difference
+from distill.models.final_layer import evaluation
+from distill.models.hooked import read_logits
 from distill.objects import is_object, object_hash, object_type
 from distill.teachers import FrozenTeacher
 from distill.training import RunDirectory
@@ -160,18 +163,16 @@ def build_teacher(
 
     Raises:
         InputError: if the teacher cannot be loaded, its classes differ in number, name or order from those of the data
-            set, it takes another number of channels, or it was trained on another split of the data set.
+            set and ``teacher.classes`` does not say which are meant, it takes another number of channels, or it was
+            trained on another split of the data set.
     """
     section = config.teacher
     if section is None:
         return None
-    loaded = load_teacher(section, train, network, trust=trust_in(config, also=trust))
-    if loaded.spec.num_classes != len(train.classes):
-        raise InputError(
-            f"the teacher has {loaded.spec.num_classes} classes, but {config.data.name} has {len(train.classes)}; "
-            "teacher and student must have the same classes."
-        )
-    _check_class_names("the teacher", loaded, config, train)
+    trusted = trust_in(config, also=trust)
+    loaded = load_teacher(section, train, network, trust=trusted, name=data_name(config))
+    if not keeps_own_classes(section):
+        _check_class_names("the teacher", loaded, config, train)
     channels = train.images.shape[1]
     if loaded.spec.in_channels != channels:
         raise InputError(
@@ -184,26 +185,34 @@ def build_teacher(
 
 
 def load_teacher(
-    section: TeacherSection, data: ImageSet, network: nn.Module | None = None, *, trust: Trust | bool | None = None
+    section: TeacherSection,
+    data: ImageSet,
+    network: nn.Module | None = None,
+    *,
+    trust: Trust | bool | None = None,
+    name: str = "the data set",
 ) -> StagedNetwork:
     """Load the network of a ``teacher`` section for the classes and channels of a data set.
 
     Args:
         section: The ``teacher`` section.
-        data: Images with the same classes and channels as the teacher.
+        data: Images with the same channels as the teacher. ``teacher.classes`` may select the teacher's classes.
         network: The teacher, if it is passed as an object.
         trust: Names that the files of the teacher may import, or whether they may import any. Default: the name in the
             section.
+        name: Name of the data set, for messages.
 
     Raises:
-        InputError: if the weights cannot be loaded, their files name code that is not trusted, or the teacher was
-            passed as an object and ``network`` is missing.
+        InputError: if the weights cannot be loaded, their files name code that is not trusted, the teacher was
+            passed as an object and ``network`` is missing, or its classes are not those of the data.
     """
     normalisation = section.normalisation.model_dump() if section.normalisation else None
     if network is not None:
         if is_object(section.checkpoint):
             check_keys("teacher", section, [], of="a network that is passed as an object")
-        return _stage_teacher(network, section, data, normalisation)
+        return select_teacher_classes(
+            _stage_teacher(network, section, data, normalisation), section, data.classes, name=name
+        )
     if is_object(section.checkpoint):
         raise InputError(
             f"teacher: it was passed as a Python object ({object_type(section.checkpoint)}), which cannot be rebuilt "
@@ -219,9 +228,10 @@ def load_teacher(
             options=section.options,
             weights_key=section.weights_key,
             trust=trust,
+            any_classes=True,
         )
     check_teacher_keys(section, teacher, section.checkpoint)
-    return teacher
+    return select_teacher_classes(teacher, section, data.classes, name=name)
 
 
 def teacher_hash(section: TeacherSection) -> str:
@@ -251,11 +261,28 @@ def _stage_teacher(
     return stage_network(
         network,
         name=section.checkpoint,
-        num_classes=len(data.classes),
+        num_classes=len(data.classes) if section.classes is None else count_classes(network, data.images[:1]),
         in_channels=data.images.shape[1],
-        classes=data.classes,
+        classes=data.classes if section.classes is None else (),
         **(normalisation or {}),
     )
+
+
+def count_classes(network: nn.Module, images: Tensor) -> int:
+    """Return the number of logits of a network that is passed as an object.
+
+    Args:
+        network: The network; its mode is the same afterwards.
+        images: Images of the data set, uint8.
+
+    Raises:
+        InputError: If the network fails on them, or returns no logits.
+    """
+    try:
+        with evaluation(network), torch.no_grad():
+            return read_logits(network(to_unit(images))).shape[1]
+    except Exception as error:  # networks raise many types of exceptions
+        raise InputError(f"the teacher fails on an image of the training data: {error}") from error
 
 
 def data_name(config: Config) -> str:

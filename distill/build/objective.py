@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from distill.build.teacher_classes import keeps_own_classes
 from distill.build.terms import make_term
 from distill.config import BUILT_IN_TERMS, Config, CustomTerm, ExplanationTerm, LayeredTerm, Term
 from distill.data import ImageSet, Views
@@ -71,7 +72,8 @@ def build_module(
         _weigh_classes(modules, class_weights)
     for name, term in active.items():
         _check_needs(name, term, modules[name], config, student, teacher)
-    explainers = {name: _pairs(term, needs_of(modules[name]).maps) for name, term in active.items()}
+    own = keeps_own_classes(config.teacher)
+    explainers = {name: _pairs(name, term, needs_of(modules[name]).maps, own=own) for name, term in active.items()}
     explainers = {name: by_layer for name, by_layer in explainers.items() if by_layer}
     schedules = {name: TermSchedule(**term.model_dump(include=set(SCHEDULE_KEYS))) for name, term in active.items()}
     weighted = {name: WeightedTerm(term.weight, modules[name], _layers(term)) for name, term in active.items()}
@@ -89,6 +91,7 @@ def build_module(
         schedules=schedules,
         compile=config.student.compile,
         monitor=config.monitor.metric,
+        agreement=not own,
     )
 
 
@@ -155,6 +158,11 @@ def _check_needs(
     needs = needs_of(module)
     if needs.teacher and teacher is None:
         raise InputError(f"objective.{name} needs a teacher: add teacher.checkpoint, or set its weight to 0")
+    if needs.teacher and not needs.maps and not needs.activations and keeps_own_classes(config.teacher):
+        raise InputError(
+            f"objective.{name} compares the logits of student and teacher, but with teacher.classes=own their classes "
+            "differ. Set its weight to 0, or name the teacher's class for each class of the data in teacher.classes."
+        )
     if needs.activations and needs.teacher and config.teacher is not None and config.teacher.cache != "off":
         raise InputError(
             f"teacher.cache: objective.{name} needs the teacher's activations, which the cache does not store; set "
@@ -181,15 +189,22 @@ def _frozen(
     return {name: FrozenMaps(explainers[name], data, views) for name in names if data is not None and views is not None}
 
 
-def _pairs(section: Term, method: str | None) -> dict[str, PairExplainer]:
+def _pairs(name: str, section: Term, method: str | None, *, own: bool) -> dict[str, PairExplainer]:
     """Return the explainers of the layers of a term that needs maps."""
     if method is None:
         return {}
     keys = section.model_dump(include={"method", "gradients", "statistics"})
     settings = {"method": method, **keys}
     policy: ClassPolicy = getattr(section, "target", "label")
+    if own and policy == "teacher":
+        raise InputError(
+            f"objective.{name}.target: with teacher.classes=own the student has no class that the teacher predicts. "
+            "Set the target to label or student; the teacher's map explains its own top class."
+        )
     return {
-        layer: PairExplainer(Explainer(layer=layer, **settings), Explainer(layer=other.teacher, **settings), policy)
+        layer: PairExplainer(
+            Explainer(layer=layer, **settings), Explainer(layer=other.teacher, **settings), policy, own
+        )
         for layer, other in _layers(section).items()
     }
 

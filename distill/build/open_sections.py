@@ -52,7 +52,7 @@ def check_network_keys(merged: Mapping[str, Any]) -> Iterator[str]:
     for name in ("student", "teacher"):
         section = merged.get(name)
         for key in section if isinstance(section, Mapping) else ():
-            if key in determined:
+            if key in determined and (name, key) != ("teacher", "classes"):
                 yield f"{name}.{key}: {determined[key]}"
 
 

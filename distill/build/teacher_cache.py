@@ -65,6 +65,7 @@ def add_cache(
         "network": describe(teacher.network),
         "views": {"pad": views.pad, "flip": views.flip, "padding": views.padding},
         "precision": str(_precision(config)),
+        **_selected(teacher.network),
     }
 
     def store(data: ImageSet, count: int, width: int, **field: Any) -> ViewStore:
@@ -92,6 +93,11 @@ def _weights_id(section: TeacherSection) -> str:
     """Return what identifies the teacher's weights: the hash of the file, and which set of weights is taken from it."""
     file = teacher_hash(section)
     return file if section.weights_key is None else f"{file}:{section.weights_key}"
+
+
+def _selected(teacher: StagedNetwork) -> dict[str, list[int]]:
+    """Return which classes of the teacher are used; empty for all, so that older caches stay valid."""
+    return {} if teacher.columns is None else {"columns": teacher.columns.tolist()}
 
 
 def cache_folder(config: Config) -> Path | None:
@@ -167,6 +173,7 @@ def open_evaluation_cache(
         "method": explainer.method,
         "layer": explainer.layer,
         "policy": maps.target,
+        **_selected(teacher),
     }
     caches = {}
     for test_set, data in sets.items():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from distill.build.objective import try_terms
+from distill.build.teacher_classes import ADVICE
 from distill.data import ImageSet
 from distill.errors import InputError, RunError, without_addresses
 from distill.explain import warn_if_signed
@@ -73,7 +74,7 @@ def _run(module: DistillationModule, batch: Batch, classes: int) -> tuple[Staged
     if module.teacher is None:
         return student, None
     teacher = module.teacher(batch.images, module.layers_to_read("teacher", module.explainers, terms))
-    _check_logits(teacher.logits, "teacher", (len(batch.images), classes))
+    _check_logits(teacher.logits, "teacher", (len(batch.images), module.teacher.network.spec.num_classes))
     _check_finite(module.teacher.network, teacher.logits)
     return student, teacher
 
@@ -82,6 +83,8 @@ def _check_logits(logits: Any, role: str, expected: tuple[int, int]) -> None:
     if isinstance(logits, Tensor) and tuple(logits.shape) == expected:
         return
     got, advice = _describe_output(logits)
+    if role == "teacher" and isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == expected[0]:
+        advice = f". {ADVICE}"
     raise InputError(f"the {role} must return logits (samples, classes) = {expected}, got {got}{advice}.")
 
 

@@ -29,6 +29,7 @@ from distill.config.recipe import (
     ScheduleSection,
 )
 from distill.config.schema import (
+    OWN_CLASSES,
     AugmentSection,
     CheckpointSection,
     Config,
@@ -53,6 +54,7 @@ from distill.config.terms import (
 __all__ = [
     "BUILT_IN_SCHEDULES",
     "BUILT_IN_TERMS",
+    "OWN_CLASSES",
     "AnyTerm",
     "AttentionTransferTerm",
     "AugmentSection",

@@ -41,6 +41,7 @@ NOT_IDENTITY_AS_DEFAULT: Mapping[str, Any] = {
     "student.head": "keep",
     "student.weights": None,
     "student.weights_key": None,
+    "teacher.classes": None,
     "teacher.weights_key": None,
 }
 NOT_IDENTITY_TRAINER = (

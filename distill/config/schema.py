@@ -22,6 +22,8 @@ from distill.config.recipe import EarlyStoppingSection, EMASection, OptimizerSec
 from distill.config.terms import CrossEntropyTerm
 from distill.files import expand_home
 
+#: Value of teacher.classes for a teacher that keeps its own classes.
+OWN_CLASSES = "own"
 #: Terms that are added to the objective unless they are set to null.
 DEFAULT_TERMS = ("cross_entropy",)
 
@@ -127,6 +129,8 @@ class TeacherSection(OpenSection):
     """Which set of weights to take from a file with several, such as `ema`."""
     normalisation: Normalisation | None = None
     """Input normalisation; required for a plain state dict."""
+    classes: Literal["own"] | dict[str, int | str] | list[int | str] | None = None
+    """Class of the teacher for each class of the data, by index or name; `own`: the teacher keeps its own classes."""
     cache: Literal["off", "memory", "disk"] = "off"
     """Where the teacher's logits and maps are stored by image and view; other runs can use a cache on disk."""
     cache_dir: PathText | None = None
@@ -143,6 +147,11 @@ class TeacherSection(OpenSection):
             raise ValueError("weights and checkpoint are two names of the same path; give one of them")
         rest = {key: value for key, value in values.items() if key not in ("weights", "checkpoint")}
         return {**rest, "checkpoint": values["weights"]}
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _read_numbers_as_names(cls, classes: Any) -> Any:
+        return {str(name): one for name, one in classes.items()} if isinstance(classes, Mapping) else classes
 
     @field_validator("cache", mode="before")
     @classmethod

@@ -309,17 +309,22 @@ class PairExplainer:
         student: Explainer of the student; its maps can be differentiable.
         teacher: Explainer of the teacher; its maps are not differentiable.
         policy: The explained class: the ``label``, or the class that the ``teacher`` or the ``student`` predicts.
+        own_classes: Whether the teacher has other classes than the student. Its map then explains the class that it
+            predicts itself.
 
     Raises:
-        ValueError: If the policy is unknown.
+        ValueError: If the policy is unknown, or needs the same classes.
     """
 
     student: Explainer
     teacher: Explainer
     policy: ClassPolicy = "label"
+    own_classes: bool = False
 
     def __post_init__(self) -> None:
         check_choice("target", self.policy, get_args(ClassPolicy))
+        if self.own_classes:
+            check_choice("target", self.policy, ("label", "student"))
 
     def from_outputs(
         self, student: StagedOutput, teacher: StagedOutput, labels: Int[Tensor, " n"], *, create_graph: bool
@@ -328,11 +333,20 @@ class PairExplainer:
         target = self.choose(student, teacher, labels)
         return MapPair(
             self.student.from_output(student, target, create_graph=create_graph),
-            self.teacher.from_output(teacher, target),
+            self.teacher.from_output(teacher, teacher.logits.argmax(1) if self.own_classes else target),
         )
 
     def choose(self, student: StagedOutput, teacher: StagedOutput, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Return the class to explain for each sample."""
+        """Return the class of the student to explain for each sample."""
         if self.policy == "label":
             return labels
         return (teacher if self.policy == "teacher" else student).logits.argmax(1)
+
+    @property
+    def teacher_policy(self) -> ClassPolicy:
+        """The class that the teacher's map explains."""
+        return "teacher" if self.own_classes else self.policy
+
+    def choose_for_teacher(self, teacher: StagedOutput, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Return the class of the teacher to explain for each sample, if it does not depend on the student."""
+        return labels if self.teacher_policy == "label" else teacher.logits.argmax(1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
+
+from distill.errors import InputError
 
 
 def class_difference(names: Sequence[str], others: Sequence[str]) -> str | None:
@@ -32,6 +35,29 @@ def class_difference(names: Sequence[str], others: Sequence[str]) -> str | None:
         if one != other:
             return f"class {i} is {one!r} and {other!r}"
     return None
+
+
+def find_class(target: str | int, classes: Sequence[str]) -> int:
+    """Return the index of a class that is given by its name or its number.
+
+    Raises:
+        InputError: if the class does not exist. The message lists the most similar names.
+
+    Example:
+        >>> find_class("dog", ["cat", "dog"]), find_class("0", ["cat", "dog"])
+        (1, 0)
+    """
+    names = list(classes)
+    if target in names:
+        return names.index(str(target))
+    number = int(target) if isinstance(target, int) or target.isdecimal() else -1
+    if 0 <= number < len(names):
+        return number
+    lower = {name.lower(): name for name in reversed(names)}
+    near = [lower[one] for one in difflib.get_close_matches(str(target).lower(), lower, n=3, cutoff=0.6)]
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"the classes are {', '.join(names[:10])}"
+    end = "" if near else ", ..." if len(names) > 10 else "."
+    raise InputError(f"unknown class {target!r}; {hint}{end} Give a name, or a number from 0 to {len(names) - 1}.")
 
 
 def _are_numbers(names: Sequence[str]) -> bool:

@@ -54,7 +54,7 @@ def cascade(network: StagedNetwork, *, seed: int) -> Iterator[tuple[str, StagedN
     state = network.network.state_dict()
     with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.inference_mode(False):
         torch.default_generator.manual_seed(seed)
-        new_state = (_build_again(network.spec) or reinitialise(network.network)).state_dict()
+        new_state = (_build_again(network.full_spec) or reinitialise(network.network)).state_dict()
     if {name: value.shape for name, value in state.items()} != {name: v.shape for name, v in new_state.items()}:
         raise ValueError(
             f"`network` must have the parameters of a new {network.spec.name}, but they differ; pass it as it was "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from distill.errors import warn_input
+from distill.models.class_selection import select_output
 from distill.models.final_layer import find_final
 from distill.models.graph import NetworkGraph, try_trace
 from distill.models.hooked import run_hooked
@@ -69,7 +71,8 @@ class StagedNetwork(nn.Module):
         std: Standard deviation of each channel, for images in [0, 1]; 1 by default.
 
     Attributes:
-        spec: The data needed to rebuild the network.
+        spec: The data needed to rebuild the network; number and names of the classes are those of the logits.
+        full_spec: The same with all classes, if the network was restricted by :meth:`select_classes`.
 
     Example:
         >>> from distill.models import create_model
@@ -80,6 +83,8 @@ class StagedNetwork(nn.Module):
         >>> bool(torch.allclose(output.heads["group2"](output.activations["group2"]), output.logits, atol=1e-5))
         True
     """
+
+    columns: Tensor | None
 
     def __init__(
         self,
@@ -94,7 +99,8 @@ class StagedNetwork(nn.Module):
         super().__init__()
         self.normalise = Normalise(mean or [0.0] * spec.in_channels, std or [1.0] * spec.in_channels)
         self.network = network
-        self.spec = spec
+        self.spec = self.full_spec = spec
+        self.register_buffer("columns", None, persistent=False)
         self._cuts = None if cuts is None else dict(cuts)
         self.taps = dict(taps or {})
         self._graphs: dict[bool, NetworkGraph | None] = {}
@@ -120,7 +126,8 @@ class StagedNetwork(nn.Module):
         """Compute the logits."""
         output = self.network(self.normalise(images))
         is_record = not isinstance(output, Tensor | tuple) and isinstance(getattr(output, "logits", None), Tensor)
-        return output.logits if is_record else output
+        logits = output.logits if is_record else output
+        return logits if self.columns is None else logits[:, self.columns]
 
     def run(self, images: Float[Tensor, "n c h w"], layers: Sequence[str] = ()) -> StagedOutput:
         """Run one forward pass and read layers from it.
@@ -139,7 +146,32 @@ class StagedNetwork(nn.Module):
             return StagedOutput(self(images))
         self._prepare(tuple(layers))
         plan = self._plans[self.training, tuple(layers)]
-        return self._run_hooked(images, layers) if plan is None else plan.run(self.normalise(images))
+        output = self._run_hooked(images, layers) if plan is None else plan.run(self.normalise(images))
+        return output if self.columns is None else select_output(output, self.columns)
+
+    def select_classes(self, columns: Sequence[int], classes: Sequence[str] = ()) -> StagedNetwork:
+        """Return the network restricted to some of its classes: its logits are the selected columns, in their order.
+
+        Convention:
+            - The softmax of the selected logits is over these classes only.
+            - Parameters and modules are shared. Saving stores the whole network.
+
+        Args:
+            columns: Index of each selected class in the logits, each once.
+            classes: Names of the selected classes; the network's own names if left out.
+
+        Example:
+            >>> from distill.models import create_model
+            >>> net, images = create_model("wrn_10_1", num_classes=10).eval(), torch.rand(2, 3, 16, 16)
+            >>> bool((net.select_classes([7, 2])(images) == net(images)[:, [7, 2]]).all())
+            True
+        """
+        names = tuple(classes) or (tuple(self.spec.classes[i] for i in columns) if self.spec.classes else ())
+        index = torch.tensor(columns, device=self.normalise.mean.device)
+        selected = copy.copy(self)
+        selected._buffers = {**self._buffers, "columns": index if self.columns is None else self.columns[index]}
+        selected.spec = self.spec._replace(num_classes=len(columns), classes=names)
+        return selected
 
     @torch.compiler.disable
     def _run_hooked(self, images: Tensor, layers: Sequence[str]) -> StagedOutput:

@@ -40,15 +40,15 @@ WEIGHTS_HASH = "sha256"
 
 
 def describe(net: StagedNetwork) -> dict[str, Any]:
-    """Return the data needed to rebuild a network, as values that JSON can store."""
-    spec = net.spec
+    """Return the data needed to rebuild a network with all its classes, as values that JSON can store."""
+    spec = net.full_spec
     return {
         "format": 1,
         "name": spec.name,
         "num_classes": spec.num_classes,
         "in_channels": spec.in_channels,
         "options": dict(spec.options),
-        "classes": list(net.classes),
+        "classes": list(spec.classes) or [str(i) for i in range(spec.num_classes)],
         "normalisation": {
             "mean": _shortest(net.normalise.mean),
             "std": _shortest(net.normalise.std),

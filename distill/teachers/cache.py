@@ -101,7 +101,7 @@ class MapKey(NamedTuple):
     def of(cls, pair: PairExplainer) -> MapKey:
         """Return the kind of the teacher's map in a pair."""
         specific = METHODS[pair.teacher.method].class_specific
-        return cls(pair.teacher.method, pair.teacher.layer, pair.policy if specific else NO_CLASS)
+        return cls(pair.teacher.method, pair.teacher.layer, pair.teacher_policy if specific else NO_CLASS)
 
 
 class TeacherOutputs(NamedTuple):
@@ -189,7 +189,7 @@ class TeacherCache:
         output = teacher(images.contiguous(memory_format=torch.channels_last), sorted({k.layer for k in self.pairs}))
         rows: dict[MapKey | None, Tensor] = {LOGITS: output.logits.float()}
         for kind, pair in self.pairs.items():
-            target = labels if pair.policy == "label" else output.logits.argmax(1)
+            target = pair.choose_for_teacher(output, labels)
             rows[kind] = pair.teacher.from_output(output, target).flatten(1).float()
         return rows
 

@@ -53,7 +53,7 @@ class FrozenMaps:
         ):
             output = teacher(to_unit(images.to(device)), layers)
             for layer, pair in self.pairs.items():
-                target = labels.to(device) if pair.policy == "label" else output.logits.argmax(1)
+                target = pair.choose_for_teacher(output, labels.to(device))
                 maps = pair.teacher.from_output(output, target)
                 parts[layer].append(resize_maps(maps, images.shape[2:]))
             predicted.append(output.logits.argmax(1))

@@ -110,6 +110,7 @@ class DistillationModule(pl.LightningModule):
         validation_cache: Teacher cache for the validation images.
         compile: Whether to compile the student's forward pass in training with torch.compile.
         monitor: Metric that a schedule reads, such as ``ReduceLROnPlateau``.
+        agreement: Whether to log how often student and teacher predict the same class; False if their classes differ.
     """
 
     first_non_finite_step: Tensor
@@ -128,6 +129,7 @@ class DistillationModule(pl.LightningModule):
         validation_cache: TeacherCache | None = None,
         compile: bool = False,
         monitor: str | None = None,
+        agreement: bool = True,
     ) -> None:
         super().__init__()
         self.student = student
@@ -141,6 +143,7 @@ class DistillationModule(pl.LightningModule):
         self._student_forward: Callable[..., StagedOutput] = torch.compile(student.run) if compile else student.run
         self.validation_accuracy = MulticlassAccuracy(student.spec.num_classes, average="micro")
         self.validation_cross_entropy = MeanMetric()
+        self.logs_agreement = teacher is not None and agreement
         self.validation_agreement = MulticlassAccuracy(student.spec.num_classes, average="micro")
         steps = torch.full((len(objective.names),), _NEVER)
         self.register_buffer("first_non_finite_step", steps, persistent=False)
@@ -151,7 +154,7 @@ class DistillationModule(pl.LightningModule):
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Names of all metrics that are logged."""
-        names = ["accuracy", "cross_entropy", *(["agreement"] if self.teacher else [])]
+        names = ["accuracy", "cross_entropy", *(["agreement"] if self.logs_agreement else [])]
         cached = [CACHE_HITS] if self.cache else []
         recipe = [LEARNING_RATE, GRADIENT_NORM]
         return (*self._train_names, *recipe, *cached, *(f"validation/{name}" for name in names))
@@ -258,7 +261,7 @@ class DistillationModule(pl.LightningModule):
             "validation/accuracy": self.validation_accuracy,
             "validation/cross_entropy": self.validation_cross_entropy,
         }
-        if self.teacher:
+        if self.teacher and self.logs_agreement:
             teacher = _teacher_outputs(self.teacher, self.validation_cache, batch, layers=()).output
             assert teacher is not None
             self.validation_agreement.update(logits, teacher.logits.argmax(1))

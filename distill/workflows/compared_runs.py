@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeAlias
 from torch import nn
 
 from distill.build import load_recorded_config
-from distill.build.finished_run import STATE_DICTS, load_reference
+from distill.build.finished_run import STATE_DICTS, load_reference, match_classes
+from distill.build.teacher_classes import keeps_own_classes
 from distill.config import Config
 from distill.data import ImageSet
 from distill.errors import InputError
@@ -109,8 +110,32 @@ def load_runs(
         except InputError as error:
             loaded.problems.append(str(error))
     loaded = loaded._replace(networks={name: loaded.networks[name] for name in named if name in loaded.networks})
+    teachers = names[: (reference is not None) + (ceiling is not None)]
+    loaded.problems.extend(_select_classes(loaded, {name: named[name] for name in teachers}))
     loaded.problems.extend(differing_classes(loaded.networks))
     return loaded._replace(ceiling=names[1] if ceiling is not None else None)
+
+
+def _select_classes(loaded: LoadedRuns, teachers: Mapping[str, Source]) -> list[str]:
+    """Restrict the reference and the ceiling to the classes that the runs selected; return the errors."""
+    configs = {name: config for name, config in loaded.configs.items() if name not in teachers}
+    sections = [c.teacher for c in configs.values() if c.teacher is not None and c.teacher.classes is not None]
+    students = [network for name, network in loaded.networks.items() if name not in teachers]
+    if not (teachers and sections and students):
+        return []
+    if any(section.classes != sections[0].classes for section in sections):
+        return [f"the runs {', '.join(configs)} select different classes of their teacher; evaluate them one by one."]
+    if keeps_own_classes(sections[0]):
+        return ["the runs were trained with teacher.classes=own: evaluate them without a reference."]
+    problems = []
+    for name in teachers:
+        if name in loaded.networks:
+            try:
+                path = _folder(teachers[name])
+                loaded.networks[name] = match_classes(loaded.networks[name], path, sections[0], students[0])
+            except InputError as error:
+                problems.append(f"{name}: {error}")
+    return problems
 
 
 def common_parent(folders: Iterable[Path]) -> Path:
@@ -198,7 +223,9 @@ def _load_file(name: str, path: Path, into: LoadedRuns, *, trust: bool) -> None:
             f"{path} does not contain the architecture of its network, and no run has a teacher that tells it. Give a "
             "run directory, or pass the network in Python."
         )
-    into.networks[name] = load_reference(path, section, next(iter(into.networks.values())), trust=trust)
+    selected = next((one for one in sections if one.classes is not None), None)
+    student = next(iter(into.networks.values()))
+    into.networks[name] = load_reference(path, section, student, teacher=selected, trust=trust)
 
 
 def _recorded_config(folder: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from distill.build.finished_run import STATE_DICTS, image_size, load_reference, load_run
+from distill.build.finished_run import STATE_DICTS, image_size, load_reference, load_run, match_classes
+from distill.build.teacher_classes import keeps_own_classes
 from distill.config import Config, DataSection, ExplanationTerm
 from distill.data import to_unit
 from distill.data.image_files import Canvas
@@ -23,6 +23,7 @@ from distill.evaluation.job import evaluation_mode
 from distill.explain import Explainer
 from distill.maps import resize_maps
 from distill.models import StagedNetwork
+from distill.models.class_names import find_class
 from distill.report.explained import ImageExplanation, NetworkView
 from distill.untrusted import Trust
 from distill.workflows.run import Run
@@ -55,7 +56,8 @@ def find_reference(
         reference: A run directory, file of weights, finished run or network; None for the teacher of the run; False for
             no teacher.
         config: Configuration of the run.
-        student: The student. The teacher must have the same classes and channels.
+        student: The student. The teacher must have the same channels, and the same classes or those that the run
+            selected (``teacher.classes``).
         layer: Layer of the student.
         notify: Called with a message if the teacher of the run is left out.
         trust: Names that the files of the teacher and of the run may import, or whether they may import any.
@@ -66,16 +68,23 @@ def find_reference(
     section = config.teacher
     if reference is False or (reference is None and section is None):
         return None
+    if keeps_own_classes(section):
+        problem = "the run was trained with teacher.classes=own, so the teacher has no map of the student's class"
+        if reference is not None:
+            raise InputError(f"`reference`: {problem}. Leave it out.")
+        notify(f"the student is shown without its teacher: {problem}")
+        return None
     if isinstance(reference, StagedNetwork):
+        reference = match_classes(reference, None, section, student)
         return ExplainedNetwork(reference, _teacher_layer(config, layer))
     if reference is not None:
         reference = reference.directory if isinstance(reference, Run) else reference
         description = section if Path(reference).suffix in STATE_DICTS else None
-        teacher = load_reference(reference, description, student, trust=trust)
+        teacher = load_reference(reference, description, student, teacher=section, trust=trust)
         return ExplainedNetwork(teacher, _teacher_layer(config, layer))
     assert section is not None
     try:
-        teacher = load_reference(section.checkpoint, section, student, trust=trust)
+        teacher = load_reference(section.checkpoint, section, student, teacher=section, trust=trust)
         return ExplainedNetwork(teacher, _teacher_layer(config, layer))
     except InputError as error:
         notify(f"the student is shown without its teacher: {error}")
@@ -172,7 +181,7 @@ def explain_images(
         student, config, trusted = run.student, run.config, trusted.adding(run.trust.names)
     else:
         student, config = load_run(run, network=network, trust=trusted)
-    if reference is None and isinstance(run, Run):
+    if reference is None and isinstance(run, Run) and not keeps_own_classes(config.teacher):
         reference = run.teacher
     chosen = None if target is None else find_class(target, student.classes)
     networks = {"student": ExplainedNetwork(student, layer)}
@@ -214,29 +223,6 @@ def explain_images(
                 )
             )
     return explained
-
-
-def find_class(target: str | int, classes: Sequence[str]) -> int:
-    """Return the index of a class that is given by its name or its number.
-
-    Raises:
-        InputError: if the class does not exist. The message lists the most similar names.
-
-    Example:
-        >>> find_class("dog", ["cat", "dog"]), find_class("0", ["cat", "dog"])
-        (1, 0)
-    """
-    names = list(classes)
-    if target in names:
-        return names.index(str(target))
-    number = int(target) if isinstance(target, int) or target.isdecimal() else -1
-    if 0 <= number < len(names):
-        return number
-    lower = {name.lower(): name for name in reversed(names)}
-    near = [lower[one] for one in difflib.get_close_matches(str(target).lower(), lower, n=3, cutoff=0.6)]
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"the classes are {', '.join(names[:10])}"
-    end = "" if near else ", ..." if len(names) > 10 else "."
-    raise InputError(f"unknown class {target!r}; {hint}{end} Give a name, or a number from 0 to {len(names) - 1}.")
 
 
 def _prepare(

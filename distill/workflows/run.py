@@ -48,12 +48,14 @@ class Run:
 
     @cached_property
     def teacher(self) -> StagedNetwork | None:
-        """The teacher, in evaluation mode, or None if the run has none."""
+        """The teacher with the classes of the run, in evaluation mode, or None if the run has none."""
         section = self.config.teacher
         if section is None:
             return None
         network = self.objects.teacher
-        return load_reference(section.checkpoint, section, self.student, network=network, trust=self.trust)
+        return load_reference(
+            section.checkpoint, section, self.student, teacher=section, network=network, trust=self.trust
+        )
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -16,8 +16,14 @@ from tests.models.test_pooled_heads import Network
 from tests.training.helpers import save_teacher, small, train
 
 
-@pytest.mark.parametrize("section", ["student", "teacher"])
-@pytest.mark.parametrize("key", ["num_classes=3", "classes=[a,b]", "in_channels=1", "mean=[0.5]", "std=[0.5]"])
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("student", "classes=[a,b]"),
+        *((section, f"{key}") for section in ("student", "teacher") for key in ("num_classes=3", "in_channels=1")),
+        *((section, f"{key}=[0.5]") for section in ("student", "teacher") for key in ("mean", "std")),
+    ],
+)
 def test_keys_that_the_data_set_determines_are_refused(section: str, key: str) -> None:
     with pytest.raises(
         InputError, match=rf"{section}.{key.partition('=')[0]}: (it is that of the data set|write `norm)"

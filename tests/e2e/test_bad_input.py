@@ -79,9 +79,12 @@ def test_a_layer_that_does_not_exist(error_message: Any, teacher: Path) -> None:
 
 def test_a_teacher_with_other_classes(error_message: Any, tmp_path: Path) -> None:
     other = save_teacher(tmp_path / "other", "wrn_10_1", num_classes=7)
-    assert error_message(f"teacher.checkpoint={other}") == (
-        "the teacher has 7 classes, but fashion_scenes has 10; teacher and student must have the same classes."
+    message = error_message(f"teacher.checkpoint={other}")
+    assert message.startswith(
+        "the teacher has 7 classes, but fashion_scenes has 10. Name the teacher's class for each class of the data, "
+        "`teacher.classes: {"
     )
+    assert "or set `teacher.classes=own`" in message
 
 
 def test_a_teacher_with_another_architecture(error_message: Any, teacher: Path) -> None:

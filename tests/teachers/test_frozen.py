@@ -126,7 +126,7 @@ def test_each_network_normalises_with_its_own_mean_and_std(tmp_path: Path) -> No
     [
         (
             {"num_classes": 7},
-            r"^the teacher has 7 classes, but fashion_scenes has 10; teacher and student must have the same classes",
+            r"^the teacher has 7 classes, but fashion_scenes has 10\. Name the teacher's class for each class",
         ),
         ({"in_channels": 1}, r"^the teacher takes 1 channels, but fashion_scenes has 3\.$"),
     ],

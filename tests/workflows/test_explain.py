@@ -17,8 +17,9 @@ from distill.config import DataSection
 from distill.data import FashionScenes
 from distill.errors import InputError
 from distill.models import load_model
+from distill.models.class_names import find_class
 from distill.report.explained import ImageExplanation
-from distill.workflows.explain import _teacher_layer, explain_images, find_class
+from distill.workflows.explain import _teacher_layer, explain_images
 from tests.export.helpers import CLASSES, expected_maps, finished_run, network
 
 
