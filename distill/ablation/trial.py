@@ -22,7 +22,7 @@ from distill.build import (
     trust_in,
 )
 from distill.build.teacher_classes import keeps_own_classes
-from distill.config import Config
+from distill.config import Config, is_weights_path
 from distill.errors import InputError, RunError
 from distill.evaluation import (
     ONE_PASS,
@@ -38,7 +38,7 @@ from distill.workflows.run import selected_metrics
 from distill.workflows.train import train_config
 
 #: Paths are left out of results, so that results are valid on other machines.
-_PATHS: Any = {"name": True, "output_dir": True, "teacher": {"checkpoint": True, "cache_dir": True}}
+_PATHS: Mapping[str, Any] = {"name": True, "output_dir": True, "teacher": {"checkpoint": True, "cache_dir": True}}
 STUDENT, TEACHER = "student", "teacher"
 #: Metrics that need further forward passes: on images masked by the map, and on images with pixels deleted or inserted.
 MASKED = {"average_drop", "increase_in_confidence", "win_rate", "coherency", "adcc"}
@@ -104,7 +104,7 @@ def run_trial(job: TrialJob, *, trust: Trust | bool = False) -> RunResult:
             "format": 1,
             "identity": job.identity,
             "measured": dict(job.measured),
-            "config": job.config.model_dump(mode="json", exclude=_PATHS),
+            "config": job.config.model_dump(mode="json", exclude=_paths(job.config)),
             "figures": dict(sorted(figures.items())),
             "seconds": round(time.monotonic() - start, 1),
         }
@@ -179,6 +179,10 @@ def settings_for(figures: Iterable[str]) -> EvaluationSettings:
     names = {figure.rpartition("/")[2] for figure in figures}
     perturbed = EvaluationSettings.perturbed if names & PERTURBED else 0
     return replace(ONE_PASS, masked=bool(names & MASKED), perturbed=perturbed)
+
+
+def _paths(config: Config) -> dict[str, Any]:
+    return {**_PATHS, **({"student": {"weights": True}} if is_weights_path(config.student.weights) else {})}
 
 
 def measure(

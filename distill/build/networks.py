@@ -178,7 +178,8 @@ def build_teacher(
         raise InputError(
             f"the teacher takes {loaded.spec.in_channels} channels, but {config.data.name} has {channels}."
         )
-    _check_validation_split(config, Path(section.checkpoint))
+    if section.classes is None:  # a teacher with other classes was trained on other data
+        _check_validation_split(config, Path(section.checkpoint))
     terms = [t for t in config.objective.values() if isinstance(t, LayeredTerm)]
     layers = {term.layer_of_teacher(layer) for term in terms for layer in term.layers}
     return FrozenTeacher(loaded, layers=layers, compile=section.compile)

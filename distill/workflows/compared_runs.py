@@ -49,6 +49,12 @@ class LoadedRuns(NamedTuple):
     problems: list[str]
     validation: dict[str, ImageSet]
 
+    @property
+    def with_test_set(self) -> dict[str, Config]:
+        """Configurations whose test set is used: not those of teachers that were trained on other classes."""
+        networks = self.networks
+        return {name: c for name, c in self.configs.items() if name not in networks or networks[name].columns is None}
+
 
 def trust_in_runs(sources: Sequence[Source | Mapping[str, Source]], *, named: Iterable[object], trust: bool) -> Trust:
     """Return the trust in the names that the user gave, and in those that runs of this process keep.

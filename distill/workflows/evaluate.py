@@ -160,7 +160,7 @@ def evaluate(
             )
         held = loaded.validation if split == "validation" and not changes else {}
         sets, problems = load_test_sets(
-            loaded.configs,
+            loaded.with_test_set,
             changes,
             split=split,
             limit=limit,
