@@ -44,25 +44,25 @@ def _evaluation(folder: Path) -> None:
     """Write the report of an evaluation. It has no curves of runs whose folder has moved."""
     from distill.report import (
         load_record,
-        read_curves,
         save_table,
         write_report,
     )
-    from distill.report.common.curves import NAME
     from distill.training import RunDirectory
+    from distill.training.csv_log import read_run_curves
 
     record = load_record(folder / _EVALUATION)
     scores = folder / _SCORES
     if "scores" in record and (scores.exists() or scores.is_symlink()) and hash_file(scores) != record["scores"]:
         raise InputError(f"{scores} is not the file of {_EVALUATION}, or is damaged. Run `distill evaluate` again.")
     save_table(record, folder / _TABLE)
-    runs = {name: Path(network["run"]) for name, network in record["networks"].items() if network["run"]}
+    folders = {name: Path(network["run"]) for name, network in record["networks"].items() if network["run"]}
+    runs = {name: run for name, run in folders.items() if (run / _CONFIG).is_file()}
     write_report(
         folder / _PAGE,
         title="Evaluation",
         record=record,
-        curves=[read_curves(run, run=name) for name, run in runs.items() if (run / NAME).is_file()],
-        facts={name: RunDirectory(run).facts() for name, run in runs.items() if (run / _CONFIG).is_file()},
+        curves=[read_run_curves(run, run=name) for name, run in runs.items()],
+        facts={name: RunDirectory(run).facts() for name, run in runs.items()},
     )
     PlainConsole(stderr=True, soft_wrap=True).print(
         "the report has no pictures, because they need the images. Run `distill evaluate` for a report with pictures."

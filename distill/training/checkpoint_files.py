@@ -18,6 +18,8 @@ from distill.models.damage import add_checksum, check_archive, check_checkpoint
 from distill.training.run_directory import RunDirectory
 from distill.untrusted import check_regular
 
+#: In a checkpoint: the content of ``metrics.csv`` up to its step.
+METRICS_RECORD = "metrics_csv"
 #: Errors of `torch.load` for a file that is empty, truncated, damaged or something else.
 _UNREADABLE = (
     *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError),
@@ -86,11 +88,13 @@ class ResumePoint(NamedTuple):
         path: The checkpoint; None if the run starts from the beginning.
         step: Number of completed steps.
         message: Says which damaged files were passed over; empty if there are none.
+        metrics: The content of ``metrics.csv`` up to this step; None in checkpoints of older versions.
     """
 
     path: Path | None
     step: int
     message: str = ""
+    metrics: str | None = None
 
 
 def find_resume_point(directory: RunDirectory) -> ResumePoint:
@@ -101,21 +105,24 @@ def find_resume_point(directory: RunDirectory) -> ResumePoint:
 
     Example:
         >>> find_resume_point(RunDirectory(Path("runs/none")))
-        ResumePoint(path=None, step=0, message='')
+        ResumePoint(path=None, step=0, message='', metrics=None)
     """
     damaged = []
     for path in directory.checkpoints:
         if not path.exists():
             continue
         try:
-            step = int(_load_undamaged(path, mmap=True)["global_step"])
+            content = _load_undamaged(path, mmap=True)
+            step, recorded = int(content["global_step"]), content.get(METRICS_RECORD)
+            metrics = recorded if isinstance(recorded, str) else None
         except _UNREADABLE:
             damaged.append(path)
             continue
         if not damaged:
-            return ResumePoint(path, step)
+            return ResumePoint(path, step, metrics=metrics)
         names = " and ".join(str(one) for one in damaged)
-        return ResumePoint(path, step, f"{names} cannot be read; the run resumes from {path.name} at step {step}.")
+        message = f"{names} cannot be read; the run resumes from {path.name} at step {step}."
+        return ResumePoint(path, step, message, metrics)
     if damaged:
         raise InputError(
             f"{' and '.join(str(one) for one in damaged)} cannot be read, so the run cannot resume. Train from the "

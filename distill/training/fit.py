@@ -20,8 +20,8 @@ from distill.errors import InputError, warn_input, without_addresses
 from distill.files import storage_errors
 from distill.models import save_model
 from distill.training.callbacks import ExactResume, FiniteLossGuard, RunProgress, checkpoints
-from distill.training.checkpoint_files import AtomicCheckpointIO, find_resume_point, read_checkpoint
-from distill.training.csv_log import MetricsFile
+from distill.training.checkpoint_files import AtomicCheckpointIO, ResumePoint, find_resume_point, read_checkpoint
+from distill.training.csv_log import MetricsFile, MetricsRecord, describe_rebuilt
 from distill.training.ema import EMA, EMA_STATE
 from distill.training.extensions import check_extensions, make_callbacks, make_loggers
 from distill.training.longer_schedule import LongerSchedule
@@ -57,6 +57,7 @@ _IGNORED_WARNINGS = (
     "You requested to overfit",
     r"isinstance\(treespec, LeafSpec\)",
 )
+_BEGINNING = ResumePoint(None, 0)
 
 
 def fit(
@@ -77,7 +78,8 @@ def fit(
         config: The configuration of the run; its directory must have been opened.
         callbacks: Added to the callbacks of every run.
         loggers: Added to metrics.csv and the loggers of the configuration.
-        notify: Called with a message if a damaged checkpoint is passed over, or ``trainer.max_time`` ends the run.
+        notify: Called with a message if a damaged checkpoint is passed over, a damaged metrics.csv is
+            rebuilt, or ``trainer.max_time`` ends the run.
         extended: Whether the run was started with fewer epochs; its schedule is computed for the new number.
 
     Returns:
@@ -101,7 +103,8 @@ def fit(
         trainer = make_trainer(
             config,
             directory,
-            first_step=start.step,
+            start=start,
+            notify=notify,
             callbacks=[*longer, ResumeWithOtherProcesses(notify), *own, *callbacks],
             loggers=loggers,
         )
@@ -148,30 +151,35 @@ def make_trainer(
     config: Config,
     directory: RunDirectory,
     *,
-    first_step: int = 0,
+    start: ResumePoint = _BEGINNING,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
+    notify: Callable[[str], None] | None = None,
 ) -> pl.Trainer:
     """Return the Trainer of a run, with the callbacks and loggers that every run has.
 
     Args:
         config: The configuration; keys of its ``trainer`` section override the defaults.
         directory: Where checkpoints and metrics are written.
-        first_step: Number of steps that the run has already completed.
+        start: The checkpoint that the run resumes from.
         callbacks: Added to the callbacks of every run.
         loggers: Added to the loggers of every run.
+        notify: Called with a message if a damaged metrics.csv is rebuilt.
     """
+    metrics = MetricsFile(directory.metrics, first_step=start.step, record=start.metrics)
+    if metrics.rebuilt and notify is not None and start.path is not None:
+        notify(describe_rebuilt(directory.metrics, start.path))
     all_callbacks: list[Callback] = [
         FiniteLossGuard(),
         ExactResume(),
+        MetricsRecord(metrics),
         *checkpoints(directory.last.parent, config.monitor, config.checkpoint),
         GracefulStop(directory.last, max_time=config.trainer.get("max_time")),
         *make_callbacks(config),
     ]
     if config.trainer.get("enable_progress_bar", True):
         all_callbacks.append(RunProgress(config.name))
-    all_loggers: list[Logger] = [MetricsFile(directory.metrics, first_step=first_step)]
-    all_loggers += make_loggers(config, directory)
+    all_loggers: list[Logger] = [metrics, *make_loggers(config, directory)]
     return _trainer(
         config,
         logger=[*all_loggers, *loggers],

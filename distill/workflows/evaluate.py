@@ -28,16 +28,17 @@ from distill.files import expand_home, locked
 from distill.malloc import keep_freed_memory
 from distill.models import file_hash
 from distill.report import (
+    Curves,
     EvaluationRecord,
     Gallery,
     markdown_tables,
-    read_curves,
     save_grid,
     save_record,
     save_table,
     write_report,
 )
 from distill.training import RunDirectory
+from distill.training.csv_log import read_run_curves
 from distill.workflows.compared_runs import LoadedRuns, Source, common_parent, load_runs, trust_in_runs
 from distill.workflows.compared_sets import load_test_sets
 
@@ -174,6 +175,8 @@ def evaluate(
         raise InputError("\n".join([*loaded.problems, *problems]))
     folder_of_results = _output_folder(output, runs, loaded)
     with nullcontext() if folder_of_results is None else locked(folder_of_results, doing="evaluating"):
+        folders = {} if folder_of_results is None else loaded.folders
+        curves = [read_run_curves(path, run=name) for name, path in folders.items()]
         done = evaluate_networks(
             loaded.networks,
             reference=loaded.reference,
@@ -212,7 +215,7 @@ def evaluate(
             for name, images in sets.items()
             if count
         ]
-        return Evaluation(done.record, _write(folder_of_results, title, done, galleries, loaded))
+        return Evaluation(done.record, _write(folder_of_results, title, done, galleries, curves, loaded))
 
 
 def _sets_from_objects(data: Any, loaded: LoadedRuns, *, split: str, limit: int | None) -> dict[str, ImageSet]:
@@ -235,7 +238,14 @@ def _output_folder(output: Path | str | None, runs: Sequence[object], loaded: Lo
     return others[0] if single else common_parent(loaded.folders.values())
 
 
-def _write(folder: Path, title: str, done: EvaluationResult, galleries: Sequence[Gallery], loaded: LoadedRuns) -> Path:
+def _write(
+    folder: Path,
+    title: str,
+    done: EvaluationResult,
+    galleries: Sequence[Gallery],
+    curves: Sequence[Curves],
+    loaded: LoadedRuns,
+) -> Path:
     scores = save_scores(done.scores, done.record["classes"], folder / SCORES_NAME)
     done.record["scores"] = hash_file(scores)
     save_record(done.record, folder / "evaluation.json")
@@ -246,7 +256,7 @@ def _write(folder: Path, title: str, done: EvaluationResult, galleries: Sequence
         folder / "report.html",
         title=title,
         record=done.record,
-        curves=[read_curves(path, run=name) for name, path in loaded.folders.items()],
+        curves=curves,
         galleries=galleries,
         facts={name: RunDirectory(path).facts() for name, path in loaded.folders.items()},
     )

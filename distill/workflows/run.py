@@ -11,8 +11,8 @@ from distill.build import Objects
 from distill.build.finished_run import load_reference
 from distill.config import Config
 from distill.models import StagedNetwork, load_model
-from distill.report import read_curves
 from distill.report.common.curves import read_best_row
+from distill.training.csv_log import read_run_curves
 from distill.untrusted import Trust
 
 
@@ -65,7 +65,7 @@ class Run:
 
 def selected_metrics(config: Config) -> dict[str, float]:
     """Return the metrics of the epoch whose weights the student has: the best or the last epoch."""
-    series = read_curves(config.directory, run=config.name).series
+    series = read_run_curves(config.directory, run=config.name).series
     watched = series.get(config.monitor.metric, [])
     if not watched:
         return {}

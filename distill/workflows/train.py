@@ -18,6 +18,7 @@ from distill.errors import InputError
 from distill.files import check_unlocked, locked
 from distill.malloc import keep_freed_memory
 from distill.training import RunDirectory, fit, is_first_process
+from distill.training.csv_log import restore_metrics
 from distill.training.run_directory import STARTING_WEIGHTS, State
 from distill.untrusted import Trust
 from distill.workflows.extension import check_extension, describe_extension, epochs_of_same_run
@@ -78,7 +79,7 @@ def train(
             is computed for the new number.
         trust: Whether the teacher's files may name any code to import. By default, they may name only what the
             configuration names.
-        notify: Called with messages about the teacher cache, damaged checkpoints, and a run that is not finished.
+        notify: Called with messages about the teacher cache, damaged files, and a run that is not finished.
         sections: Other keys of a configuration, such as ``seed``, ``name``, ``output_dir``, ``optimizer``, ``trainer``.
 
     Returns:
@@ -136,6 +137,8 @@ def train_config(
     else:
         state = directory.state(identity, overwrite=overwrite)
     if state == "done":
+        if first and (message := restore_metrics(directory)) and notify is not None:
+            notify(message)
         return Run(directory.path, "done", config, objects, trust=trust)
     run = build(config, objects, trust=trust, resumed=state == "resume")
     if run.cache is not None and notify is not None:

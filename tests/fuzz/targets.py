@@ -32,6 +32,7 @@ from distill.teachers.journal import open_journal
 from distill.teachers.store import ViewStore
 from distill.training import RunDirectory
 from distill.training.checkpoint_files import read_checkpoint
+from distill.training.csv_log import MetricsFile
 from distill.workflows.evaluate import evaluate
 from distill.workflows.export import export_model
 from distill.workflows.train import make_config, train
@@ -91,6 +92,14 @@ def make_targets(folder: Path) -> list[Target]:
         for place, data in (("idx", content), ("idx_gz", gzip.compress(content, mtime=0))):
             (folder / place).mkdir(exist_ok=True)
             (folder / place / name).write_bytes(data)
+    resumed = (run / "metrics.csv").read_text()
+    (folder / "resumed").mkdir()
+    (folder / "resumed" / "metrics.csv").write_text(resumed)
+
+    def resumed_metrics(at: Path) -> str:
+        file = MetricsFile(at / "resumed" / "metrics.csv", first_step=1000, record=resumed)
+        return file.text()
+
     for suffix in ("png", "jpg"):
         Image.fromarray(np.arange(768, dtype=np.uint8).reshape(16, 16, 3)).save(folder / f"image.{suffix}")
 
@@ -122,6 +131,7 @@ def make_targets(folder: Path) -> list[Target]:
         Target("config.yaml", "run/config.yaml", lambda at: load_run(at / "run").config.model_dump(), record=True),
         Target("environment.json", "run/environment.json", lambda at: RunDirectory(at / "run").facts(), record=True),
         Target("metrics.csv", "run/metrics.csv", lambda at: read_curves(at / "run", run="a").series),
+        Target("metrics.csv, resumed", "resumed/metrics.csv", resumed_metrics),
         Target("user's YAML", "user.yaml", lambda at: make_config([at / "user.yaml"], {}, ()), record=True, free=True),
         Target("ablation file", "ablation.yaml", ablation_file, record=True, free=True),
         Target(

@@ -46,7 +46,12 @@ class CrashError(Exception):
     """Raised to end a run early."""
 
 
-def train(config: Config, *, before_step: Callable[[int], None] | None = None) -> BuiltRun:
+def train(
+    config: Config,
+    *,
+    before_step: Callable[[int], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> BuiltRun:
     """Build and fit; `before_step` is called before each step with the number of completed steps."""
     run = build(config)
     RunDirectory(config.directory).open(config, run.identity)
@@ -58,7 +63,7 @@ def train(config: Config, *, before_step: Callable[[int], None] | None = None) -
             return step(batch, batch_idx)
 
         run.module.training_step = watched  # type: ignore[method-assign]
-    fit(run.module, run.data, config)
+    fit(run.module, run.data, config, notify=notify)
     return run
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from distill.errors import InputError
 from distill.training.csv_log import MetricsFile
 
 CONTENT = "epoch,step,train/loss,validation/accuracy\n0,3,1.5,\n0,3,,0.25\n1,7,0.1,\n"
@@ -66,6 +67,41 @@ def test_a_truncated_line_is_dropped(path: Path, cut: int) -> None:
     path.write_text(whole + "2,11"[:cut])
     MetricsFile(path, first_step=8)
     assert path.read_text() == whole
+
+
+RECORD = CONTENT.replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize("damaged", [None, "", "epoch,stap\n0,3\n", "[" * 1000, "epoch,step,a\n0,3,1.5,7\n", "\0"])
+def test_a_damaged_file_is_rebuilt_from_the_record(path: Path, damaged: str | None) -> None:
+    if damaged is not None:
+        path.write_text(damaged)
+    assert MetricsFile(path, first_step=8, record=RECORD).rebuilt
+    assert path.read_bytes() == RECORD.encode()
+
+
+@pytest.mark.parametrize(("old", "new"), [("1.5", "1.6"), ("0.25", "0.2"), ("1,7,0.1,\n", ""), ("loss", "lost")])
+def test_a_change_of_a_value_is_noticed_by_the_record(path: Path, old: str, new: str) -> None:
+    path.write_text(CONTENT.replace(old, new))
+    assert MetricsFile(path, first_step=8, record=RECORD).rebuilt
+    assert path.read_bytes() == RECORD.encode()
+
+
+def test_rows_after_the_record_are_kept(path: Path) -> None:
+    """A validation within an epoch is logged after the checkpoint of its step, and is not repeated."""
+    write_rows(path)
+    whole = path.read_bytes()
+    file = MetricsFile(path, first_step=8, record=RECORD[: RECORD.index("1,7")])
+    assert (file.rebuilt, path.read_bytes()) == (False, whole)
+
+
+@pytest.mark.parametrize("record", ["a,b\r\n1,2\r\n", "epoch,step\r\n0,x\r\n"])
+def test_a_record_that_is_no_table_is_ignored(path: Path, record: str) -> None:
+    write_rows(path)
+    assert not MetricsFile(path, first_step=8, record=record).rebuilt
+    path.write_text("x")
+    with pytest.raises(InputError, match=rf"^{path} is damaged"):
+        MetricsFile(path, first_step=8, record=record)
 
 
 def test_without_an_epoch_or_a_step(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from distill.config import Config
 from distill.training import DistillationModule, InterruptError, RunDirectory
+from tests.fuzz.mutations import damage
 from tests.training.helpers import KD, CrashError, checkpoint, crash_at, rows, save_teacher, small, train
 
 SAVED = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch", "random_state", "callbacks")
@@ -150,6 +152,52 @@ def test_resume_on_a_machine_with_fewer_devices(
     content["random_state"]["cuda"] = [torch.zeros(16, dtype=torch.uint8)]
     torch.save(content, last)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    train(config)
+    assert_same_end(config, straight)
+
+
+@pytest.mark.parametrize("every", ["", "checkpoint.every_n_steps=1"])
+@pytest.mark.parametrize(
+    "kind", ["truncated", "bits flipped", "not UTF-8", "another kind", "deleted", "a link to nothing"]
+)
+def test_damaged_metrics_of_an_unfinished_run_are_rebuilt(
+    tmp_path: Path, teacher: Path, straight: Config, kind: str, every: str
+) -> None:
+    config = small(tmp_path, *OPTIONS, f"teacher.checkpoint={teacher}", *([every] if every else []))
+    with pytest.raises(CrashError):
+        train(config, before_step=crash_at(9))
+    directory = RunDirectory(config.directory)
+    whole = directory.metrics.read_bytes()
+    assert checkpoint(directory.last)["metrics_csv"].encode() == whole  # with the row logged after the checkpoint
+    damage(directory.metrics, kind, random.Random(0))
+    messages: list[str] = []
+    train(config, notify=messages.append)
+    rebuilt = "metrics.csv is missing, incomplete or damaged; it is rebuilt from last.ckpt."
+    assert messages == [f"{directory.path}/{rebuilt}"]
+    assert_same_end(config, straight)
+
+
+def test_metrics_that_end_before_the_last_epoch_of_the_checkpoint_are_completed(
+    tmp_path: Path, teacher: Path, straight: Config
+) -> None:
+    """As after a kill between the checkpoint of an epoch and its row."""
+    config = small(tmp_path, *OPTIONS, f"teacher.checkpoint={teacher}")
+    with pytest.raises(CrashError):
+        train(config, before_step=crash_at(8))
+    directory = RunDirectory(config.directory)
+    directory.metrics.write_bytes(b"".join(directory.metrics.read_bytes().splitlines(keepends=True)[:-1]))
+    train(config)
+    assert_same_end(config, straight)
+
+
+def test_a_checkpoint_of_an_older_version_has_no_metrics(tmp_path: Path, teacher: Path, straight: Config) -> None:
+    config = small(tmp_path, *OPTIONS, f"teacher.checkpoint={teacher}")
+    with pytest.raises(CrashError):
+        train(config, before_step=crash_at(8))
+    last = RunDirectory(config.directory).last
+    content = checkpoint(last)
+    del content["metrics_csv"], content["content_sha256"]
+    torch.save(content, last)
     train(config)
     assert_same_end(config, straight)
 

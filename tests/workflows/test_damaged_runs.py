@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from distill.build import load_config
 from distill.checksums import CHECKSUM, save_checked
 from distill.cli.report import run as report
-from distill.errors import InputError
+from distill.errors import InputError, InputWarning
 from distill.evaluation import ONE_PASS
+from distill.models.damage import add_checksum
 from distill.report import read_curves
 from distill.workflows.evaluate import evaluate
 from distill.workflows.explain import explain_images
 from distill.workflows.export import export_model
-from distill.workflows.train import train
+from distill.workflows.run import selected_metrics
+from distill.workflows.train import train, train_config
+from tests.fuzz.mutations import damage
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
     "evaluate": lambda run: evaluate(run, settings=ONE_PASS, gallery=0, limit=4, device="cpu"),
@@ -89,6 +96,41 @@ def test_changed_metrics_are_noticed(run: Path) -> None:
     path.write_text(content.replace(".", ".1", 1))
     with pytest.raises(InputError, match=rf"^{path} was changed or damaged after the run was finished\."):
         read_curves(run, run="a")
+
+
+@pytest.mark.parametrize("kind", ["truncated", "bits flipped", "deleted", "empty"])
+@pytest.mark.parametrize("use", ["evaluate", "report", "metrics", "train"])
+def test_damaged_metrics_of_a_finished_run_are_rebuilt(trained: Path, use: str, kind: str) -> None:
+    path = trained / "metrics.csv"
+    whole = path.read_bytes()
+    damage(path, kind, random.Random(1))
+    message = f"{path} is missing, incomplete or damaged; it is rebuilt from last.ckpt."
+    config = load_config([trained / "config.yaml"])
+    try:
+        if use == "train":
+            messages: list[str] = []
+            assert train_config(config, notify=messages.append).action == "done"
+            assert messages == [message]
+        else:
+            with pytest.warns(InputWarning, match=re.escape(message)):
+                {"report": report, "metrics": lambda run: selected_metrics(config), **COMMANDS}[use](trained)
+        assert path.read_bytes() == whole
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("found", ["other", "none"])
+def test_metrics_are_not_rebuilt_from_a_checkpoint_that_does_not_fit(run: Path, found: str) -> None:
+    (run / "metrics.csv").unlink()
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        if found == "none":
+            path.unlink()
+        else:
+            content = torch.load(path, weights_only=True)
+            torch.save(add_checksum(content | {"metrics_csv": "epoch,step\r\n0,1\r\n"}), path)
+    with pytest.raises(InputError, match=rf"^{run}/metrics\.csv: no such file"):
+        COMMANDS["evaluate"](run)
+    assert not (run / "metrics.csv").exists()
 
 
 @pytest.mark.parametrize(
