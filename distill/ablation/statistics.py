@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from distill.metrics.names import Better
+from distill.metrics.names import ACCURACY_MARGIN, Better
 from distill.metrics.significance import (
     compare_seeds,
     holm,
@@ -141,6 +141,9 @@ def summarise(record: AblationRecord) -> Summary:
         - Values have the units of the record: accuracies and their differences are fractions, not percentages.
         - Rows are compared with the baseline. If named rows are combined with a grid, each row is compared with the
           baseline's row at the same grid point.
+        - Figures of faithfulness are compared only with a baseline whose accuracy differs by at most
+          :data:`distill.metrics.names.ACCURACY_MARGIN`, over the seeds of both: they are probabilities of the explained
+          class, which are low for a network that is nearly always wrong, whatever its maps show.
         - Which direction is better is defined in :data:`distill.metrics.names.METRIC_INFO`.
         - Seeds that only one of the two rows has are left out and counted.
         - The summary is exploratory if the record is, or if any row shares fewer than 8 finished seeds with its
@@ -177,15 +180,26 @@ def summarise(record: AblationRecord) -> Summary:
         "exploratory": record["exploratory"] or fewest < ENOUGH_SEEDS,
         "fewest": fewest,
         "trials": rows,
-        "findings": {
-            metric: compare_rows(
-                {row: values_by_seed(by_seed, metric) for row, by_seed in trials.items()},
-                baselines=baselines,
-                better=measure_of(metric).better,
-            )
-            for metric in record["metrics"]
-        },
+        "findings": {metric: _compare(trials, metric, baselines=baselines) for metric in record["metrics"]},
     }
+
+
+def _compare(trials: Trials, metric: str, *, baselines: Mapping[str, str]) -> dict[str, Finding]:
+    """Compare all rows by one figure, if it can be compared; see :func:`summarise`."""
+    findings = compare_rows(
+        {row: values_by_seed(by_seed, metric) for row, by_seed in trials.items()},
+        baselines=baselines,
+        better=measure_of(metric).better,
+    )
+    if measure_of(metric).group == "faithfulness":
+        name = f"{metric.rpartition('/')[0]}/accuracy"
+        accuracy = {row: values_by_seed(by_seed, name) for row, by_seed in trials.items()}
+        for row, finding in findings.items():
+            difference = _difference(accuracy[row], accuracy[baselines[row]])["mean"]
+            measured = finding["difference"] is not None and finding["difference"]["mean"] is not None
+            if measured and difference is not None and abs(difference) > ACCURACY_MARGIN + 1e-9:
+                finding["verdict"] = "not comparable"
+    return findings
 
 
 def find_baselines(record: AblationRecord, trials: Trials) -> dict[str, str]:

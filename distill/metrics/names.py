@@ -21,6 +21,8 @@ GROUPS: Mapping[Group, str] = {
     "shape": "How concentrated are the maps?",
     "rates": "How many maps are zero, NaN or constant?",
 }
+#: Largest difference in accuracy between networks whose figures of faithfulness are compared.
+ACCURACY_MARGIN = 0.05
 
 
 @dataclass(frozen=True)

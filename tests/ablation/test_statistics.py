@@ -341,3 +341,34 @@ def test_two_seeds_have_no_interval() -> None:
     three = summary_of({row: {**values, 2: 0.2} for row, values in rows.items()})
     assert three["findings"]["test/accuracy"]["KD"]["figure"]["high"] is not None
     assert "no interval" not in markdown_table(three)
+
+
+@pytest.mark.parametrize(
+    ("figure", "accuracy", "verdict"),
+    [
+        ("deletion_auc", 0.74, "better"),
+        ("deletion_auc", 0.66, "better"),
+        ("deletion_auc", 0.64, "not comparable"),
+        ("deletion_auc", 0.90, "not comparable"),
+        ("insertion_auc", 0.01, "not comparable"),
+        ("deletion_auc", None, "better"),
+        ("gini", 0.01, "different"),
+        ("map_cosine", 0.01, "worse"),
+    ],
+)
+def test_faithfulness_is_compared_only_between_similar_accuracies(
+    figure: str, accuracy: float | None, verdict: str
+) -> None:
+    """A network that is nearly always wrong has a low deletion score whatever its maps show."""
+    low = {seed: 0.026 + 0.001 * own for seed, own in enumerate(PAIRED)}
+    high = {seed: 0.3 + 0.002 * own for seed, own in enumerate(PAIRED)}
+    rows: dict[str, dict[int, dict[str, float | None]]] = {
+        "KD": {seed: {f"test/{figure}": value, "test/accuracy": 0.7} for seed, value in high.items()},
+        "CE": {seed: {f"test/{figure}": value, "test/accuracy": accuracy} for seed, value in low.items()},
+    }
+    summary = summarise(record(rows, baseline="KD", metrics=[f"test/{figure}"]))
+    assert verdicts(summary, f"test/{figure}") == {"KD": "baseline", "CE": verdict}
+    reason = "not comparable, because the accuracy differs by more than 5 percentage points"
+    texts = (legend(summary), " ".join(summary_sentences(summary)), markdown_table(summary))
+    assert [reason in text for text in texts] == [verdict == "not comparable"] * 3
+    assert ("**better**" in markdown_table(summary)) == (verdict == "better")

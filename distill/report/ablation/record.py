@@ -63,7 +63,15 @@ Trials = Mapping[str, Mapping[int, TrialResult]]
 
 
 Verdict = Literal[
-    "baseline", "better", "worse", "different", "inside the noise", "too few seeds", "no pairs", "not measured"
+    "baseline",
+    "better",
+    "worse",
+    "different",
+    "inside the noise",
+    "not comparable",
+    "too few seeds",
+    "no pairs",
+    "not measured",
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distill.report.ablation.record import DIGITS, Summary, Verdict, measure_of
-from distill.report.ablation.table import CLAIMS, baseline_description, exploratory_warning
+from distill.report.ablation.table import CLAIMS, INCOMPARABLE, baseline_description, exploratory_warning
 from distill.report.common.numbers import format_difference, format_interval, format_p, join_words
 
 
@@ -41,6 +41,8 @@ def _figure_sentence(summary: Summary, metric: str) -> str:
     if noise := by_verdict.get("inside the noise"):
         claims = claims or ["no significant difference"]
         others.append(_noise(summary, metric, noise))
+    if rows := by_verdict.get("not comparable"):
+        others.append(f"{INCOMPARABLE}: {join_words(rows)}")
     without: tuple[Verdict, ...] = ("too few seeds", "no pairs", "not measured")
     others += [f"{verdict}: {join_words(by_verdict[verdict])}" for verdict in without if verdict in by_verdict]
     return f"{head} {'; '.join([*claims, *others])}." if claims or others else ""

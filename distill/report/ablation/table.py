@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.config.dotted_keys import short_names
-from distill.metrics.names import Style
+from distill.metrics.names import ACCURACY_MARGIN, Style
 from distill.report.ablation.record import DIGITS, ENOUGH_SEEDS, Finding, Summary, Verdict, measure_of
 from distill.report.common.numbers import (
     format_difference,
@@ -19,6 +19,8 @@ from distill.report.common.numbers import (
 NONE = "–"
 #: Verdicts that claim a difference from the baseline.
 CLAIMS: tuple[Verdict, ...] = ("better", "worse", "different")
+#: Why a figure of faithfulness is not compared.
+INCOMPARABLE = f"not comparable, because the accuracy differs by more than {100 * ACCURACY_MARGIN:g} percentage points"
 #: Headings of the table of differences, after those of the row and, if there are several baselines, its baseline.
 _COLUMNS = (
     "Pairs",
@@ -128,12 +130,18 @@ def baseline_description(summary: Summary) -> str:
 
 def legend(summary: Summary) -> str:
     """Return the explanation of the tables."""
-    findings = (finding for by_row in summary["findings"].values() for finding in by_row.values())
+    findings = [finding for by_row in summary["findings"].values() for finding in by_row.values()]
     few = "; 2 seeds: no interval" if any(finding["figure"]["n"] == 2 for finding in findings) else ""
+    incomparable = ""
+    if any(finding["verdict"] == "not comparable" for finding in findings):
+        incomparable = (
+            f" Deletion, insertion and the other figures of faithfulness are {INCOMPARABLE}: a network that is nearly "
+            "always wrong has low probabilities whatever its maps show."
+        )
     return (
         f"Mean over seeds ± half of its 95 % interval (t{few}). Better, worse: the difference from "
         f"{baseline_description(summary)}, paired by seed, has p < 0.05 in a paired t-test after Holm's correction "
-        "over the rows; all else is inside the noise."
+        f"over the rows; all else is inside the noise.{incomparable}"
     )
 
 

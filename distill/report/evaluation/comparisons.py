@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distill.metrics.names import METRIC_INFO
+from distill.metrics.names import ACCURACY_MARGIN, METRIC_INFO
 from distill.report.common.numbers import format_difference, format_effect, format_interval, format_p
 from distill.report.evaluation.record import DIGITS, ComparisonRecord, EvaluationRecord, SetRecord
 
 #: Level of significance for p after Holm's correction.
 LEVEL = 0.05
 INSIDE = "inside the noise"
-#: Largest difference in accuracy between networks whose figures of faithfulness are compared.
-MARGIN = 0.05
 NOT_COMPARABLE = "not comparable: the accuracies differ"
 
 
@@ -72,7 +70,7 @@ def comparable(entry: SetRecord, figure: str, names: Sequence[str]) -> list[str]
     Convention:
         - Figures of faithfulness are probabilities of the explained class. A network that is nearly always wrong has a
           low probability whatever its maps show, so these figures are compared only among networks whose accuracy is at
-          most :data:`MARGIN` below the highest one. All other figures are compared among all networks.
+          most :data:`ACCURACY_MARGIN` below the highest one. All other figures are compared among all networks.
         - Networks without an accuracy are kept.
 
     Args:
@@ -84,7 +82,7 @@ def comparable(entry: SetRecord, figure: str, names: Sequence[str]) -> list[str]
         return list(names)
     accuracy = dict(ranking(entry, "accuracy", names))
     highest = max(accuracy.values(), default=0.0)
-    return [name for name in names if accuracy.get(name, highest) >= highest - MARGIN - 1e-9]
+    return [name for name in names if accuracy.get(name, highest) >= highest - ACCURACY_MARGIN - 1e-9]
 
 
 def best(entry: SetRecord, figure: str, names: Sequence[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.metrics.names import METRIC_INFO
+from distill.metrics.names import ACCURACY_MARGIN, METRIC_INFO
 from distill.report.common.numbers import (
     format_difference,
     format_interval,
@@ -12,7 +12,6 @@ from distill.report.common.numbers import (
 )
 from distill.report.evaluation.comparisons import (
     LEVEL,
-    MARGIN,
     find_comparison,
     is_certain,
     ranking,
@@ -61,7 +60,7 @@ def faithfulness_rule(record: EvaluationRecord) -> str:
         return ""
     return (
         f"Figures of faithfulness ({', '.join(titles)}) are compared only among networks whose accuracy is at most "
-        f"{100 * MARGIN:g} percentage points below the highest one: a network that is nearly always wrong has "
+        f"{100 * ACCURACY_MARGIN:g} percentage points below the highest one: a network that is nearly always wrong has "
         "a low probability whatever its maps show. "
     )
 
