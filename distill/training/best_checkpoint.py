@@ -1,7 +1,9 @@
-"""`BestCheckpoint`: save the weights that the monitored metric was measured with."""
+"""`BestCheckpoint`: save the weights that the monitored metric was measured with, also after the run was moved."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -46,3 +48,28 @@ class BestCheckpoint(ModelCheckpoint):
     @property
     def _uses_validation(self) -> bool:
         return (self.monitor or "").startswith("validation/")
+
+
+def follow_moved_folder(callback: ModelCheckpoint, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a checkpoint callback with the paths of the folder to which the run was moved or copied.
+
+    Lightning forgets the best value if the folder differs, so that a worse epoch would replace the best one. Files that
+    are not in the new folder are left to Lightning.
+
+    Args:
+        callback: The callback, with the new folder.
+        state: Its state in the checkpoint, with the old folder.
+    """
+    new, old = callback.dirpath, state.get("dirpath")
+    if new is None or not isinstance(old, str) or Path(old) == Path(new):
+        return dict(state)
+
+    def moved(path: Any) -> Any:
+        return str(Path(new) / Path(path).name) if path and Path(path).parent == Path(old) else path
+
+    best = state.get("best_k_models") or {}
+    if not all(Path(moved(path)).exists() for path in [*best, *filter(None, [state.get("best_model_path")])]):
+        return dict(state)
+    names = ("best_model_path", "kth_best_model_path", "last_model_path")
+    paths = {name: moved(state[name]) for name in names if name in state}
+    return {**state, **paths, "dirpath": new, "best_k_models": {moved(path): value for path, value in best.items()}}

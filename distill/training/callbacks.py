@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from distill.config import CheckpointSection, MonitorSection
 from distill.console import PlainColumn, PlainConsole
 from distill.errors import RunError
-from distill.training.best_checkpoint import BestCheckpoint
+from distill.training.best_checkpoint import BestCheckpoint, follow_moved_folder
 from distill.training.module import DistillationModule
 from distill.untrusted import printable
 
@@ -107,9 +107,13 @@ class ExactResume(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the random state and the loader state until training starts."""
+        """Keep the random state and the loader state until training starts; follow a run that was moved."""
         loop = checkpoint["loops"]["fit_loop"]["state_dict"]
         self._state = {"random": checkpoint["random_state"], "loaders": loop.get("combined_loader", [])}
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
+                states[callback.state_key] = follow_moved_folder(callback, states[callback.state_key])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the loader state and the random state."""

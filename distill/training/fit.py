@@ -19,6 +19,7 @@ from distill.config import Config
 from distill.errors import InputError, warn_input, without_addresses
 from distill.files import storage_errors
 from distill.models import save_model
+from distill.training.best_checkpoint import BestCheckpoint
 from distill.training.callbacks import ExactResume, FiniteLossGuard, RunProgress, checkpoints
 from distill.training.checkpoint_files import AtomicCheckpointIO, ResumePoint, find_resume_point, read_checkpoint
 from distill.training.csv_log import MetricsFile, MetricsRecord, describe_rebuilt
@@ -88,7 +89,8 @@ def fit(
     Raises:
         RunError: if a loss is not finite, or the user stops the run.
         StorageError: if a file cannot be written, for example because the disk is full. The last checkpoint is kept.
-        InputError: if Lightning rejects the ``trainer`` section, or no checkpoint of the run can be read.
+        InputError: if Lightning rejects the ``trainer`` section, no checkpoint of the run can be read, or the best
+            one is gone.
     """
     directory = RunDirectory(config.directory)
     notify = notify or _ignore
@@ -121,6 +123,12 @@ def fit(
                 return False
         if trainer.is_global_zero:
             directory.store_metrics_hash()
+            best = next(callback for callback in every if isinstance(callback, BestCheckpoint))
+            if config.monitor.select == "best" and best.best_model_score is not None and not directory.best.exists():
+                raise InputError(
+                    f"{directory.best} is gone, although this run saved it. Copy it back and run the same command "
+                    "again, or train from the start with --overwrite."
+                )
             save_student(module, directory, select=config.monitor.select, average=average)
             directory.previous.unlink(missing_ok=True)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from distill.models import load_model
 from distill.training import RunDirectory, fit
 from distill.types import Batch
 from distill.workflows.run import selected_metrics
-from tests.training.helpers import checkpoint, rows, small, train
+from tests.training.helpers import CrashError, checkpoint, crash_at, rows, small, train
 
 LOSS = "monitor={metric: validation/cross_entropy, mode: min}"
 
@@ -50,6 +51,62 @@ def test_the_best_score_of_an_older_checkpoint_is_found(tmp_path: Path) -> None:
     train(config)
     keys = checkpoint(RunDirectory(config.directory).last)["callbacks"]
     assert [key.partition("{")[0] for key in keys if "validation/accuracy" in key] == ["ModelCheckpoint"]
+
+
+@pytest.mark.parametrize("original", ["kept", "gone"])
+@pytest.mark.parametrize("every", [(), ("checkpoint.every_n_steps=1",)])
+def test_the_best_checkpoint_of_a_moved_run_stays_the_best(
+    tmp_path: Path, original: str, every: tuple[str, ...]
+) -> None:
+    """The learning rate falls, so the first epoch is the best; the run is moved in the second."""
+    falling = ("monitor={metric: train/learning_rate, mode: max}", "optimizer.lr=0.01", *every)
+    config = small(tmp_path / "old", *falling)
+    with pytest.raises(CrashError):
+        train(config, before_step=crash_at(6))
+    before = RunDirectory(config.directory).best.read_bytes()
+    moved = small(tmp_path / "new" / "deeper", *falling)
+    shutil.copytree(config.directory, moved.directory)
+    if original == "gone":
+        shutil.rmtree(config.directory)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*dirpath has changed.*")
+        train(moved)
+    assert checkpoint(RunDirectory(moved.directory).best)["global_step"] == 4
+    weights = checkpoint(RunDirectory(moved.directory).best)["state_dict"]["student.network.fc.weight"]
+    assert torch.equal(load_model(moved.directory).network.state_dict()["fc.weight"], weights)
+    if original == "kept":
+        assert RunDirectory(config.directory).best.read_bytes() == before
+
+
+def test_a_later_better_epoch_of_a_moved_run_replaces_the_best(tmp_path: Path) -> None:
+    rising = ("monitor={metric: train/learning_rate, mode: min}", "optimizer.lr=0.01")
+    config = small(tmp_path / "old", *rising)
+    with pytest.raises(CrashError):
+        train(config, before_step=crash_at(6))
+    moved = small(tmp_path / "new", *rising)
+    moved.directory.parent.mkdir()
+    config.directory.rename(moved.directory)
+    train(moved)
+    assert checkpoint(RunDirectory(moved.directory).best)["global_step"] == 12
+
+
+@pytest.mark.parametrize("done", ["resumed", "not resumed"])
+def test_a_best_checkpoint_that_is_gone_is_refused(tmp_path: Path, done: str) -> None:
+    falling = ("monitor={metric: train/learning_rate, mode: max}", "optimizer.lr=0.01")
+    config = small(tmp_path, *falling)
+    best = RunDirectory(config.directory).best
+    if done == "resumed":
+        with pytest.raises(CrashError):
+            train(config, before_step=crash_at(6))
+        best.unlink()
+    else:
+
+        def remove(step: int) -> None:
+            best.unlink(missing_ok=True)
+
+    with pytest.raises(InputError, match=rf"^{best} is gone, although this run saved it\. Copy it back"):
+        train(config) if done == "resumed" else train(config, before_step=remove)
+    assert not RunDirectory(config.directory).weights.exists()
 
 
 def test_overfit_batches_repeats_the_same_batches(tmp_path: Path) -> None:
