@@ -25,16 +25,41 @@ class CacheLookup(NamedTuple):
     missing: Int[Tensor, " m"]
 
 
+class Mix(NamedTuple):
+    """How every image of a batch is mixed with its partner, the image before it; that of the first is the last.
+
+    Convention:
+        - ``labels`` of the batch are the classes of the larger share, ``share`` is that share, from 0.5 to 1, and
+          ``others`` are the classes of the smaller share, 1 - ``share``.
+        - ``own`` is the share of the image itself: ``share`` or 1 - ``share``.
+        - Mixup averages: own * image + (1 - own) * partner. CutMix takes the pixels in ``box``, (x0, y0, x1, y1), half
+          open, from the partner.
+    """
+
+    others: Int[Tensor, " n"]
+    share: Float[Tensor, ""]
+    own: Float[Tensor, ""]
+    box: Int[Tensor, " 4"] | None = None
+
+    def weights(self, labels: Int[Tensor, " n"], classes: int) -> Float[Tensor, "n classes"]:
+        """Return the shares of all classes, which are the probabilities of soft labels."""
+        weights = self.share.new_zeros(len(labels), classes)
+        weights.scatter_add_(1, labels[:, None], self.share.expand(len(labels), 1))
+        return weights.scatter_add_(1, self.others[:, None], (1 - self.share).expand(len(labels), 1))
+
+
 class Batch(NamedTuple):
     """A batch of images with labels and optional annotations.
 
     Convention:
         - ``images`` are uint8 when they leave the data set, and float in [0, 1] after their view was applied.
         - ``boxes`` are (x0, y0, x1, y1) in pixels, half open, with one row per instance. ``masks`` hold 0 for
-          background and i for the i-th instance. Both refer to the original image, not to a view of it.
+          background and i for the i-th instance. Both refer to the original image, not to a crop or flip of it;
+          transforms carry them along. Mixed images have none.
         - ``index`` is the position in the data set and ``view`` the number of the applied view. Together they
           determine the pixels that a network sees, so its outputs can be cached.
         - ``cached`` holds the teacher's cached outputs for these views, if a cache is in use.
+        - ``mix`` says how the images are mixed in pairs; None if they are not.
     """
 
     images: Num[Tensor, "n c h w"]
@@ -44,6 +69,7 @@ class Batch(NamedTuple):
     boxes: Int[Tensor, "n m 4"] | None = None
     masks: UInt8[Tensor, "n h w"] | None = None
     cached: CacheLookup | None = None
+    mix: Mix | None = None
 
 
 def as_batch(batch: Any) -> Batch:

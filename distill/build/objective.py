@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from distill.build.teacher_classes import keeps_own_classes
 from distill.build.terms import make_term
 from distill.config import BUILT_IN_TERMS, Config, CustomTerm, ExplanationTerm, LayeredTerm, Term
-from distill.data import ImageSet, Views
+from distill.data import AnyViews, ImageSet, Views
 from distill.errors import InputError
 from distill.explain import Explainer, PairExplainer
 from distill.explain.explainer import ClassPolicy
@@ -30,10 +30,10 @@ from distill.teachers import FrozenTeacher
 from distill.teachers.frozen_maps import FrozenMaps
 from distill.training import DistillationModule, Optimisation
 from distill.training.module import Explainers
-from distill.types import MapPair, StagedOutput
+from distill.types import MapPair, Mix, StagedOutput
 
 #: Keys of a term that describe how its maps are made; the other keys are options of its loss.
-EXPLAINER_KEYS = ("method", "teacher_layer", "target", "gradients", "statistics", "frozen")
+EXPLAINER_KEYS = ("method", "teacher_layer", "target", "gradients", "statistics", "mixed", "frozen")
 #: Keys of every term that describe in which steps it is computed.
 SCHEDULE_KEYS = ("every", "start_epoch", "ramp_epochs")
 
@@ -44,7 +44,7 @@ def build_module(
     teacher: FrozenTeacher | None,
     *,
     data: ImageSet | None = None,
-    views: Views | None = None,
+    views: AnyViews | None = None,
     terms: Mapping[str, nn.Module] | None = None,
     class_weights: Float[Tensor, " k"] | None = None,
 ) -> DistillationModule:
@@ -92,6 +92,7 @@ def build_module(
         compile=config.student.compile,
         monitor=config.monitor.metric,
         agreement=not own,
+        skip_mixed=[name for name, term in active.items() if getattr(term, "mixed", "both") == "skip"],
     )
 
 
@@ -101,6 +102,7 @@ def try_terms(
     teacher: StagedOutput | None,
     maps: Mapping[str, Mapping[str, MapPair]],
     labels: Int[Tensor, " n"],
+    mix: Mix | None = None,
 ) -> None:
     """Compute every term once, in evaluation mode, so that an error is reported before training.
 
@@ -114,7 +116,7 @@ def try_terms(
         for name in objective.names:
             term = objective.terms[name]
             try:
-                objective.value(name, student, teacher, maps.get(name), labels)
+                objective.value(name, student, teacher, maps.get(name), labels, mix)
             except TermError as error:
                 raise InputError(str(error)) from error
             except Exception as error:
@@ -181,12 +183,21 @@ def _layers(section: Term) -> dict[str, ComparedLayer]:
 
 
 def _frozen(
-    active: Mapping[str, Term], explainers: Explainers, data: ImageSet | None, views: Views | None
+    active: Mapping[str, Term], explainers: Explainers, data: ImageSet | None, views: AnyViews | None
 ) -> dict[str, FrozenMaps]:
     names = [name for name, term in active.items() if isinstance(term, ExplanationTerm) and term.frozen]
     if names and (data is None or views is None):
         raise ValueError(f"frozen maps of {names} need the training images and their views.")
-    return {name: FrozenMaps(explainers[name], data, views) for name in names if data is not None and views is not None}
+    if names and not isinstance(views, Views):
+        raise InputError(
+            f"objective.{names[0]}.frozen: maps of whole images cannot follow the transforms of data.augment; remove "
+            "data.augment.transforms, which leaves crops and flips, or set frozen to false."
+        )
+    return {
+        name: FrozenMaps(explainers[name], data, views)
+        for name in names
+        if data is not None and isinstance(views, Views)
+    }
 
 
 def _pairs(name: str, section: Term, method: str | None, *, own: bool) -> dict[str, PairExplainer]:

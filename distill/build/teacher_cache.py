@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import numpy as np
 import torch
 
 from distill.build.networks import teacher_hash
-from distill.config import Config, TeacherSection
-from distill.data import DecodedImages, EpochSampler, ImageSet, Views
+from distill.config import AugmentSection, Config, TeacherSection
+from distill.data import AnyViews, DecodedImages, EpochSampler, ImageSet, TransformedViews, Views
 from distill.data.balanced import draw_views
-from distill.errors import InputError
+from distill.errors import InputError, warn_input
 from distill.evaluation import ComparedNetworks, EvaluationCache, MapSettings
 from distill.explain import PairExplainer
 from distill.models import StagedNetwork, describe
@@ -27,14 +28,23 @@ from distill.teachers import (
 from distill.teachers.cache import MapKey, TeacherCache
 from distill.training import DistillationModule
 from distill.training.fit import resolve_precision
+from distill.types import Batch
 
 FOLDER = "teacher_cache"
 
 
 def add_cache(
-    config: Config, module: DistillationModule, train: ImageSet, validation: ImageSet, views: Views
+    config: Config, module: DistillationModule, train: ImageSet, validation: ImageSet, views: AnyViews, batch: Batch
 ) -> CacheSize | None:
     """Add the configured teacher caches to a module, and return the estimated size of the training cache.
+
+    Args:
+        config: The configuration of the run.
+        module: The module of the run.
+        train: The training images.
+        validation: The validation images.
+        views: The views of the training images.
+        batch: Training images in a view, in [0, 1], which determine the sizes of the maps.
 
     Returns:
         The size, or None if the run uses no cache.
@@ -45,37 +55,39 @@ def add_cache(
     section, teacher = config.teacher, module.teacher
     if section is None or teacher is None or section.cache == "off":
         return None
-    if config.data.augment.colour_jitter is not None:
+    if isinstance(config.data.augment, AugmentSection) and config.data.augment.colour_jitter is not None:
         raise InputError(
             "teacher.cache: data.augment.colour_jitter changes the colours of each image in every epoch, so cached "
             "outputs of the teacher would never be used again. Remove data.augment.colour_jitter, or set "
             "teacher.cache=off."
         )
+    if isinstance(views, TransformedViews):
+        _check_repetition(views, config)
     pairs = _cached_explainers(module)
-    images = train.images[:2].float() / 255
     with torch.no_grad():
-        output = teacher(images, sorted({key.layer for key in pairs}))
-        shapes = {
-            key: tuple(pair.teacher.from_output(output, train.labels[:2]).shape[1:]) for key, pair in pairs.items()
-        }
+        output = teacher(batch.images, sorted({key.layer for key in pairs}))
+        shapes = {key: tuple(pair.teacher.from_output(output, batch.labels).shape[1:]) for key, pair in pairs.items()}
     widths = {key: int(np.prod(shape)) for key, shape in shapes.items()}
     folder = cache_folder(config)
     common = {
         "teacher": _weights_id(section),
         "network": describe(teacher.network),
-        "views": {"pad": views.pad, "flip": views.flip, "padding": views.padding},
+        "views": _describe_views(views, seed=config.data.seed),
         "precision": str(_precision(config)),
         **_selected(teacher.network),
     }
 
-    def store(data: ImageSet, count: int, width: int, **field: Any) -> ViewStore:
+    count = views.count if isinstance(views, Views) else 1 + (views.limit or config.max_epochs)
+
+    def store(data: ImageSet, width: int, **field: Any) -> ViewStore:
         key = {**common, "images": checksum(data), **field}
         journal = open_journal(folder, key, width=width) if folder else None
-        return ViewStore(images=len(data), views=count, width=width, journal=journal)
+        by_view = isinstance(views, TransformedViews)
+        return ViewStore(images=len(data), views=count, width=width, journal=journal, by_view=by_view)
 
     classes = output.logits.shape[1]
-    logits = store(train, views.count, classes, field="logits")
-    maps = {key: store(train, views.count, width, field="map", **key._asdict()) for key, width in widths.items()}
+    logits = store(train, classes, field="logits")
+    maps = {key: store(train, width, field="map", **key._asdict()) for key, width in widths.items()}
     balanced = config.data.sampler == "balanced"
     sampler = EpochSampler(
         len(train), shuffle=balanced, even=False, seed=config.seed, labels=train.labels if balanced else None
@@ -84,9 +96,37 @@ def add_cache(
     cached = min(len(one) for one in (logits, *maps.values()))
     size = estimate_size(rows, images=len(train), width=classes + sum(widths.values()), cached=cached, folder=folder)
     module.cache = TeacherCache(logits, maps, pairs, shapes)
-    validation_logits = store(validation, views.count, classes, field="logits")
+    validation_logits = store(validation, classes, field="logits")
     module.validation_cache = TeacherCache(validation_logits, {}, {}, {})
     return size
+
+
+def _check_repetition(views: TransformedViews, config: Config) -> None:
+    """Check that views occur again, in this run or in another one."""
+    if views.limit is not None:
+        return
+    advice = "Set data.augment.views to the number of views per image"
+    if config.teacher is not None and config.teacher.cache == "memory":
+        raise InputError(
+            "teacher.cache: without data.augment.views, transforms make a new view of each image in every epoch, so "
+            f"outputs in memory would never be used again. {advice}, or set teacher.cache=off."
+        )
+    if config.data.sampler == "balanced":
+        raise InputError(
+            "teacher.cache: with data.sampler=balanced and transforms, the number of views is not bounded. "
+            f"{advice}, or set teacher.cache=off."
+        )
+    warn_input(
+        f"teacher.cache: transforms make a new view of each image in every epoch, {config.max_epochs} in all, so the "
+        f"outputs are used again only by other runs with the same data.seed. {advice} to bound the cache."
+    )
+
+
+def _describe_views(views: AnyViews, *, seed: int) -> dict[str, Any]:
+    """Return all that a view depends on besides its number and the image."""
+    if isinstance(views, Views):
+        return {"pad": views.pad, "flip": views.flip, "padding": views.padding}
+    return {"transforms": views.entries, "seed": seed, "torchvision": version("torchvision")}
 
 
 def _weights_id(section: TeacherSection) -> str:
@@ -107,9 +147,12 @@ def cache_folder(config: Config) -> Path | None:
     return Path(config.teacher.cache_dir or Path(config.output_dir) / FOLDER)
 
 
-def count_views(views: Views, sampler: EpochSampler, *, seed: int, epochs: int) -> int:
+def count_views(views: AnyViews, sampler: EpochSampler, *, seed: int, epochs: int) -> int:
     """Count the distinct views of all images that are used in ``epochs`` epochs."""
-    used = torch.zeros(sampler.n, views.count, dtype=torch.bool)
+    if isinstance(views, TransformedViews) and views.limit is None:
+        return sampler.n * epochs
+    count = views.count if isinstance(views, Views) else 1 + (views.limit or 0)
+    used = torch.zeros(sampler.n, count, dtype=torch.bool)
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         order = sampler.order_with_repeats()

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
+from distill.build.mixing import build_mixing
 from distill.build.networks import build_student, build_teacher, data_name, starting_weights_hash, teacher_hash
 from distill.build.objective import build_module
 from distill.build.open_sections import check_data_keys, check_keys, check_network_keys
@@ -21,12 +22,14 @@ from distill.build.teacher_cache import add_cache
 from distill.build.terms import check_terms, resolve_terms
 from distill.build.trial_step import check_step
 from distill.build.trust import trust_in
-from distill.config import Config, DataSection, load, load_recorded
+from distill.config import AugmentSection, Config, DataSection, load, load_recorded
 from distill.config import identity as identity_of
 from distill.data import (
+    AnyViews,
     ColourJitter,
     DistillDataModule,
     ImageSet,
+    TransformedViews,
     Views,
     fingerprint,
     load_split,
@@ -166,6 +169,7 @@ def build(
     """
     objects = objects or Objects()
     config = resolve_terms(config, ready=objects.terms)
+    views, mixing = build_views(config.data), build_mixing(config)
     if is_object(config.data.name):
         check_keys("data", config.data, ("size", "validation"), of="a data set that is passed as an object")
     trusted = trust_in(config, also=trust)
@@ -178,8 +182,6 @@ def build(
     teacher = build_teacher(config, train, objects.teacher, trust=trust)
     pl.seed_everything(config.seed, verbose=False)
     student = build_student(config, train, objects.student, resumed=resumed)
-    views = build_views(config.data)
-    jitter = config.data.augment.colour_jitter
     setting = config.data.class_weights
     module = build_module(
         config,
@@ -199,7 +201,8 @@ def build(
         seed=config.seed,
         data_seed=config.data.seed,
         workers=config.data.workers,
-        jitter=ColourJitter(**jitter.model_dump()) if jitter else None,
+        jitter=_jitter(config.data),
+        mixing=mixing,
         balanced=config.data.sampler == "balanced",
     )
     module.optimisation.check(module)
@@ -207,9 +210,9 @@ def build(
     check_selection(config)
     check_trainer(config)
     data.train_dataloader()  # raises an error if the batch is larger than the data set
-    data.views.apply(train.images[:2], data.views.draw(2, seed=0, epoch=0))
-    check_step(module, train)
-    cache = add_cache(config, module, train, validation, views)
+    batch = data.trial_batch()
+    check_step(module, batch, len(train.classes))
+    cache = add_cache(config, module, train, validation, views, batch)
     skipped = {name: len(one.skipped) for name, one in (("train", train), ("validation", validation)) if one.skipped}
     return BuiltRun(config, run_identity(config), module, data, cache, skipped)
 
@@ -243,10 +246,21 @@ def _starting_weights_hash(config: Config) -> str | None:
         return str(recorded.get("sha256"))
 
 
-def build_views(section: DataSection) -> Views:
-    """Return the views (augmentations) of a ``data`` section."""
+def build_views(section: DataSection) -> AnyViews:
+    """Return the views (augmentations) of a ``data`` section.
+
+    Raises:
+        InputError: if a transform or one of its arguments is wrong.
+    """
     augment = section.augment
-    return Views(augment.pad, augment.flip, augment.padding, augment.views)
+    if isinstance(augment, AugmentSection):
+        return Views(augment.pad, augment.flip, augment.padding, augment.views)
+    return TransformedViews(augment.transforms, limit=augment.views, objects=augment.objects)
+
+
+def _jitter(section: DataSection) -> ColourJitter | None:
+    jitter = section.augment.colour_jitter if isinstance(section.augment, AugmentSection) else None
+    return ColourJitter(**jitter.model_dump()) if jitter else None
 
 
 def load_images(

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from distill.build.objective import try_terms
 from distill.build.teacher_classes import ADVICE
-from distill.data import ImageSet
 from distill.errors import InputError, RunError, without_addresses
 from distill.explain import warn_if_signed
 from distill.losses.failure import TermError
@@ -25,7 +24,7 @@ from distill.training.module import make_maps
 from distill.types import Batch, StagedOutput
 
 
-def check_step(module: DistillationModule, train: ImageSet) -> None:
+def check_step(module: DistillationModule, batch: Batch, classes: int) -> None:
     """Run a step on two images, and raise an error before training if the parts do not fit.
 
     The step runs in evaluation mode, where a message can say which part is wrong, then in training mode with a backward
@@ -33,30 +32,31 @@ def check_step(module: DistillationModule, train: ImageSet) -> None:
 
     Args:
         module: The module of the run.
-        train: The training images.
+        batch: Two training images in a view, in [0, 1].
+        classes: Number of classes.
 
     Raises:
         InputError: if a network fails or returns no logits, or a term cannot be computed or differentiated.
     """
-    images = train.images[:2].float() / 255
-    batch = Batch(images, train.labels[:2], torch.arange(len(images)), torch.zeros(len(images), dtype=torch.int64))
+    if module.skip_mixed:
+        batch = batch._replace(mix=None)
     mode = module.student.training
     with _unchanged_random_state():
         try:
             module.student.eval()
             with torch.no_grad():
-                student, teacher = _run(module, batch, len(train.classes))
+                student, teacher = _run(module, batch, classes)
                 maps = make_maps(_live(module), student, teacher, batch)
                 for pair in (pair for by_layer in _live(module).values() for pair in by_layer.values()):
                     warn_if_signed(pair.student, student)
-                try_terms(module.objective, student, teacher, maps, batch.labels)
-            _train_copy(module, batch, len(train.classes))
+                try_terms(module.objective, student, teacher, maps, batch.labels, batch.mix)
+            _train_copy(module, batch, classes)
         except (InputError, RunError):
             raise
         except Exception as error:
             raise InputError(
                 "student, teacher and objective do not fit together on images of shape "
-                f"{tuple(images.shape[1:])}: {_describe(error)}"
+                f"{tuple(batch.images.shape[1:])}: {_describe(error)}"
             ) from error
         finally:
             module.student.train(mode)
@@ -130,7 +130,7 @@ def _train_copy(module: DistillationModule, batch: Batch, classes: int) -> None:
         step = "the maps of a training step"
         maps = make_maps(_live(trial), student, teacher, batch)
         step = "the objective in training mode"
-        losses = trial.objective(student, teacher, maps, batch.labels)
+        losses = trial.objective(student, teacher, maps, batch.labels, mix=batch.mix)
         step = "the backward pass of the objective"
         losses.total.backward()
     except TermError as error:

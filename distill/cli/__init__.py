@@ -330,7 +330,8 @@ def list_(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="models|datasets|terms|methods|metrics|optimizers|schedules", help="Kind of names to list."
+            metavar="models|datasets|terms|methods|metrics|optimizers|schedules|augmentations",
+            help="Kind of names to list.",
         ),
     ],
 ) -> None:

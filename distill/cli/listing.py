@@ -100,6 +100,16 @@ def _schedules() -> _Listing:
     return ("name", "description", "arguments"), rows
 
 
+def _augmentations() -> _Listing:
+    from distill.data.named_transforms import transform_arguments, transform_classes
+
+    rows: list[tuple[str, ...]] = []
+    for name, kind in transform_classes().items():
+        arguments = transform_arguments(kind).items()
+        rows.append((name, ", ".join(f"{key}: {default}" for key, default in arguments)))
+    return ("name", "arguments and defaults"), rows
+
+
 _LISTS: dict[str, Callable[[], _Listing]] = {
     "models": _models,
     "datasets": _datasets,
@@ -108,4 +118,5 @@ _LISTS: dict[str, Callable[[], _Listing]] = {
     "metrics": _metrics,
     "optimizers": _optimizers,
     "schedules": _schedules,
+    "augmentations": _augmentations,
 }

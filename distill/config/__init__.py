@@ -1,5 +1,6 @@
 """Configuration: from YAML files to typed records. Imports no torch; build resolves names of networks and data sets."""
 
+from distill.config.augmentation import AugmentSection, MixSection, TransformsSection, read_transform
 from distill.config.base import is_weights_path
 from distill.config.custom_terms import (
     AnyTerm,
@@ -30,7 +31,6 @@ from distill.config.recipe import (
 )
 from distill.config.schema import (
     OWN_CLASSES,
-    AugmentSection,
     CheckpointSection,
     Config,
     DataSection,
@@ -70,6 +70,7 @@ __all__ = [
     "LayeredTerm",
     "LoggersSection",
     "MapTerm",
+    "MixSection",
     "MonitorSection",
     "Normalisation",
     "OptimizerSection",
@@ -79,6 +80,7 @@ __all__ = [
     "TeacherSection",
     "Term",
     "TermOptions",
+    "TransformsSection",
     "check_options",
     "format_mistakes",
     "identity",
@@ -88,6 +90,7 @@ __all__ = [
     "load_recorded",
     "merge",
     "parse_yaml",
+    "read_transform",
     "record_of",
     "register_options",
     "to_yaml",

@@ -26,12 +26,16 @@ NOT_IDENTITY = (
     "student.compile",
 )
 #: Keys that were added later, with their defaults. They count if they differ, so that older runs keep their identity.
+#: ``*`` is any name of a term.
 NOT_IDENTITY_AS_DEFAULT: Mapping[str, Any] = {
     "callbacks": [],
     "data.class_weights": None,
+    "data.cutmix": None,
+    "data.mixup": None,
     "data.sampler": None,
     "early_stopping": None,
     "ema": None,
+    "objective.*.mixed": "both",
     "optimizer.layer_decay": None,
     "optimizer.lr_factors": {},
     "schedule.interval": "epoch",
@@ -86,11 +90,12 @@ def identity(
     plain = config.model_dump(mode="json")
     for key in (*NOT_IDENTITY, *NOT_IDENTITY_AS_DEFAULT):
         *parents, last = key.split(".")
-        section = plain
+        sections: list[Any] = [plain]
         for parent in parents:
-            section = section.get(parent) or {}
-        if key in NOT_IDENTITY or section.get(last) == NOT_IDENTITY_AS_DEFAULT[key]:
-            section.pop(last, None)
+            sections = [part for one in sections for part in (one.values() if parent == "*" else [one.get(parent)])]
+        for section in filter(None, sections):
+            if key in NOT_IDENTITY or section.get(last) == NOT_IDENTITY_AS_DEFAULT[key]:
+                section.pop(last, None)
     plain["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
     plain["teacher_hash"] = teacher_hash
     if data_hash is not None:

@@ -42,18 +42,17 @@ def describe_mistake(item: Any, *, record: type[BaseModel] = Config, values: Map
 
 def _keys(record: type[BaseModel], path: Sequence[str], values: Mapping[str, Any]) -> list[str]:
     """Return the keys that a section accepts."""
-    model: Any = record
+    models: list[Any] = [record]
     for i, part in enumerate(path):
         if path[0] == "objective" and i == 1:
-            model = record_of(look_up(values, f"objective.{part}.term", part)) or Term
+            models = [record_of(look_up(values, f"objective.{part}.term", part)) or Term]
         elif i == 0 or path[0] != "objective":
-            annotation = model.model_fields[part].annotation
-            options = [annotation, *get_args(annotation)]
-            model = next(
-                (o for o in options if get_origin(o) is None and isinstance(o, type) and issubclass(o, BaseModel)),
-                Section,
-            )
-    return list(model.model_fields)
+            annotations = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+            options = [option for one in annotations for option in (one, *get_args(one))]
+            models = [
+                o for o in options if get_origin(o) is None and isinstance(o, type) and issubclass(o, BaseModel)
+            ] or [Section]
+    return list(dict.fromkeys(key for model in models for key in model.model_fields))
 
 
 def _suggest(got: str, names: Iterable[str]) -> str:

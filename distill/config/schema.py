@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from distill.config.augmentation import AnyAugment, AugmentSection, MixSection
 from distill.config.base import (
     OpenSection,
     PathText,
@@ -35,30 +36,6 @@ class Normalisation(Section):
     std: list[Positive]
 
 
-class ColourJitterSection(Section):
-    """Random colour changes: each value x is the range [1 - x, 1 + x] of a factor (hue: [-x, x] of a shift)."""
-
-    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
-    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
-    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-
-
-class AugmentSection(Section):
-    """Views of an image in training: a random crop after padding, and a horizontal flip."""
-
-    pad: Annotated[int, Field(ge=0)] = 4
-    """Pixels of padding on each side before the crop; 0 turns the crop off."""
-    flip: bool = True
-    """Whether half of the views are flipped."""
-    padding: Literal["zero", "reflect"] = "zero"
-    """Values of the padding."""
-    views: Annotated[int, Field(ge=1)] | None = None
-    """Number of views per image, chosen by data.seed; all possible views if left out."""
-    colour_jitter: ColourJitterSection | None = None
-    """Random colour changes; cannot be combined with a teacher cache."""
-
-
 class DataSection(OpenSection):
     """Data set; other keys are options of the data set, see `distill list datasets`."""
 
@@ -72,8 +49,12 @@ class DataSection(OpenSection):
     """Seed of scenes, splits and views; runs with equal seeds use the same images in the same views."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Number of processes that decode image files; at most 4, one per core, if left out."""
-    augment: AugmentSection = AugmentSection()
-    """Views of the images in training."""
+    augment: AnyAugment = AugmentSection()
+    """Views of the images in training: keys of the counted views, or a list of transforms of torchvision."""
+    mixup: MixSection | None = None
+    """Averages of two images in training; none if left out."""
+    cutmix: MixSection | None = None
+    """Rectangles of one image in another in training; none if left out."""
     class_weights: Literal["balanced"] | dict[str, Positive] | None = None
     """Weights of the classes in the cross-entropy: by name (1 if not named), or `balanced`; equal if left out."""
     sampler: Literal["balanced"] | None = None
@@ -83,6 +64,12 @@ class DataSection(OpenSection):
     @classmethod
     def _read_numbers_as_names(cls, weights: Any) -> Any:
         return {str(name): weight for name, weight in weights.items()} if isinstance(weights, Mapping) else weights
+
+    @model_validator(mode="after")
+    def _check_probabilities(self) -> DataSection:
+        if self.mixup and self.cutmix and self.mixup.probability + self.cutmix.probability > 1:
+            raise ValueError("a batch is mixed in one way: the probabilities of mixup and cutmix must sum to at most 1")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -27,6 +27,7 @@ Method = Literal[
 Target = Literal["label", "teacher", "student"]
 Gradients = Literal["auto", "closed_form", "linear", "autograd"]
 Statistics = Literal["batch", "running"]
+Mixed = Literal["both", "skip"]
 
 
 class Term(Section):
@@ -115,6 +116,8 @@ class MapTerm(LayeredTerm):
     """How gradients are computed; `auto` takes the first of the other three that is exact."""
     statistics: Statistics = "batch"
     """Statistics of batch normalisation above the layer while the student trains."""
+    mixed: Mixed = "both"
+    """Maps of mixed images: of the logits of both classes by their shares, or none, so that the term is left out."""
 
 
 class ExplanationTerm(LayeredTerm):
@@ -137,6 +140,8 @@ class ExplanationTerm(LayeredTerm):
     """How gradients are computed; `auto` takes the first of the other three that is exact."""
     statistics: Statistics = "batch"
     """Statistics of batch normalisation above the layer while the student trains."""
+    mixed: Mixed = "both"
+    """Maps of mixed images: of the logits of both classes by their shares, or none, so that the term is left out."""
     frozen: bool = False
     """Whether the teacher's maps are computed once, for whole images, and transformed with each view."""
 

@@ -18,13 +18,16 @@ from distill.data.fashion_scenes import (
 from distill.data.image_files import DecodedImages, fingerprint, same_images
 from distill.data.imageset import ImageSet, channel_statistics
 from distill.data.loader import BatchLoader, EpochSampler
+from distill.data.mixing import MixDraw, Mixing
 from distill.data.partition import partition
 from distill.data.torch_dataset import as_image_set
+from distill.data.transformed_views import AnyViews, TransformedViews
 
 __all__ = [
     "DATASETS",
     "SPLITS",
     "TINTS",
+    "AnyViews",
     "Background",
     "BatchLoader",
     "ColourJitter",
@@ -34,8 +37,11 @@ __all__ = [
     "EpochSampler",
     "FashionScenes",
     "ImageSet",
+    "MixDraw",
+    "Mixing",
     "Padding",
     "Split",
+    "TransformedViews",
     "Views",
     "as_image_set",
     "channel_statistics",

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.data.augment import Views
 from distill.data.counted import Purpose, permutation, random_stream
 from distill.data.imageset import ImageSet
+from distill.data.transformed_views import AnyViews
 from distill.errors import InputError, unknown_name
 
 #: Largest number of different views of an image in one epoch; further repetitions use the same views again.
@@ -99,7 +99,7 @@ def balanced_order(labels: NDArray[np.int64], *, seed: int, epoch: int) -> Order
     return Order(*(torch.from_numpy(np.concatenate(part)[shuffled]) for part in (positions, repeats)))
 
 
-def draw_views(views: Views, order: Order, n: int, *, seed: int, epoch: int) -> Int64[Tensor, " m"]:
+def draw_views(views: AnyViews, order: Order, n: int, *, seed: int, epoch: int) -> Int64[Tensor, " m"]:
     """Draw the view of each entry of an order; an image that is repeated gets other views.
 
     Convention:

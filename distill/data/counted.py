@@ -18,21 +18,28 @@ class Purpose(IntEnum):
     SCENE_TEXTURE = 5
     VIEW_CHOICE = 6
     BALANCE = 7
+    TRANSFORM = 8
+    MIX = 9
 
 
-def random_stream(purpose: Purpose, *, seed: int, part: int = 0) -> np.random.Philox:
+def random_stream(purpose: Purpose, *, seed: int, part: int = 0, position: int = 0) -> np.random.Philox:
     """Return the bit generator for a purpose, a seed and a part (an epoch or a split).
 
     Convention:
         - Use only ``random_raw``: numpy guarantees that its output never changes, but not that of its distributions.
-        - Streams with different arguments do not overlap; ``seed`` is taken modulo 2 ** 64.
+        - Streams of another purpose, seed or part do not overlap; ``seed`` is taken modulo 2 ** 64.
+        - ``position`` p is where a stream starts: after 4 p words.
 
     Example:
         >>> random_stream(Purpose.ORDER, seed=0).random_raw(2)
         array([15003734204198539638, 13859618513508960101], dtype=uint64)
+        >>> random_stream(Purpose.ORDER, seed=0, position=2).random_raw() == random_stream(
+        ...     Purpose.ORDER, seed=0
+        ... ).random_raw(9)[8]
+        True
     """
     key = np.array([seed % 2**64, int(purpose)], np.uint64)
-    return np.random.Philox(key=key, counter=np.array([0, 0, part, 0], np.uint64))
+    return np.random.Philox(key=key, counter=np.array([position, 0, part, 0], np.uint64))
 
 
 def integers_below(words: NDArray[np.uint64], bound: int | NDArray[np.int64]) -> NDArray[np.int64]:

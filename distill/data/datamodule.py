@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable
 
 import pytorch_lightning as pl
+import torch
 
-from distill.data.augment import ColourJitter, Views
+from distill.data.augment import ColourJitter
 from distill.data.image_files import DecodedImages
 from distill.data.imageset import ImageSet
 from distill.data.loader import BatchLoader
+from distill.data.mixing import Mixing, mix_images, mixed
+from distill.data.transformed_views import AnyViews, TransformedViews
 from distill.errors import InputError
 from distill.types import Batch
 
@@ -23,7 +26,8 @@ class DistillDataModule(pl.LightningDataModule):
 
     Convention:
         - Batches are sent to the device as uint8. The view is applied there, and ``images`` become float in [0, 1] in
-          ``channels_last`` layout. ``boxes`` and ``masks`` remain those of the original image.
+          ``channels_last`` layout. ``boxes`` and ``masks`` remain those of the original image. Views that are made by
+          transforms are applied before, on the CPU, also to boxes and masks.
         - ``batch_size`` is per process. The processes share each split without overlap.
         - In training, a last, smaller batch is dropped. With ``trainer.overfit_batches``, every epoch has the same
           batches, in the order of the set.
@@ -37,9 +41,10 @@ class DistillDataModule(pl.LightningDataModule):
         views: The views of the training images.
         seed: Determines the order of each epoch.
         data_seed: Determines the views of each epoch.
-        workers: Number of worker processes per loader for images that are not in memory; None for the number of CPUs,
-            at most 4.
+        workers: Number of worker processes per loader for images that are not in memory or are transformed on the CPU;
+            None for the number of CPUs, at most 4.
         jitter: Colour jitter of the training images.
+        mixing: How the training images of a batch are mixed in pairs.
         balanced: Whether an epoch has images of all classes equally often.
 
     Example:
@@ -58,11 +63,12 @@ class DistillDataModule(pl.LightningDataModule):
         *,
         batch_size: int,
         eval_batch_size: int | None = None,
-        views: Views,
+        views: AnyViews,
         seed: int = 0,
         data_seed: int = 0,
         workers: int | None = None,
         jitter: ColourJitter | None = None,
+        mixing: Mixing | None = None,
         balanced: bool = False,
     ) -> None:
         super().__init__()
@@ -71,7 +77,7 @@ class DistillDataModule(pl.LightningDataModule):
         self._sources: dict[str, Source] = {"train": train, "validation": validation, "test": test}
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.views, self.seed, self.data_seed = views, seed, data_seed
-        self.workers, self.jitter, self.balanced = workers, jitter, balanced
+        self.workers, self.jitter, self.mixing, self.balanced = workers, jitter, mixing, balanced
         self._loaders: list[BatchLoader] = []
 
     def split(self, name: str) -> ImageSet:
@@ -124,6 +130,7 @@ class DistillDataModule(pl.LightningDataModule):
             self.split(name),
             batch_size=batch_size,
             views=self.views if training else self.views.identity,
+            mixing=self.mixing if training else None,
             shuffle=training and not overfit,
             balanced=self.balanced,
             drop_last=training,
@@ -138,15 +145,35 @@ class DistillDataModule(pl.LightningDataModule):
         return loader
 
     def workers_for(self, name: str) -> int:
-        """Return the number of worker processes for a split: 0 if its images are in memory."""
+        """Return the number of worker processes for a split: 0 if its images are in memory and not transformed."""
         images: object = self.split(name).images
-        if not isinstance(images, DecodedImages):
+        transformed = name == "train" and isinstance(self.views, TransformedViews)
+        if not isinstance(images, DecodedImages) and not transformed:
             return 0
         return min(os.cpu_count() or 1, 4) if self.workers is None else self.workers
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Apply the views of the batch, and in training the colour jitter, on the device."""
+        """Apply the views of the batch, and in training the colour jitter and the mixing, on the device."""
         images = self.views.apply(batch.images, batch.view)
         if self.jitter is not None and self.trainer is not None and self.trainer.training:
             images = self.jitter(images)
-        return batch._replace(images=images)
+        batch = batch._replace(images=images)
+        return batch if batch.mix is None else batch._replace(images=mix_images(batch))
+
+    def trial_batch(self) -> Batch:
+        """Return the first two training images as in training, without colour jitter; mixed, if batches can be mixed.
+
+        Raises:
+            InputError: if a transform cannot be applied to them.
+        """
+        train = self.split("train")
+        index = torch.arange(min(2, len(train)))
+        batch = train.take(index, self.views.draw(len(index), seed=self.data_seed, epoch=0))
+        if isinstance(self.views, TransformedViews):
+            self.views.check(train, seed=self.data_seed)
+            batch = self.views.transform(batch, seed=self.data_seed)
+        batch = batch._replace(images=self.views.apply(batch.images, batch.view))
+        if self.mixing is None:
+            return batch
+        batch = mixed(batch, own=0.75)
+        return batch._replace(images=mix_images(batch))

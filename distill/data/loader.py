@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from distill.data.augment import Views
 from distill.data.balanced import Order, balanced_order, draw_views
 from distill.data.counted import Purpose, permutation
 from distill.data.imageset import ImageSet
+from distill.data.mixing import Mixing
+from distill.data.transformed_views import AnyViews, TransformedViews
 from distill.errors import InputError, RunError
 from distill.types import Batch
 
@@ -37,13 +39,17 @@ class _KeySampler(Sampler[BatchKey]):
 
 
 class _Batches(Dataset[Batch]):
-    def __init__(self, data: ImageSet) -> None:
-        self.data = data
+    def __init__(self, data: ImageSet, transform: Callable[[Batch], Batch] | None) -> None:
+        self.data, self.transform = data, transform
+
+    def take(self, index: Int64[Tensor, " b"], view: Int64[Tensor, " b"]) -> Batch:
+        batch = self.data.take(index, view)
+        return batch if self.transform is None else self.transform(batch)
 
     def __getitem__(self, key: BatchKey) -> Batch | InputError:  # type: ignore[override]
         try:
             index, view = map(torch.from_numpy, key)
-            return self.data.take(index, view)
+            return self.take(index, view)
         except InputError as error:  # returned, not raised: a raised error would carry the worker's traceback
             return error
 
@@ -58,16 +64,16 @@ class Prefetcher:
           delay it by 5 seconds, since the queue that stops a worker can be collected before the worker.
 
     Args:
-        data: The images; copied to each worker.
+        batches: The images, with their transforms; copied to each worker.
         workers: Number of worker processes, at least 1.
         pin_memory: See :class:`distill.data.BatchLoader`.
     """
 
-    def __init__(self, data: ImageSet, *, workers: int, pin_memory: bool) -> None:
+    def __init__(self, batches: _Batches, *, workers: int, pin_memory: bool) -> None:
         self._sampler = _KeySampler()
         self._passes = 0
         self._loader = DataLoader(
-            _Batches(data),
+            batches,
             batch_size=None,
             sampler=self._sampler,
             num_workers=workers,
@@ -205,16 +211,18 @@ class BatchLoader:
     Args:
         data: The images.
         batch_size: Images per batch and process.
-        views: The views to draw from, or the number of one view for all images.
+        views: The views to draw from, or the number of one view for all images. Views that are made by transforms are
+            applied here, all others by the caller.
+        mixing: How the images of a batch are mixed in pairs; the caller mixes them, after the views.
         shuffle: Whether to draw a new order for each epoch.
         balanced: Whether the order has all classes equally often; only with ``shuffle``.
         drop_last: Whether to drop a last, smaller batch.
         seed: Determines the order of each epoch.
-        data_seed: Determines the views of each epoch.
+        data_seed: Determines the views of each epoch, and how its batches are mixed.
         rank: Number of this process, from 0.
         world_size: Number of processes that share the set. In training (``shuffle`` or ``drop_last``) all processes get
             the same number of batches; in evaluation no image is used twice.
-        workers: Number of worker processes that prefetch batches, for images that are decoded on access.
+        workers: Number of worker processes that prefetch batches, for images that are decoded or transformed on access.
         pin_memory: Whether to return pinned tensors, which are copied to a CUDA device asynchronously.
 
     Attributes:
@@ -236,7 +244,8 @@ class BatchLoader:
         data: ImageSet,
         *,
         batch_size: int,
-        views: Views | int = 0,
+        views: AnyViews | int = 0,
+        mixing: Mixing | None = None,
         shuffle: bool = False,
         balanced: bool = False,
         drop_last: bool = False,
@@ -257,7 +266,7 @@ class BatchLoader:
                 "take a smaller batch or more images."
             )
         self.data, self.batch_size, self.views, self.drop_last = data, batch_size, views, drop_last
-        self.data_seed, self.pin_memory = data_seed, pin_memory
+        self.data_seed, self.pin_memory, self.mixing = data_seed, pin_memory, mixing
         self.sampler = EpochSampler(
             len(data),
             shuffle=shuffle,
@@ -267,7 +276,9 @@ class BatchLoader:
             world_size=world_size,
             labels=data.labels if balanced else None,
         )
-        self._prefetcher = Prefetcher(data, workers=workers, pin_memory=pin_memory) if workers else None
+        transform = partial(views.transform, seed=data_seed) if isinstance(views, TransformedViews) else None
+        self._batches = _Batches(data, transform)
+        self._prefetcher = Prefetcher(self._batches, workers=workers, pin_memory=pin_memory) if workers else None
         self._position = 0
         self._position_epoch = 0
         self._resumed = False
@@ -291,6 +302,8 @@ class BatchLoader:
         batches = self._prefetcher(keys) if self._prefetcher else (self._fetch(*key) for key in keys)
         for position, batch in enumerate(batches, start):
             self._position = position + 1
+            if self.mixing is not None:
+                batch = self.mixing.draw(batch, seed=self.data_seed, epoch=epoch, number=position)
             yield batch
 
     def close(self) -> None:
@@ -299,7 +312,7 @@ class BatchLoader:
             self._prefetcher.close()
 
     def _fetch(self, index: Int64[Tensor, " b"], view: Int64[Tensor, " b"]) -> Batch:
-        batch = self.data.take(index, view)
+        batch = self._batches.take(index, view)
         if not self.pin_memory:
             return batch
         return batch._replace(**{k: part.pin_memory() for k, part in batch._asdict().items() if part is not None})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from distill.explain.gradients import (
@@ -295,6 +295,8 @@ def _class_weights(head: Head, target: Score, layer: str) -> Tensor:
             f"`method='cam'` needs global average pooling and a linear layer right after `layer`, but {layer!r} is "
             "followed by other layers; use 'grad_cam', which is available at every layer."
         )
+    if isinstance(target, Tensor) and target.ndim == 2:
+        return target.to(head.classifier.weight.dtype) @ head.classifier.weight
     return head.classifier.weight[_classes(target, "cam")]
 
 
@@ -327,17 +329,22 @@ class PairExplainer:
             check_choice("target", self.policy, ("label", "student"))
 
     def from_outputs(
-        self, student: StagedOutput, teacher: StagedOutput, labels: Int[Tensor, " n"], *, create_graph: bool
+        self, student: StagedOutput, teacher: StagedOutput, labels: Num[Tensor, "n ..."], *, create_graph: bool
     ) -> MapPair:
-        """Return the raw maps of the student and the teacher."""
+        """Return the raw maps of the student and the teacher; see :meth:`choose`."""
         target = self.choose(student, teacher, labels)
         return MapPair(
             self.student.from_output(student, target, create_graph=create_graph),
             self.teacher.from_output(teacher, teacher.logits.argmax(1) if self.own_classes else target),
         )
 
-    def choose(self, student: StagedOutput, teacher: StagedOutput, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Return the class of the student to explain for each sample."""
+    def choose(
+        self, student: StagedOutput, teacher: StagedOutput, labels: Num[Tensor, "n ..."]
+    ) -> Num[Tensor, "n ..."]:
+        """Return what is explained of the student: classes (N,), or weights of the logits (N, classes).
+
+        ``labels`` are classes, or the shares of the classes of mixed images, and returned if the policy is ``label``.
+        """
         if self.policy == "label":
             return labels
         return (teacher if self.policy == "teacher" else student).logits.argmax(1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,6 +19,9 @@ class CrossEntropy(nn.Module):
     Convention:
         - With class weights, the mean is weighted: the sum of the weighted losses, divided by the sum of the weights of
           the labels, as in ``torch.nn.CrossEntropyLoss``.
+        - The loss of a mixed image is that of both of its classes, weighted by their shares; likewise the divisor. With
+          a share of 1 this is the loss of the first class. Without class weights it is the cross-entropy with the
+          shares as class probabilities.
 
     Args:
         label_smoothing: Fraction of the target probability that is spread evenly over all classes, in [0, 1).
@@ -34,5 +40,13 @@ class CrossEntropy(nn.Module):
 
     def forward(self, inputs: TermInputs) -> Float[Tensor, ""]:
         """Compute the loss from the student's logits and the labels."""
-        logits = at_least_float32(inputs.student.logits)
-        return F.cross_entropy(logits, inputs.labels, weight=self.class_weights, label_smoothing=self.label_smoothing)
+        logits, mix = at_least_float32(inputs.student.logits), inputs.mix
+        settings: dict[str, Any] = {"weight": self.class_weights, "label_smoothing": self.label_smoothing}
+        if mix is None:
+            return F.cross_entropy(logits, inputs.labels, **settings)
+        parts = [(mix.share, inputs.labels), (1 - mix.share, mix.others)]
+        losses = [share * F.cross_entropy(logits, labels, **settings, reduction="sum") for share, labels in parts]
+        if self.class_weights is None:
+            return torch.stack(losses).sum() / len(logits)
+        divisors = [share * self.class_weights[labels].sum() for share, labels in parts]
+        return torch.stack(losses).sum() / torch.stack(divisors).sum()

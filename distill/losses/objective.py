@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from distill.losses.failure import TermError, describe_failure
 from distill.losses.term import ActivationPair, ComparedLayer, TermInputs, needs_of
-from distill.types import MapPair, StagedOutput
+from distill.types import MapPair, Mix, StagedOutput
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ class Objective(nn.Module):
         maps: Mapping[str, Mapping[str, MapPair]],
         labels: Int[Tensor, " n"],
         factors: Mapping[str, float] | None = None,
+        mix: Mix | None = None,
     ) -> Losses:
         """Compute every term and their weighted sum.
 
@@ -136,13 +137,14 @@ class Objective(nn.Module):
             maps: Raw maps by layer of the student, under the name of the term that needs them.
             labels: Class of each sample.
             factors: Factors on the weights, by name of the term; 1 for a term that is not named.
+            mix: The second classes of mixed images, and the shares.
 
         Raises:
             ValueError: if a term returns no scalar.
             TermError: if a third-party term raises an exception.
         """
         active = {name: factor for name in self.names if (factor := (factors or {}).get(name, 1.0)) > 0}
-        raw = {name: self.value(name, student, teacher, maps.get(name), labels) for name in active}
+        raw = {name: self.value(name, student, teacher, maps.get(name), labels, mix) for name in active}
         weighted = {name: self.weights[name] * factor * raw[name] for name, factor in active.items()}
         zero = student.logits.float().sum() * 0.0  # keeps the graph in a step in which no term is computed
         return Losses(torch.stack(list(weighted.values())).sum() if weighted else zero, raw, weighted)
@@ -154,6 +156,7 @@ class Objective(nn.Module):
         teacher: StagedOutput | None,
         maps: Mapping[str, MapPair] | None,
         labels: Int[Tensor, " n"],
+        mix: Mix | None = None,
     ) -> Float[Tensor, ""]:
         """Compute one term, before multiplication by its weight.
 
@@ -169,7 +172,7 @@ class Objective(nn.Module):
             for layer, other in (layers.items() if needs.activations else ())
         }
         weights = {layer: other.weight for layer, other in layers.items()}
-        inputs = TermInputs(student, teacher, labels, maps, activations, weights)
+        inputs = TermInputs(student, teacher, labels, maps, activations, weights, mix)
         try:
             value = term(inputs)
         except Exception as error:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from distill.types import MapPair, StagedOutput
+from distill.types import MapPair, Mix, StagedOutput
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -43,10 +43,11 @@ class TermInputs(NamedTuple):
         student: Forward pass of the student, with a graph.
         teacher: Forward pass of the teacher, without a graph; None if the term does not declare ``needs_teacher``.
             Only its logits are filled in if a teacher cache is used.
-        labels: Class of each sample.
+        labels: Class of each sample; of mixed images, the class of the larger share.
         maps: Raw maps by layer of the student, if the term declares ``needs_maps``.
         activations: Activations by layer of the student, if the term declares ``needs_activations``.
         layers: Weight of each layer of the student that the term compares.
+        mix: The other class of mixed images, and the shares of both; None if the images are not mixed.
     """
 
     student: StagedOutput
@@ -55,6 +56,7 @@ class TermInputs(NamedTuple):
     maps: Mapping[str, MapPair] | None = None
     activations: Mapping[str, ActivationPair] = _EMPTY
     layers: Mapping[str, float] = _EMPTY
+    mix: Mix | None = None
 
 
 class Needs(NamedTuple):

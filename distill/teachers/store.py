@@ -35,6 +35,8 @@ class ViewStore:
         views: Number of views per image.
         width: Floats per row.
         journal: The file; None for a store in memory.
+        by_view: Whether the rows are numbered view by view instead of image by image. The number of views can then
+            differ between the stores of one file.
 
     Example:
         >>> store = ViewStore(images=3, views=2, width=2)
@@ -44,8 +46,10 @@ class ViewStore:
                 [5., 6.]]), hits=tensor([False,  True]))
     """
 
-    def __init__(self, *, images: int, views: int, width: int, journal: Journal | None = None) -> None:
-        self.images, self.views, self.width, self.journal = images, views, width, journal
+    def __init__(
+        self, *, images: int, views: int, width: int, journal: Journal | None = None, by_view: bool = False
+    ) -> None:
+        self.images, self.views, self.width, self.journal, self.by_view = images, views, width, journal, by_view
         self._starts: NDArray[np.int64] = np.full(images * views, _MISSING, np.int64)
         self._values: NDArray[np.float32] = np.zeros(0, np.float32)
         self._used = 0
@@ -101,5 +105,5 @@ class ViewStore:
             self._values = self.journal.values()
 
     def _keys(self, index: Tensor, view: Tensor) -> NDArray[np.int64]:
-        keys: NDArray[np.int64] = (index * self.views + view).numpy()
+        keys: NDArray[np.int64] = (view * self.images + index if self.by_view else index * self.views + view).numpy()
         return keys

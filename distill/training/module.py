@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -51,6 +51,8 @@ def make_maps(
 
     Convention:
         - The student's maps are differentiable if gradients are enabled; the teacher's never are.
+        - Where the label is explained, the explained score of a mixed image is the sum of the logits of both of its
+          classes, weighted by their shares.
 
     Args:
         explainers: Explainers by name of the term, then by layer of the student.
@@ -65,6 +67,8 @@ def make_maps(
     """
     frozen, cached = frozen or {}, cached or {}
     create_graph = torch.is_grad_enabled()
+    mix = batch.mix
+    labels = batch.labels if mix is None else mix.weights(batch.labels, student.logits.shape[1])
 
     def map_pair(term: str, layer: str, pair: PairExplainer) -> MapPair:
         if term in frozen:
@@ -73,10 +77,10 @@ def make_maps(
         elif teacher is None:
             raise ValueError(f"term {term!r} compares maps with those of a teacher, but `teacher` is None.")
         elif MapKey.of(pair) in cached:
-            target = pair.choose(student, teacher, batch.labels)
+            target = pair.choose(student, teacher, labels)
             teacher_maps = cached[MapKey.of(pair)]
         else:
-            return pair.from_outputs(student, teacher, batch.labels, create_graph=create_graph)
+            return pair.from_outputs(student, teacher, labels, create_graph=create_graph)
         return MapPair(pair.student.from_output(student, target, create_graph=create_graph), teacher_maps)
 
     return {
@@ -111,6 +115,7 @@ class DistillationModule(pl.LightningModule):
         compile: Whether to compile the student's forward pass in training with torch.compile.
         monitor: Metric that a schedule reads, such as ``ReduceLROnPlateau``.
         agreement: Whether to log how often student and teacher predict the same class; False if their classes differ.
+        skip_mixed: Names of the terms that are not computed on mixed images.
     """
 
     first_non_finite_step: Tensor
@@ -130,6 +135,7 @@ class DistillationModule(pl.LightningModule):
         compile: bool = False,
         monitor: str | None = None,
         agreement: bool = True,
+        skip_mixed: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.student = student
@@ -150,6 +156,7 @@ class DistillationModule(pl.LightningModule):
         self.train_means = EpochMeans([name.removeprefix("train/") for name in self._train_names])
         self.gradient_norm = EpochMeans([GRADIENT_NORM])
         self.learning_rate, self.steps_per_epoch, self.monitor = 0.0, 1, monitor
+        self.skip_mixed = tuple(name for name in skip_mixed if name in objective.names)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -176,12 +183,14 @@ class DistillationModule(pl.LightningModule):
         """Return the objective of one batch; does not read any value on the host."""
         batch = as_batch(batch)
         factors = self.term_factors(batch_idx)
+        if batch.mix is not None:
+            factors |= dict.fromkeys(self.skip_mixed, 0.0)
         active = [name for name, factor in factors.items() if factor > 0]
         explainers = {name: by_layer for name, by_layer in self.explainers.items() if name in active}
         student = self.run_student(batch.images, explainers, active)
         teacher = self.run_teacher(batch, explainers, active)
         maps = make_maps(explainers, student, teacher.output, batch, frozen=self.frozen, cached=teacher.maps)
-        losses = self.objective(student, teacher.output, maps, batch.labels, factors)
+        losses = self.objective(student, teacher.output, maps, batch.labels, factors, batch.mix)
         self._log_step(losses, maps, samples=batch.labels.shape[0])
         return losses.total
 

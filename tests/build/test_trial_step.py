@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import distill
-from distill.build import build, load_config, load_images
+from distill.build import build, load_config
 from distill.build.trial_step import check_step
 from distill.errors import InputError
 from distill.explain import Explainer
@@ -203,9 +203,9 @@ def test_the_trial_step_changes_nothing(tmp_path: Path) -> None:
     pairs = [*SMALL, f"output_dir={tmp_path}", f"teacher.checkpoint={teacher}", explanation, "student.dropout=0.3"]
     run = build(load_config([], pairs))
     state = {key: value.clone() for key, value in run.module.state_dict().items()}
-    images = load_images(run.config.data, "train")
+    batch = run.data.trial_batch()
     drawn = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
-    check_step(run.module, images)
+    check_step(run.module, batch, 10)
     assert torch.equal(drawn[0], torch.get_rng_state())
     assert drawn[1:] == (random.getstate(), str(np.random.get_state()))
     assert all(torch.equal(value, state[key]) for key, value in run.module.state_dict().items())
