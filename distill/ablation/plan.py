@@ -26,6 +26,7 @@ from distill.config import (
     identity,
     is_weights_path,
     merge,
+    replace_augment,
     validate,
 )
 from distill.config.dotted_keys import look_up, merge_values, nested
@@ -163,7 +164,7 @@ def _check_size(runs: int, file: AblationFile, path: Path, *, limit: int) -> Non
 
 def _merge_rows(file: AblationFile, folder: Path, teacher: Config | None) -> tuple[list[GridRow], list[dict[str, Any]]]:
     """Return the rows, and the merged configuration values of each."""
-    common = merge_values(merge([folder / base for base in file.base]), nested(file.overrides))
+    common = merge_values(merge([folder / base for base in file.base]), replace_augment(nested(file.overrides)))
     if file.teacher is not None:
         checkpoint = teacher.directory if teacher else TEACHERS
         common = merge_values(common, {"teacher": {"checkpoint": str(checkpoint)}})
@@ -191,7 +192,8 @@ def _plan_teacher(file: AblationFile, folder: Path, check: Check | None) -> tupl
     """Return the teacher's configuration and its errors; its folder is shared, and its name ends with its identity."""
     if file.teacher is None:
         return None, []
-    values = merge_values(merge([folder / base for base in file.teacher.base]), nested(file.teacher.overrides))
+    overrides = replace_augment(nested(file.teacher.overrides))
+    values = merge_values(merge([folder / base for base in file.teacher.base]), overrides)
     config, errors = validate({**values, "output_dir": str(Path(file.output_dir) / TEACHERS)}, check=check)
     if config is None:
         return None, [f"teacher: {error}" for error in errors]
@@ -204,7 +206,7 @@ def _plan_teacher(file: AblationFile, folder: Path, check: Check | None) -> tupl
 def _merge_row(common: Mapping[str, Any], row: GridRow, file: AblationFile) -> dict[str, Any]:
     values: Any = common
     for layer in row.overrides:
-        values = merge_values(values, layer)
+        values = merge_values(values, replace_augment(layer))
     reserved = {"name": "run", "output_dir": str(Path(file.output_dir) / file.name / "runs"), "seed": file.seeds[0]}
     section = values.get("teacher")
     if isinstance(section, Mapping) and not section.get("cache_dir"):

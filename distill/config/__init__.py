@@ -1,6 +1,6 @@
 """Configuration: from YAML files to typed records. Imports no torch; build resolves names of networks and data sets."""
 
-from distill.config.augmentation import AugmentSection, MixSection, TransformsSection, read_transform
+from distill.config.augmentation import AugmentSection, MixSection, TransformsSection, replace_augment
 from distill.config.base import is_weights_path
 from distill.config.custom_terms import (
     AnyTerm,
@@ -90,9 +90,9 @@ __all__ = [
     "load_recorded",
     "merge",
     "parse_yaml",
-    "read_transform",
     "record_of",
     "register_options",
+    "replace_augment",
     "to_yaml",
     "validate",
 ]

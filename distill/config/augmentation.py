@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -73,12 +72,15 @@ def read_transform(entry: Any) -> dict[str, dict[str, Any]]:
     raise ValueError("expected a name, or one name with arguments as in `RandomErasing: {p: 0.25}`, in each entry")
 
 
-def parse_augment(values: Any) -> AugmentSection | TransformsSection:
-    """Validate the value of `data.augment`: keys of the counted views, or transforms.
+#: Keys that only one of the two sections has.
+_COUNTED, _TRANSFORMS = (
+    tuple(key for key in section.model_fields if key not in other.model_fields)
+    for section, other in ((AugmentSection, TransformsSection), (TransformsSection, AugmentSection))
+)
 
-    Convention:
-        - A list is short for a mapping with the key ``transforms``.
-        - Beside ``transforms``, keys of the counted views may only have their defaults, as in files with all keys.
+
+def parse_augment(values: Any) -> AugmentSection | TransformsSection:
+    """Validate the value of `data.augment`: keys of the counted views, or transforms; a list is short for the latter.
 
     Example:
         >>> parse_augment(["RandAugment"]).transforms
@@ -90,25 +92,40 @@ def parse_augment(values: Any) -> AugmentSection | TransformsSection:
         values = {"transforms": values}
     if not isinstance(values, Mapping):
         raise PydanticCustomError("augment_type", "expected keys such as pad, or a list of transforms")
-    if values.get("transforms") is None:
-        return AugmentSection.model_validate({key: value for key, value in values.items() if key != "transforms"})
-    defaults = AugmentSection().model_dump()
-    rest = dict(values)
-    for key in (key for key in defaults if key not in TransformsSection.model_fields and key in rest):
-        if rest.pop(key) != defaults[key]:
-            raise PydanticCustomError(
-                "counted_views", f"{key} belongs to the counted views, which `transforms` replace; remove one of them"
-            )
-    return TransformsSection.model_validate(rest)
+    given = {key: value for key, value in values.items() if value is not None}
+    if "transforms" not in given:
+        return AugmentSection.model_validate(given)
+    if both := next((key for key in _COUNTED if key in given), None):
+        raise PydanticCustomError(
+            "counted_views", f"{both} belongs to crops and flips, which `transforms` replace; remove one of them"
+        )
+    return TransformsSection.model_validate(given)
 
 
-def expand_list(layer: DictConfig) -> None:
-    """Write a list of transforms as a mapping, which can be merged with the mappings of other files."""
-    data = None if OmegaConf.is_interpolation(layer, "data") else layer.get("data")
-    if not isinstance(data, DictConfig) or "augment" not in data or OmegaConf.is_interpolation(data, "augment"):
-        return
-    if isinstance(data.augment, ListConfig):
-        data.augment = {"transforms": data.augment}
+def replace_augment(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a layer with transforms replace the crops and flips of the layers before it when they are merged, or reverse.
+
+    Args:
+        layer: Values of a configuration. ``data.augment`` may be a list, which cannot be merged with a mapping.
+
+    Example:
+        >>> replace_augment({"data": {"augment": ["RandAugment"]}})["data"]["augment"]["transforms"]
+        ['RandAugment']
+        >>> replace_augment({"data": {"augment": {"flip": False}}})
+        {'data': {'augment': {'flip': False, 'transforms': None, 'objects': None}}}
+    """
+    data = layer.get("data")
+    augment = data.get("augment") if isinstance(data, Mapping) else None
+    augment = {"transforms": augment} if isinstance(augment, list) else augment
+    if not isinstance(data, Mapping) or not isinstance(augment, Mapping):
+        return dict(layer)
+    others: tuple[str, ...] = ()
+    if augment.get("transforms") is not None:
+        others = _COUNTED
+    elif any(augment.get(key) is not None for key in _COUNTED):
+        others = _TRANSFORMS
+    replaced = {**augment, **{key: None for key in others if key not in augment}}
+    return {**layer, "data": {**data, "augment": replaced}}
 
 
 class MixSection(Section):

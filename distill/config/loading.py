@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
-from distill.config.augmentation import expand_list
+from distill.config.augmentation import replace_augment
 from distill.config.messages import describe_mistake
 from distill.config.reading import PARSE_ERRORS, read_recorded, read_yaml
 from distill.config.schema import DEFAULT_TERMS, Config
@@ -138,8 +138,7 @@ def merge(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> dict[st
             if "=" not in pair or pair.startswith("="):
                 raise InputError(f"expected key=value, got {pair!r}; a configuration file must end in .yaml or .yml.")
             layers.append(OmegaConf.from_dotlist([pair]))
-        for layer in layers:
-            expand_list(layer)
+        layers = [OmegaConf.create(replace_augment(OmegaConf.to_container(layer, resolve=False))) for layer in layers]  # type: ignore[arg-type]
         merged = OmegaConf.to_container(OmegaConf.merge(*layers) if layers else OmegaConf.create(), resolve=True)
     except InputError:
         raise

@@ -16,7 +16,7 @@ from distill.data.augment import Views, to_unit
 from distill.data.counted import Purpose, integers_below, random_stream
 from distill.data.imageset import ImageSet
 from distill.data.named_transforms import Entries, make_transforms
-from distill.errors import InputError, unknown_name
+from distill.errors import InputError, unknown_name, without_addresses
 from distill.types import Batch
 
 #: What is done with boxes and masks: they follow the transforms, or are left out.
@@ -86,7 +86,7 @@ class TransformedViews:
         """Apply the views of a batch that is still on the CPU, as uint8; returns uint8 images.
 
         Raises:
-            InputError: If the images of the batch do not become images of one size.
+            InputError: If a transform fails, or the images of the batch do not become images of one size.
         """
         boxes, masks = (batch.boxes, batch.masks) if self.objects == "carry" else (None, None)
         made = []
@@ -94,7 +94,11 @@ class TransformedViews:
             for row, (index, view) in enumerate(zip(batch.index.tolist(), batch.view.tolist(), strict=True)):
                 _seed(seed, index, view)
                 parts = [None if part is None else part[row] for part in (boxes, masks)]
-                made.append(_apply(self.transforms, batch.images[row], *parts))
+                try:
+                    made.append(_apply(self.transforms, batch.images[row], *parts))
+                except Exception as error:  # libraries raise many kinds of errors
+                    message = without_addresses(f"{type(error).__name__}: {error}")
+                    raise InputError(f"{self.where}: image {index} in view {view}: {message}") from error
         images = [image for image, _, _ in made]
         if len({image.shape for image in images}) > 1:
             raise InputError(self._message_about_sizes({tuple(image.shape[1:]) for image in images}))

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
 from distill.build import Objects, build, check_config, run_identity, starting_weights_record, trust_in
-from distill.config import Config, format_mistakes, merge, validate
+from distill.config import Config, format_mistakes, merge, replace_augment, validate
 from distill.config.dotted_keys import merge_values, nested
 from distill.errors import InputError
 from distill.files import check_unlocked, locked
@@ -174,9 +174,12 @@ def make_config(
     """
     values: Any = {}
     for source in configs:
-        values = merge_values(values, nested(source) if isinstance(source, Mapping) else merge([source]))
-    values = merge_values(values, keywords)
-    values = merge_values(values, nested(overrides) if isinstance(overrides, Mapping) else merge([], overrides))
+        values = merge_values(
+            values, replace_augment(nested(source)) if isinstance(source, Mapping) else merge([source])
+        )
+    values = merge_values(values, replace_augment(keywords))
+    last = replace_augment(nested(overrides)) if isinstance(overrides, Mapping) else merge([], overrides)
+    values = merge_values(values, last)
     config, mistakes = validate(values, check=check_config)
     if config is None:
         raise InputError(format_mistakes(mistakes, "the configuration"))

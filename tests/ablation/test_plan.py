@@ -269,3 +269,11 @@ def test_every_shipped_ablation_can_be_planned(path: Path) -> None:
     assert ablation.trials
     for trial in ablation.trials:
         assert load([], [f"name={trial.config.name}"]).name == trial.config.name
+
+
+def test_rows_may_have_crops_or_transforms_whatever_the_base_has(tmp_path: Path) -> None:
+    rows = {"CE": {}, "crops": {"data": {"augment": {"pad": 2}}}, "few": {"data.augment.views": 3}}
+    overrides = {"data.augment": ["RandAugment"]}
+    augments = [trial.config.data.augment for trial in plan(write(tmp_path, rows=rows, overrides=overrides)).trials]
+    assert [augment.views for augment in augments] == [None, None, 3]
+    assert [hasattr(augment, "transforms") for augment in augments] == [True, False, True]

@@ -56,6 +56,9 @@ def test_other_data_under_the_same_words_are_another_run() -> None:
         "data.batch_size=32",
         "data.count=65",
         "data.augment.flip=false",
+        "data.augment={transforms: [RandAugment], views: 3}",
+        "data.mixup.alpha=0.2",
+        "data.cutmix={alpha: 0.2, probability: 0.5}",
         "student.name=wrn_10_1",
         "student.dropout=0.1",
         "student.normalisation={mean: [0.5], std: [0.5]}",
@@ -87,4 +90,17 @@ def test_a_default_that_is_written_out_is_the_same() -> None:
 
 
 def test_a_key_that_is_not_set_leaves_the_identity_of_older_runs() -> None:
-    assert of() == of("teacher.weights_key=null") == "516a692331b046b3"
+    assert of() == of("teacher.weights_key=null") == of("data.mixup=null") == "516a692331b046b3"
+
+
+def test_keys_of_terms_that_were_added_later_count_if_they_differ() -> None:
+    explained = "objective.explanation.weight=1"
+    assert of(explained, "objective.explanation.mixed=both") == of(explained) == "c8feda109954199a"
+    assert of(explained, "objective.explanation.mixed=skip") != of(explained)
+
+
+@pytest.mark.parametrize(
+    "form", ["[RandAugment]", "{transforms: [RandAugment]}", "{transforms: [{RandAugment: null}]}"]
+)
+def test_forms_of_a_list_of_transforms_are_the_same_run(form: str) -> None:
+    assert of(f"data.augment={form}") == of("data.augment=[{RandAugment: {}}]") != of()

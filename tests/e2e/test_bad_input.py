@@ -62,6 +62,18 @@ def test_several_mistakes_at_once(error_message: Any) -> None:
         ("trainer.precision=33", "trainer: "),
         ("trainer.max_epochs=none", "a mistake in the configuration: trainer: max_epochs should be a whole number"),
         ("monitor.metric=accuracy", "monitor.metric: unknown metric 'accuracy'"),
+        (
+            "data.augment=[RandAugment]",
+            "data.augment.transforms[0]: RandAugment cannot take the boxes and masks of these images along (",
+        ),
+        (
+            "data.augment={transforms: [{RandomCrop: {sise: 8}}, Normalize], objects: drop}",
+            "2 mistakes in data.augment.transforms: data.augment.transforms[0].RandomCrop.sise: unknown argument of ",
+        ),
+        (
+            "data.augment=[{RandomRotation: {degrees: 40, expand: true}}]",
+            "data.augment.transforms[0]: RandomRotation gives images of different sizes (",
+        ),
         ("none.yaml", "no configuration file none.yaml."),
         ("data", "expected key=value, got 'data'; a configuration file must end in .yaml or .yml."),
     ],

@@ -131,6 +131,7 @@ def test_a_network_defined_in_the_working_directory(
         ("terms", ["cross_entropy", "soft_targets", "explanation", "temperature: 4.0", "method: grad_cam_pp"]),
         ("methods", ["cam", "grad_cam", "positive_grad_cam", "grad_cam_pp"]),
         ("metrics", ["accuracy"]),
+        ("augmentations", ["RandAugment", "RandomErasing", "size: required, scale: (0.08, 1.0)"]),
     ],
 )
 def test_lists(distill: Command, kind: str, expected: list[str]) -> None:
@@ -144,7 +145,7 @@ def test_an_unknown_list(distill: Command) -> None:
     assert result.code == 2
     assert result.message == (
         "distill: unknown list 'modles'; did you mean 'models'? "
-        "(known: datasets, methods, metrics, models, optimizers, schedules, terms)"
+        "(known: augmentations, datasets, methods, metrics, models, optimizers, schedules, terms)"
     )
 
 
