@@ -27,7 +27,7 @@ from distill.teachers import (
 )
 from distill.teachers.cache import MapKey, TeacherCache
 from distill.training import DistillationModule
-from distill.training.fit import resolve_precision
+from distill.training.trainer import resolve_precision
 from distill.types import Batch
 
 FOLDER = "teacher_cache"

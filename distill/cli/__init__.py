@@ -54,12 +54,24 @@ Trusted = Annotated[
 
 @app.command()
 def train(
-    arguments: ConfigAndPairs,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CONFIG... [key=value ...]",
+            help="YAML files, then single keys. Later values override earlier ones.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run of the same name.")] = False,
     extend: Annotated[
         bool, typer.Option("--extend", help="Continue a run that was started with a smaller trainer.max_epochs.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and exit.")] = False,
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Repeat the step in failed_step.ckpt of a run whose loss was not finite, and print it."
+        ),
+    ] = None,
     trust: Trusted = False,
 ) -> None:
     """Train a teacher, a baseline or a student.
@@ -67,8 +79,17 @@ def train(
     Without a `teacher` section, this is plain supervised training. The same command resumes a stopped run, and prints
     a message if the run is finished.
     """
-    from distill.cli.train import run
+    from distill.cli.train import repeat_failed_step, run
 
+    if replay is not None:
+        if arguments or overwrite or extend or dry_run:
+            raise typer.BadParameter(
+                "it takes no other argument: the run's own config.yaml is used.", param_hint="--replay"
+            )
+        repeat_failed_step(replay, trust=trust)
+        return
+    if not arguments:
+        raise typer.BadParameter("give a YAML file, or key=value.", param_hint="CONFIG")
     run(arguments, overwrite=overwrite, extend=extend, dry_run=dry_run, trust=trust)
 
 

@@ -8,6 +8,9 @@ from distill.build import load_config
 from distill.cli.arguments import split_files
 from distill.config import to_yaml
 from distill.console import PlainConsole
+from distill.errors import RunError
+from distill.untrusted import printable
+from distill.workflows.replay import replay
 from distill.workflows.train import train_config
 
 
@@ -22,6 +25,24 @@ def run(arguments: list[str], *, overwrite: bool, extend: bool, dry_run: bool, t
         return
     state = {"new": "trained", "resume": "resumed and trained", "done": "already done"}[run.action]
     _notify(f"{config.name}: {state}; the student is in {run.directory}")
+
+
+def repeat_failed_step(path: str, *, trust: bool) -> None:
+    """Repeat a failed step, and print its figures.
+
+    Raises:
+        RunError: if the step cannot be repeated.
+    """
+    repeated, recorded = replay(path, trust=trust)
+    if repeated is None:
+        raise RunError(
+            f"{path}: the step is finite when it is repeated. It depends on what is not in the file: the data, the "
+            "code, the device or its number of processes."
+        )
+    print(printable(repeated.text))
+    if recorded is not None:
+        same = repeated.equals(recorded)
+        print("All figures are equal to those of the run." if same else f"The run had other figures:\n{recorded.text}")
 
 
 @rank_zero_only

@@ -20,6 +20,19 @@ from distill.training.module import DistillationModule
 from distill.untrusted import printable
 
 
+class NotFiniteError(RunError):
+    """A loss or a weight is not finite.
+
+    Args:
+        message: Which one, at which step, and what to do.
+        step: Number of the last step that was made.
+    """
+
+    def __init__(self, message: str, *, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class FiniteLossGuard(Callback):
     """Stop the run if a loss is not finite, and report the term and the step.
 
@@ -52,8 +65,9 @@ class FiniteLossGuard(Callback):
         folders = [c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
         last = Path(folders[0]) / "last.ckpt" if folders else None
         saved = f"the last good checkpoint is {last}" if last and last.exists() else "no checkpoint was saved before it"
-        raise RunError(
-            f"{problem}; {saved}. Lower optimizer.lr or the weight of the term, or set trainer.gradient_clip_val."
+        raise NotFiniteError(
+            f"{problem}; {saved}. Lower optimizer.lr or the weight of the term, or set trainer.gradient_clip_val.",
+            step=trainer.global_step,
         )
 
 

@@ -174,6 +174,7 @@ class DistillationModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Keep the statistics of frozen modules: batch normalisation without trained parameters stays in evaluation."""
+        self.first_non_finite_step.fill_(_NEVER)
         for module in self.student.modules():
             parameters = list(module.parameters())
             if parameters and not any(parameter.requires_grad for parameter in parameters):

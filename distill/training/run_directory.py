@@ -53,6 +53,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "best.ckpt"
 
     @property
+    def failed_step(self) -> Path:
+        """State and batch of the step in which the run stopped being finite; it exists if that happened."""
+        return self.path / "failed_step.ckpt"
+
+    @property
     def checkpoints(self) -> tuple[Path, ...]:
         """The checkpoints, in the order in which a run resumes from them."""
         return self.last, self.previous, self.best
@@ -154,6 +159,7 @@ class RunDirectory:
     def _is_unused(self) -> bool:
         """Return whether a run was opened here but failed before its first checkpoint, and nothing else is there."""
         known = {self.environment.name, self.config.name, self.metrics.name, self.last.parent.name, "tensorboard"}
+        known.add(self.failed_step.name)
         return not self.has_started and all(entry.name.removesuffix(".part") in known for entry in self._entries())
 
     def check_exists(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from distill.training.fit import resolve_precision
+from distill.training.trainer import resolve_precision
 
 Row: TypeAlias = dict[str, Any]
 

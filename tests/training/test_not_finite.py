@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def test_the_term_and_its_first_non_finite_step_are_named(
     message = run_with(config, monkeypatch, FAULTS[how], at=5)
     assert message == (
         f"term 'soft_targets' at step 5 is not a finite number; the last good checkpoint is {last}. "
-        "Lower optimizer.lr or the weight of the term, or set trainer.gradient_clip_val."
+        "Lower optimizer.lr or the weight of the term, or set trainer.gradient_clip_val. The first values that are not "
+        "finite are those of term 'soft_targets' at step 5. `distill train --replay "
+        f"{config.directory / 'failed_step.ckpt'}` repeats that step, and prints its terms and gradients."
     )
     assert checkpoint(last)["global_step"] == 4
     assert finite(last)
@@ -84,6 +87,7 @@ def test_terms_with_the_same_first_step_are_named_together(config: Config, monke
     often = config.model_copy(update={"trainer": {**config.trainer, "log_every_n_steps": 3}})
     message = run_with(often, monkeypatch, steep, at=4)
     assert message.startswith("term 'cross_entropy' and 'soft_targets' and 'explanation' at step 5 is not a finite")
+    assert "The first values that are not finite are those of the gradient of term 'soft_targets' at step 4" in message
 
 
 def test_no_checkpoint_exists_in_the_first_epoch(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +122,7 @@ def test_it_is_detected_at_the_next_log_point(
 ) -> None:
     often = config.model_copy(update={"trainer": {**config.trainer, "log_every_n_steps": every}})
     values: list[Tensor] = []
+    monkeypatch.setattr(sys.modules["distill.training.fit"], "keep_failed_step", lambda *arguments, **more: "")
 
     def replace(value: Tensor) -> Tensor:
         values.append(value)

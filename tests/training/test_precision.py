@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill.training import RunDirectory
-from distill.training.fit import make_trainer, resolve_precision
+from distill.training.trainer import make_trainer, resolve_precision
 from tests.training.helpers import small
 
 
