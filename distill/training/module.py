@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -157,6 +158,9 @@ class DistillationModule(pl.LightningModule):
         self.gradient_norm = EpochMeans([GRADIENT_NORM])
         self.learning_rate, self.steps_per_epoch, self.monitor = 0.0, 1, monitor
         self.skip_mixed = tuple(name for name in skip_mixed if name in objective.names)
+        # The means and the record of each process are its own; data parallelism would replace them by those of rank 0.
+        own = [name for name, _ in self.named_buffers() if not name.startswith(("student.", "objective."))]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, own)
 
     @property
     def metric_names(self) -> tuple[str, ...]:

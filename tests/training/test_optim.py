@@ -17,7 +17,7 @@ from distill.models import create_model
 from distill.training import DistillationModule, Optimisation
 from distill.training.optim import lr_factors, optimizer_classes, parameter_groups
 from distill.types import Batch
-from tests.training.helpers import small, train
+from tests.training.helpers import checkpoint, rows, small, train
 
 EPOCHS, STEPS = 10, 4
 
@@ -233,3 +233,25 @@ def test_schedules_are_in_epochs_for_any_trainer_limit(
     monkeypatch.setattr(DistillationModule, "training_step", watched)
     train(config)
     assert seen == pytest.approx(expected)
+
+
+def test_accumulated_and_clipped_gradients_are_those_of_the_larger_batch(tmp_path: Path) -> None:
+    """With batch normalisation in evaluation mode, two batches of 8 are one of 16: weights, steps, epochs and rates."""
+    common = ("student.freeze=['*bn*']", "schedule={name: cosine, warmup_epochs: 1.5}", "trainer.gradient_clip_val=0.2")
+    ways = {"large": ("data.batch_size=16",), "small": ("data.batch_size=8", "trainer.accumulate_grad_batches=2")}
+    configs = {name: small(tmp_path, *common, *way, f"name={name}") for name, way in ways.items()}
+    for config in configs.values():
+        train(config)
+    large, parts = (checkpoint(config.directory / "checkpoints" / "last.ckpt") for config in configs.values())
+    assert large["global_step"] == parts["global_step"] == 12
+    for name, value in large["state_dict"].items():
+        if name.startswith("student."):
+            torch.testing.assert_close(parts["state_dict"][name], value, rtol=0, atol=1e-6)
+    logged = [rows(config) for config in configs.values()]
+    assert [(row["epoch"], row["step"]) for row in logged[1]] == [(row["epoch"], row["step"]) for row in logged[0]]
+    for column in ("train/learning_rate", "train/gradient_norm", "train/loss"):
+        first, second = ([float(row[column]) for row in table if row[column]] for table in logged)
+        assert first == pytest.approx(second, rel=1e-4)
+        assert len(first) == 3
+    clipped = [float(row["train/gradient_norm"]) for row in logged[0] if row["train/gradient_norm"]]
+    assert min(clipped) > 0.2  # the norm is logged before clipping, and clipping had an effect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import signal
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from distill.config import Config
 from distill.models.damage import add_checksum
 from distill.training import DistillationModule, RunDirectory
 from distill.types import Batch
-from tests.training.helpers import CrashError, checkpoint, crash_at, rows, small, train
+from tests.training.helpers import CrashError, checkpoint, crash_at, rows, save_teacher, small, train
 
 DISTILL = str(Path(sys.executable).with_name("distill"))
 
@@ -113,3 +115,49 @@ def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path: Path, rank
     assert alone.returncode == 0, err
     assert "resumed with 1 process instead of 2" in err
     assert (run / "student.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_with_average_accumulation_and_clipping_are_one(tmp_path: Path) -> None:
+    """With batch normalisation in evaluation mode: two processes of half the batch make the steps of one process."""
+    teacher = save_teacher(tmp_path / "teacher")
+    common = (
+        "data.count={train: 64, validation: 32}",
+        "student.freeze=['*bn*']",  # batch normalisation without trained parameters keeps its statistics
+        f"teacher.checkpoint={teacher}",
+        "objective={soft_targets: {weight: 0.5}, explanation: {weight: 2, layer: group2}}",
+        "optimizer={lr: 0.05, momentum: 0.9, weight_decay: 0.001}",
+        "schedule={name: cosine, warmup_epochs: 1}",
+        "ema={decay: 0.8}",
+        "trainer.accumulate_grad_batches=2",
+        "trainer.gradient_clip_val=0.3",
+        "trainer.max_epochs=3",
+        "trainer.enable_progress_bar=false",
+        "monitor.select=last",
+    )
+    ways = {
+        "one": ("trainer.devices=1", "trainer.strategy=auto", "data.batch_size=16"),
+        "two": ("trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=8"),
+    }
+    for name, way in ways.items():
+        process = start(tmp_path, *common, *way, f"name={name}")
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    one, two = (checkpoint(tmp_path / name / "checkpoints" / "last.ckpt") for name in ways)
+    assert one["global_step"] == two["global_step"] == 6  # 4 batches an epoch, 2 of them a step, 3 epochs
+    for part in ("state_dict", "ema_state_dict"):
+        weights = [name for name in one[part] if name.startswith("student.") and one[part][name].is_floating_point()]
+        assert len(weights) > 40
+        for name in weights:
+            torch.testing.assert_close(two[part][name], one[part][name], rtol=0, atol=1e-6, msg=name)
+    moved = max(float((one["state_dict"][n] - one["ema_state_dict"][n]).abs().max()) for n in weights)
+    assert moved > 1e-3
+    saved = [load_file(tmp_path / name / "student.safetensors") for name in ways]
+    for name, value in saved[0].items():
+        torch.testing.assert_close(value, one["ema_state_dict"][f"student.network.{name}"])
+        torch.testing.assert_close(saved[1][name], value, rtol=0, atol=1e-6)
+    logged = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ways]
+    assert [row["epoch"] for row in logged[0]] == ["0", "0", "1", "1", "2", "2"]
+    assert [row["step"] for row in logged[0]] == ["1", "1", "3", "3", "5", "5"]
+    for a, b in zip(*logged, strict=True):
+        assert {k: float(v) for k, v in a.items() if v} == pytest.approx({k: float(v) for k, v in b.items() if v}, 1e-5)
