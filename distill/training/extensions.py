@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +15,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers.logger import Logger
 
 from distill.config import Config
-from distill.errors import InputError
+from distill.errors import InputError, without_addresses
 from distill.importing import import_attribute
 from distill.training.run_directory import RunDirectory
 from distill.training.tensorboard import TensorBoard
@@ -53,6 +54,20 @@ def make_loggers(config: Config, directory: RunDirectory) -> list[Logger]:
     return [_make_logger(name, arguments, config, directory) for name, arguments in _chosen(config).items()]
 
 
+def finish_loggers(loggers: Iterable[Logger]) -> None:
+    """End the records of loggers; otherwise W&B and Comet would add the next run of this process to the same record."""
+    for logger in loggers:
+        experiment = getattr(logger, "_experiment", None)
+        finish = getattr(experiment, "finish", getattr(experiment, "end", None))
+        if isinstance(logger, _ended()) and finish is not None:
+            finish()
+
+
+def _ended() -> tuple[type[Logger], ...]:
+    """Return the classes of loggers whose record stays open after a run."""
+    return tuple(kind for name in ("wandb", "comet") if (kind := getattr(lightning_loggers, LOGGERS[name][0], None)))
+
+
 def make_callbacks(config: Config) -> list[Callback]:
     """Return the early stopping and the callbacks of a configuration.
 
@@ -85,11 +100,29 @@ def _make_logger(name: str, arguments: dict[str, Any], config: Config, directory
         given: dict[str, Any] = {"save_dir": directory.path, "name": "tensorboard", "version": ""}
     elif name == "mlflow":
         given = {"save_dir": str(directory.path / "mlruns"), "run_name": config.name}
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # otherwise MLflow 3 refuses to write to a folder
+    elif name == "comet":
+        given = {"offline_directory": str(directory.path), "name": config.name}
     else:
         given = {"save_dir": str(directory.path), "name": config.name}
-    accepted = inspect.signature(kind).parameters
-    given = {key: value for key, value in given.items() if key in accepted}
-    logger: Logger = _make(f"loggers.{name}", kind, {**given, **arguments})
+    return _start(f"loggers.{name}", kind, {**given, **arguments})
+
+
+def _start(where: str, kind: Any, arguments: Mapping[str, Any]) -> Logger:
+    """Make a logger and its record; it would make the record at the first metric, in the middle of the training.
+
+    Raises:
+        InputError: If its package refuses, for example because of an unknown argument or a missing API key.
+    """
+    try:
+        logger: Logger = _make(where, kind, arguments)
+        if kind is not TensorBoard:
+            logger.experiment  # type: ignore[attr-defined]  # noqa: B018
+    except InputError:
+        raise
+    except Exception as error:  # each package has errors of its own
+        problem = without_addresses(str(error)).strip() or type(error).__name__
+        raise InputError(f"{where}: {kind.__name__}: {problem}") from error
     return logger
 
 

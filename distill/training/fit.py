@@ -18,6 +18,7 @@ from distill.training.best_checkpoint import BestCheckpoint
 from distill.training.callbacks import NotFiniteError
 from distill.training.checkpoint_files import find_resume_point, read_checkpoint
 from distill.training.ema import EMA, EMA_STATE
+from distill.training.extensions import finish_loggers
 from distill.training.failed_step import FiniteState
 from distill.training.longer_schedule import LongerSchedule
 from distill.training.module import DistillationModule
@@ -93,6 +94,8 @@ def fit(
                 return False
             except NotFiniteError as error:
                 problem = error
+            finally:
+                finish_loggers(each for each in trainer.loggers if each not in loggers)
         if problem is not None:
             found = keep_failed_step(module, data, config, finite.state, until=problem.step, callbacks=callbacks)
             raise RunError(f"{problem} {found}") from problem

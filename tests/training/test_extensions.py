@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning import loggers
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from distill.build import build
@@ -93,10 +95,11 @@ def test_what_does_not_exist_is_told_before_anything_is_written(tmp_path: Path, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["wandb", "mlflow", "comet"])
+@pytest.mark.parametrize("name", ["wandb", "mlflow", "comet", "neptune"])
 def test_a_missing_package_is_named(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, module, package = LOGGERS[name]
-    monkeypatch.setitem(sys.modules, module, None)
+    kind, module, package = LOGGERS[name]
+    monkeypatch.setattr(f"pytorch_lightning.loggers.{kind}", object, raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == module else ModuleSpec(name, None))
     with pytest.raises(InputError, match=rf"^loggers.{name} needs the package {package}: pip install {package}$"):
         check_extensions(small(tmp_path, f"loggers.{name}=true"))
 
@@ -107,29 +110,96 @@ def test_a_logger_that_lightning_does_not_have_is_named(tmp_path: Path, monkeypa
         check_extensions(small(tmp_path, "loggers.neptune=true"))
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "comet"])
+#: Keywords that each logger gets without a section of its own, by the parameter of Lightning's class.
+KEYWORDS = {
+    "wandb": {"save_dir": ".", "name": "mine"},
+    "mlflow": {"save_dir": "mlruns", "run_name": "mine"},
+    "comet": {"offline_directory": ".", "name": "mine"},
+    "neptune": {"save_dir": ".", "name": "mine"},
+}
+PARAMETERS = {
+    name: inspect.signature(getattr(loggers, LOGGERS[name][0], dict)) for name in KEYWORDS if name != "neptune"
+}
+
+
+@pytest.mark.parametrize("name", KEYWORDS)
 def test_each_logger_gets_the_name_and_folder_of_the_run(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With a class in place of Lightning's, so that no package is needed."""
     seen: dict[str, Any] = {}
 
     class Logger:
-        def __init__(self, save_dir: str, name: str = "", run_name: str = "", version: str = "", **more: Any) -> None:
-            seen.update(more, save_dir=str(save_dir), name=name or run_name)
+        experiment = None
 
-    own = "distill.training.extensions.TensorBoard"
-    monkeypatch.setattr(own if name == "tensorboard" else f"pytorch_lightning.loggers.{LOGGERS[name][0]}", Logger)
+        def __init__(self, **keywords: Any) -> None:
+            seen.update(keywords)
+
+    monkeypatch.setattr(f"pytorch_lightning.loggers.{LOGGERS[name][0]}", Logger, raising=False)
     config = small(tmp_path, "name=mine", "loggers.tensorboard=false", f"loggers.{name}={{project: demo}}")
     assert len(make_loggers(config, RunDirectory(config.directory))) == 1
-    assert seen["project"] == "demo"
-    assert seen["save_dir"].startswith(str(config.directory))
-    assert seen["name"] == ("tensorboard" if name == "tensorboard" else "mine")
+    expected = {key: str(config.directory / value) if "dir" in key else value for key, value in KEYWORDS[name].items()}
+    assert {key: str(value) for key, value in seen.items()} == {**expected, "project": "demo"}
+    if name in PARAMETERS:
+        parameters = PARAMETERS[name].parameters
+        own = set(KEYWORDS[name]) - set(parameters)
+        assert own <= (
+            {"name", "offline_directory"} if name == "comet" else set()
+        )  # comet_ml.ExperimentConfig has them
+        PARAMETERS[name].bind_partial(**expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [
+        ("wandb", "{project: demo, mode: offlin}"),
+        ("wandb", "{project: demo, offline: true, entitty: me}"),
+        ("mlflow", "{tracking_uri: 'nothing://here'}"),
+        ("comet", "{online: false, offline_directry: here}"),
+    ],
+)
+def test_what_a_logger_refuses_is_one_message_before_training(tmp_path: Path, name: str, section: str) -> None:
+    pytest.importorskip(LOGGERS[name][1])
+    config = small(tmp_path, f"loggers.{name}={section}")
+    with pytest.raises(InputError, match=rf"^loggers\.{name}: {LOGGERS[name][0]}"):
+        train(config)
+    assert not RunDirectory(config.directory).has_started
+
+
+def test_wandb_logs_each_run_to_its_own_folder_without_a_connection(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    for name in ("first", "second"):
+        pairs = ("loggers.wandb={offline: true, project: demo}", "trainer.max_epochs=1", f"name={name}")
+        config = small(tmp_path, *pairs)
+        train(config)
+        assert len(list((config.directory / "wandb").glob("offline-run-*/*.wandb"))) == 1
+
+
+def test_mlflow_logs_all_metrics_to_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    config = small(tmp_path, "loggers.mlflow=true", "trainer.max_epochs=2")
+    train(config)
+    (folder,) = (config.directory / "mlruns").glob("*/*/metrics")
+    logged = [line.split() for line in (folder / "train" / "loss").read_text().splitlines()]
+    expected = [(row["train/loss"], row["step"]) for row in rows(config) if row["train/loss"]]
+    assert [(float(value), int(step)) for _, value, step in logged] == [(float(v), int(s)) for v, s in expected]
+    assert "mine" not in (folder.parent / "meta.yaml").read_text()
+    assert "run_name: run" in (folder.parent / "meta.yaml").read_text()
+
+
+def test_comet_runs_without_a_connection(tmp_path: Path) -> None:
+    pytest.importorskip("comet_ml")
+    config = small(tmp_path, "loggers.comet={online: false, project: demo}", "trainer.max_epochs=1")
+    assert RunDirectory(config.directory).state(train(config).identity) == "done"
 
 
 def test_several_loggers_at_once(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
-    pairs = ["loggers.tensorboard=true", "loggers.wandb={offline: true, project: demo}"]
-    config = small(tmp_path, *pairs)
+    pytest.importorskip("mlflow")
+    pairs = ["loggers.tensorboard=true", "loggers.wandb={offline: true, project: demo}", "loggers.mlflow=true"]
+    config = small(tmp_path, *pairs, "trainer.max_epochs=1")
     train(config)
     assert (config.directory / "tensorboard").is_dir()
     assert list((config.directory / "wandb").glob("offline-run-*"))
+    assert (config.directory / "mlruns").is_dir()
+    assert len(rows(config)) == 2

@@ -213,3 +213,25 @@ def test_resume_with_balanced_classes_and_a_cache(tmp_path: Path, teacher: Path)
     train(config)
     weights = "student.safetensors"
     assert (config.directory / weights).read_bytes() == (straight.directory / weights).read_bytes()
+
+
+@pytest.mark.parametrize("step", [5, 9])
+def test_a_recipe_with_average_warm_up_and_early_stopping_resumes_bit_for_bit(tmp_path: Path, step: int) -> None:
+    """The second validation without an improvement ends the run, also if it was stopped between the two."""
+    recipe = (
+        "optimizer={name: adamw, lr: 0.003, weight_decay: 0.05, layer_decay: 0.8, decay_norm_and_bias: false}",
+        "schedule={name: cosine, warmup_epochs: 1.5}",
+        "ema={decay: 0.8}",
+        "early_stopping={patience: 2, min_delta: 1}",
+        "trainer.max_epochs=9",
+        "checkpoint.every_n_steps=1",
+    )
+    whole, cut = (small(tmp_path / name, *recipe) for name in ("whole", "cut"))
+    train(whole)
+    with pytest.raises(CrashError):
+        train(cut, before_step=crash_at(step))
+    train(cut)
+    assert_same_end(cut, whole)
+    last = [checkpoint(RunDirectory(config.directory).last) for config in (cut, whole)]
+    assert_same(last[0]["ema_state_dict"], last[1]["ema_state_dict"])
+    assert last[0]["global_step"] == 12
