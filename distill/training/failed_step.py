@@ -17,12 +17,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from distill.errors import InputError
 from distill.training.module import DistillationModule
 from distill.training.step_report import StepReport, examine_step
-from distill.types import Batch, CacheLookup
+from distill.types import Batch, CacheLookup, Mix
 
 #: Key of the batches and the figures of the failed step in its file, which otherwise is a checkpoint.
 FAILED_STEP = "failed_step"
 #: Seconds between two copies of the state of a run in memory.
 PERIOD = 30.0
+#: Fields of a batch that are records themselves; the file holds them as plain mappings.
+_RECORDS: Mapping[str, type[CacheLookup] | type[Mix]] = {"cached": CacheLookup, "mix": Mix}
 #: Largest size of the batches of a step that are stored. Larger ones are read from the data set again.
 MAX_BATCH_BYTES = 512 << 20
 
@@ -180,8 +182,7 @@ def failed_step_content(watch: StepWatch) -> State:
     batches = [to_device(batch, torch.device("cpu")) for batch in watch.batches] if size <= MAX_BATCH_BYTES else []
     plain = [{k: v for k, v in batch._asdict().items() if v is not None} for batch in batches]
     for batch in plain:
-        if "cached" in batch:
-            batch["cached"] = dict(batch["cached"]._asdict())
+        batch.update({key: dict(batch[key]._asdict()) for key in _RECORDS if key in batch})
     about = {"until": watch.report.step, "batches": plain, "report": watch.report.to_plain()}
     return {**watch.state, FAILED_STEP: about}
 
@@ -190,8 +191,8 @@ def stored_batches(content: Mapping[str, Any]) -> list[Batch]:
     """Return the batches in the content of the file of a failed step."""
     batches = []
     for plain in content[FAILED_STEP]["batches"]:
-        cached = plain.get("cached")
-        batches.append(Batch(**{**plain, "cached": None if cached is None else CacheLookup(**cached)}))
+        records = {key: record(**plain[key]) for key, record in _RECORDS.items() if key in plain}
+        batches.append(Batch(**{**plain, **records}))
     return batches
 
 

@@ -140,6 +140,15 @@ def test_an_exploding_learning_rate_names_the_module_or_the_weights(
     assert "first module whose output is not finite: student.block1." in found.text
 
 
+def test_mixed_images_are_kept_and_repeated(tmp_path: Path, teacher: str) -> None:
+    config = small(tmp_path, *KD, teacher, "data.mixup={alpha: 0.4}", "optimizer.lr=1e30")
+    fail(config)
+    repeated(config)
+    (batch,) = failed_step.stored_batches(checkpoint(config.directory / "failed_step.ckpt"))
+    assert batch.mix is not None
+    assert 0.5 <= float(batch.mix.share) <= 1
+
+
 def test_the_teacher_is_named_too_and_is_not_in_the_file(
     tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
