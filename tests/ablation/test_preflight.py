@@ -52,7 +52,7 @@ def test_an_unknown_teacher_layer_of_a_term(tmp_path: Path) -> None:
 def test_a_teacher_with_other_classes(tmp_path: Path) -> None:
     teacher = save_teacher(tmp_path / "five", num_classes=5)
     (line,) = errors_of(tmp_path, "teacher=null", f"overrides.teacher.checkpoint={teacher}")
-    assert "networks 'student' and 'teacher' have different classes" in line
+    assert "the teacher has 5 classes, but the data set has 10. Name the teacher's class" in line
 
 
 def test_metrics_that_need_boxes_or_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
