@@ -83,9 +83,9 @@ def load_reference(
         InputError: if the teacher cannot be loaded or does not fit the student.
     """
     scaling = section.normalisation.model_dump() if section is not None and section.normalisation else None
-    about: dict[str, Any] = {"num_classes": student.spec.num_classes, "in_channels": student.spec.in_channels}
+    classes = _least_classes(teacher) or student.spec.num_classes
+    about: dict[str, Any] = {"num_classes": classes, "in_channels": student.spec.in_channels}
     if network is not None:
-        about["num_classes"] = _least_classes(teacher) or student.spec.num_classes
         loaded = stage_network(copy.deepcopy(network), name=str(path), **about, **(scaling or {}))
     elif is_object(str(path)):
         raise InputError(

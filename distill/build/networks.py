@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from distill.build.open_sections import check_keys, check_teacher_keys, unknown_option_errors
 from distill.build.teacher_classes import keeps_own_classes, select_teacher_classes
@@ -211,9 +211,8 @@ def load_teacher(
     if network is not None:
         if is_object(section.checkpoint):
             check_keys("teacher", section, [], of="a network that is passed as an object")
-        return select_teacher_classes(
-            _stage_teacher(network, section, data, normalisation), section, data.classes, name=name
-        )
+        staged = _stage_teacher(network, section, data, normalisation)
+        return _with_classes(staged, section, data, name=name)
     if is_object(section.checkpoint):
         raise InputError(
             f"teacher: it was passed as a Python object ({object_type(section.checkpoint)}), which cannot be rebuilt "
@@ -232,6 +231,18 @@ def load_teacher(
             any_classes=True,
         )
     check_teacher_keys(section, teacher, section.checkpoint)
+    return _with_classes(teacher, section, data, name=name)
+
+
+def _with_classes(teacher: StagedNetwork, section: TeacherSection, data: ImageSet, *, name: str) -> StagedNetwork:
+    """Return the teacher with the classes of the section; those of a network without a record are counted."""
+    if section.classes is not None and not teacher.spec.classes:
+        try:
+            with evaluation(teacher), torch.no_grad():
+                count = read_logits(teacher(to_unit(data.images[:1]))).shape[1]
+        except Exception as error:  # networks raise many types of exceptions
+            raise InputError(f"the teacher fails on an image of the data: {error}") from error
+        teacher.spec = teacher.full_spec = teacher.spec._replace(num_classes=count)
     return select_teacher_classes(teacher, section, data.classes, name=name)
 
 
@@ -262,28 +273,11 @@ def _stage_teacher(
     return stage_network(
         network,
         name=section.checkpoint,
-        num_classes=len(data.classes) if section.classes is None else count_classes(network, data.images[:1]),
+        num_classes=len(data.classes),
         in_channels=data.images.shape[1],
         classes=data.classes if section.classes is None else (),
         **(normalisation or {}),
     )
-
-
-def count_classes(network: nn.Module, images: Tensor) -> int:
-    """Return the number of logits of a network that is passed as an object.
-
-    Args:
-        network: The network; its mode is the same afterwards.
-        images: Images of the data set, uint8.
-
-    Raises:
-        InputError: If the network fails on them, or returns no logits.
-    """
-    try:
-        with evaluation(network), torch.no_grad():
-            return read_logits(network(to_unit(images))).shape[1]
-    except Exception as error:  # networks raise many types of exceptions
-        raise InputError(f"the teacher fails on an image of the training data: {error}") from error
 
 
 def data_name(config: Config) -> str:

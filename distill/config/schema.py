@@ -128,7 +128,10 @@ class TeacherSection(OpenSection):
     @model_validator(mode="before")
     @classmethod
     def _read_path_of_weights(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or not is_weights_path(values.get("weights")):
+        weights = values.get("weights") if isinstance(values, Mapping) else None
+        if not is_weights_path(weights):
+            if weights is not None and values.get("checkpoint") is None:
+                raise ValueError(f"weights should be a path, such as teacher.pth or ./teacher, got {weights!r}")
             return values
         if values.get("checkpoint") is not None:
             raise ValueError("weights and checkpoint are two names of the same path; give one of them")

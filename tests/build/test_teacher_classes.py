@@ -156,6 +156,11 @@ class Plain(nn.Module):
         return self.fc(self.body(images))
 
 
+def fixed() -> Plain:
+    """A builder whose network always has 25 classes."""
+    return Plain()
+
+
 QUIET: dict[str, Any] = {
     "data": {"size": 16, "count": {"train": 40, "validation": 20, "test": 20}, "batch_size": 20},
     "trainer": {"enable_progress_bar": False, "accelerator": "cpu"},
@@ -180,6 +185,17 @@ def test_a_teacher_that_is_an_object(tmp_path: Path) -> None:
     own = distill.train(teacher={**given, "classes": "own"}, output_dir=str(tmp_path), name="own", **QUIET)
     assert own.teacher is not None
     torch.testing.assert_close(own.teacher(images), network(images))
+
+
+def test_a_callable_with_a_fixed_number_of_classes(tmp_path: Path) -> None:
+    torch.save(Plain().state_dict(), tmp_path / "net.pth")
+    about = {"name": f"{__name__}:fixed", "normalisation": {"mean": [0.0] * 3, "std": [1.0] * 3}, "classes": COLUMNS}
+    run = distill.train(teacher={"weights": str(tmp_path / "net.pth"), **about}, output_dir=str(tmp_path), **QUIET)
+    network = Plain()
+    network.load_state_dict(torch.load(tmp_path / "net.pth"))
+    images = torch.rand(3, 3, 16, 16)
+    assert run.teacher is not None
+    torch.testing.assert_close(run.teacher(images), network(images)[:, COLUMNS])
 
 
 def test_commands_use_the_selected_classes(tmp_path: Path, teacher: Path, by_hand: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from distill.models import create_model
 from tests.e2e.helpers import QUIET, SMALL, TINY, Command, CommandResult
 from tests.training.helpers import save_teacher
 
@@ -136,6 +137,29 @@ def test_a_foreign_teacher(error_message: Any, tmp_path: Path) -> None:
     )
     named = f"teacher={{checkpoint: {path}, name: wrn_10_1, normalisation: {{mean: [0, 0, 0], std: [1, 1, 1]}}}}"
     assert error_message(named).startswith(f"{path} does not fit wrn_10_1 with 10 classes: 39 missing: conv1.weight, ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"layer.weight": torch.zeros(2)}, "does not fit wrn_10_1 with 10 classes: 39 missing: conv1.weight, "),
+        (
+            {"fc.weight": torch.zeros(4, 64), "fc.bias": torch.zeros(4)},
+            "has 4 classes, but wrn_10_1 has 10: the layer fc",
+        ),
+        ({"fc.bias": torch.full((10,), torch.nan)}, "fc.bias contains values that are not finite (10 of 10)."),
+    ],
+)
+def test_starting_weights_that_do_not_fit(error_message: Any, tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "start.pth"
+    own = {} if "layer.weight" in content else create_model("wrn_10_1", num_classes=10).network.state_dict()
+    torch.save({"model": {**own, **content}}, path)
+    assert error_message(f"student.weights={path}").startswith(f"student.weights: {path}")
+    assert message in error_message(f"student.weights={path}")
+    assert error_message("student.weights=DEFAULT").startswith("student.weights: 'DEFAULT' is not a path; write `./DE")
+    assert error_message("teacher.weights=DEFAULT").endswith(
+        "teacher: weights should be a path, such as teacher.pth or ./teacher, got 'DEFAULT'"
+    )
 
 
 def test_normalisation_with_another_number_of_channels(error_message: Any, teacher: Path) -> None:
