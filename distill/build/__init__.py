@@ -1,8 +1,9 @@
 """Build the objects of a run (data, networks, objective) from its configuration."""
 
-from distill.build.networks import build_student, build_teacher, load_teacher, starting_weights_hash, teacher_hash
+from distill.build.networks import build_student, build_teacher, load_teacher, teacher_hash
 from distill.build.objective import build_module
 from distill.build.ready_terms import split_terms, term_record
+from distill.build.student_weights import starting_weights_hash, starting_weights_record
 from distill.build.teacher_cache import add_cache, cache_folder, open_evaluation_cache
 from distill.build.terms import resolve_terms, term_options
 from distill.build.training_run import (
@@ -16,7 +17,6 @@ from distill.build.training_run import (
     load_images,
     load_recorded_config,
     run_identity,
-    starting_weights_record,
 )
 from distill.build.trust import trust_in
 

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from distill.build.open_sections import check_keys, check_teacher_keys, unknown_option_errors
+from distill.build.student_weights import start_from_weights, weights_option
 from distill.build.teacher_classes import keeps_own_classes, select_teacher_classes
 from distill.build.trust import trust_in
 from distill.config import (
     Config,
     LayeredTerm,
-    StudentSection,
     TeacherSection,
     is_weights_path,
     load_recorded,
@@ -29,7 +29,6 @@ from distill.models import (
     create_model,
     file_hash,
     load_network,
-    load_starting_weights,
     stage_network,
 )
 from distill.models.class_names import class_difference
@@ -70,7 +69,7 @@ def build_student(
     }
     if network is None:
         with unknown_option_errors("student", config.student):
-            student = create_model(**about, **section.options, **_weights_option(section))
+            student = create_model(**about, **section.options, **weights_option(section))
     else:
         if is_object(config.student.name):
             check_keys("student", config.student, [], of="a network that is passed as an object")
@@ -78,47 +77,9 @@ def build_student(
         _check_class_names("the student", student, config, train)
         student.requires_grad_(True).train()
     if is_weights_path(section.weights) and not resumed:
-        _start_from_weights(student, section, recorded_scaling=not scaling and not isinstance(network, StagedNetwork))
+        start_from_weights(student, section, recorded_scaling=not scaling and not isinstance(network, StagedNetwork))
     freeze_parameters(student, config.student.freeze)
     return student.to(memory_format=torch.channels_last)
-
-
-def _weights_option(section: StudentSection) -> dict[str, Any]:
-    """Return the option ``weights`` of a callable, such as a function of torchvision.models; empty for a path."""
-    if section.weights is None or is_weights_path(section.weights):
-        return {}
-    if ":" in section.name:
-        return {"weights": section.weights}
-    raise InputError(
-        f"student.weights: {section.weights!r} is not a path; write `./{section.weights}` for a file or folder here."
-    )
-
-
-def _start_from_weights(student: StagedNetwork, section: StudentSection, *, recorded_scaling: bool) -> None:
-    try:
-        load_starting_weights(
-            student,
-            str(section.weights),
-            head=section.head,
-            key=section.weights_key,
-            recorded_scaling=recorded_scaling,
-        )
-    except InputError as error:
-        raise InputError(f"student.weights: {error}") from error
-
-
-def starting_weights_hash(section: StudentSection) -> str | None:
-    """Return the hash of the student's starting weights, or None if the section has no path of them.
-
-    Raises:
-        InputError: if the file does not exist.
-    """
-    if not is_weights_path(section.weights):
-        return None
-    try:
-        return file_hash(str(section.weights))
-    except InputError as error:
-        raise InputError(f"student.weights: {error}") from error
 
 
 def freeze_parameters(network: StagedNetwork, patterns: Sequence[str]) -> None:

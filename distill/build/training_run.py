@@ -15,9 +15,10 @@ from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
 from distill.build.mixing import build_mixing
-from distill.build.networks import build_student, build_teacher, data_name, starting_weights_hash, teacher_hash
+from distill.build.networks import build_student, build_teacher, data_name, teacher_hash
 from distill.build.objective import build_module
 from distill.build.open_sections import check_data_keys, check_keys, check_network_keys
+from distill.build.student_weights import starting_weights_hash
 from distill.build.teacher_cache import add_cache
 from distill.build.terms import check_terms, resolve_terms
 from distill.build.trial_step import check_step
@@ -40,8 +41,7 @@ from distill.data.own_data import is_callable_path
 from distill.errors import InputError, unknown_name
 from distill.objects import is_object, object_type
 from distill.teachers import CacheSize
-from distill.training import DistillationModule, RunDirectory, check_trainer
-from distill.training.run_directory import STARTING_WEIGHTS
+from distill.training import DistillationModule, check_trainer
 from distill.untrusted import Trust
 
 #: Arguments of the Trainer that distill sets; they are not allowed in the ``trainer`` section.
@@ -224,26 +224,8 @@ def run_identity(config: Config) -> str:
         config,
         teacher_hash=teacher_hash(teacher) if teacher else None,
         data_hash=fingerprint(config.data.name, config.data.options),
-        weights_hash=_starting_weights_hash(config),
+        weights_hash=starting_weights_hash(config),
     )
-
-
-def starting_weights_record(config: Config) -> dict[str, str]:
-    """Return path and hash of the student's starting weights, for the record of a run; empty if there are none."""
-    value = _starting_weights_hash(config)
-    return {} if value is None else {"file": str(config.student.weights), "sha256": value}
-
-
-def _starting_weights_hash(config: Config) -> str | None:
-    """Return the hash of the starting weights; of a run that has a checkpoint, the recorded one if the file is gone."""
-    try:
-        return starting_weights_hash(config.student)
-    except InputError:
-        directory = RunDirectory(config.directory)
-        recorded = directory.read_environment().get(STARTING_WEIGHTS) if directory.has_started else None
-        if not isinstance(recorded, dict) or recorded.get("file") != config.student.weights:
-            raise
-        return str(recorded.get("sha256"))
 
 
 def build_views(section: DataSection) -> AnyViews:

@@ -99,6 +99,7 @@ def test_freezing_and_objects_go_together_with_weights(tmp_path: Path) -> None:
     [
         (["student.weights=DEFAULT"], r"student.weights: 'DEFAULT' is not a path; write `./DEFAULT`"),
         (["student.weights=true"], r"student.weights: True is not a path"),
+        (["student.weights=DEFAULT", "student.head=replace"], r"student.head: it belongs to a path in student.weights"),
         (["student.weights=no/file.pth"], r"student.weights: no checkpoint at no/file.pth"),
         (["student.head=replace"], r"student: .*head belongs to student.weights"),
         (["student.weights_key=ema"], r"student: .*weights_key belongs to student.weights"),
