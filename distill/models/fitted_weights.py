@@ -80,10 +80,7 @@ def fit_weights(
     classes = classes_in_file(named, expected, num_classes)
     if head == "replace":
         layer = _head(expected, num_classes, name)
-        if classes is not None:
-            new = shapes
-        else:
-            new = [key for key in expected if key.startswith(layer)] if not shapes else []
+        new = [key for key in expected if key.startswith(layer)] if classes is None else shapes
         missing = [key for key in missing if key not in new]
         unexpected = [key for key in unexpected if not without_known_prefixes(key).startswith(layer)]
         shapes = [key for key in shapes if key not in new]
