@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback, Timer
 
 from distill.errors import RunError
@@ -31,12 +33,22 @@ class TimeLimitReached(Exception):  # noqa: N818
     """The time limit was reached before the end of the run; its state was saved."""
 
 
+class _Requests(NamedTuple):
+    """What a signal or the clock requests."""
+
+    stop: bool
+    time_is_up: bool
+    save: bool
+
+
 class GracefulStop(Callback):
     """Stop on a signal or after a time limit, with a checkpoint; save a checkpoint on SIGUSR1.
 
     Convention:
         - On the first Ctrl-C or SIGTERM, the step is finished, a checkpoint is saved, and the run stops. On the second,
           it stops at once.
+        - In a distributed run, a signal to one process is enough: after every step the processes agree on what was
+          requested, through the CPU, so that all of them save and stop at the same step.
         - On SIGUSR1, a checkpoint is saved after the step, and the run goes on. A handler of SIGUSR1 that was there
           before, such as that of a SLURM job, is left alone.
 
@@ -53,6 +65,7 @@ class GracefulStop(Callback):
         self._limit = Timer(duration=max_time).time_remaining()
         self._end: float | None = None
         self._first_step = 0
+        self._group: Any = None
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
@@ -85,23 +98,27 @@ class GracefulStop(Callback):
             self._end = time.monotonic() + self._limit
         if threading.current_thread() is threading.main_thread():
             self._install_handlers()
-        if self.stop_requested:
+        if trainer.world_size > 1 and dist.is_available() and dist.is_initialized():
+            self._group = dist.new_group(backend="gloo")
+        if self._agree(trainer).stop:
             self._stop(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Save, or save and stop, if requested; after the last step of an epoch, validate first."""
         if trainer.is_last_batch:
             self.save_requested = False  # the checkpoint of the epoch follows
-        elif self.stop_requested or self._time_is_up(trainer):
-            trainer.save_checkpoint(self.last)
-            self._stop(trainer)
-        elif self.save_requested:
+            return
+        requests = self._agree(trainer)
+        if any(requests):
             self.save_requested = False
             trainer.save_checkpoint(self.last)
+        if requests.stop or requests.time_is_up:
+            self._stop(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop if requested in the last step of the previous epoch, whose checkpoint is already saved."""
-        if self.stop_requested or (trainer.global_step > self._first_step and self._time_is_up(trainer)):
+        requests = self._agree(trainer)
+        if requests.stop or (trainer.global_step > self._first_step and requests.time_is_up):
             self._stop(trainer)
 
     def _stop(self, trainer: pl.Trainer) -> None:
@@ -112,10 +129,16 @@ class GracefulStop(Callback):
             f"{int(trainer.estimated_stepping_batches)}; run the same command again to go on."
         )
 
-    def _time_is_up(self, trainer: pl.Trainer) -> bool:
-        if self._end is None:
-            return False
-        return bool(trainer.strategy.broadcast(time.monotonic() >= self._end))  # all processes stop at the same step
+    def _agree(self, trainer: pl.Trainer) -> _Requests:
+        """Return what was requested of any process."""
+        time_is_up = self._end is not None and time.monotonic() >= self._end
+        requests = _Requests(self.stop_requested, time_is_up, self.save_requested)
+        if self._group is not None:
+            flags = torch.tensor(requests, dtype=torch.int32)
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self._group)
+            requests = _Requests(*map(bool, flags.tolist()))
+        self.stop_requested = requests.stop
+        return requests
 
     def _install_handlers(self) -> None:
         for number in STOP_SIGNALS:

@@ -89,14 +89,48 @@ def start(folder: Path, *pairs: str) -> subprocess.Popen[str]:
     )
 
 
+def wait_for(path: Path, main: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert main.poll() is None, main.communicate()
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path, rank: int) -> None:
+    main = start(tmp_path)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    wait_for(last, main)
+    (child,) = psutil.Process(main.pid).children()
+    target = child if rank else psutil.Process(main.pid)
+    before = last.stat().st_mtime_ns
+    target.send_signal(signal.SIGUSR1)
+    end = time.monotonic() + 60
+    while last.stat().st_mtime_ns == before and time.monotonic() < end:
+        time.sleep(0.02)
+    target.send_signal(signal.SIGTERM)
+    sent = time.monotonic()
+    _, err = main.communicate(timeout=60)
+    assert psutil.wait_procs([child], timeout=60 - (time.monotonic() - sent))[1] == []
+    assert main.returncode == 130, err
+    step = checkpoint(last)["global_step"]
+    assert f"distill: stopped at step {step}; run the same command again to resume." in " ".join(err.split())
+    assert "Traceback" not in err
+    assert not (tmp_path / "run" / "student.safetensors").exists()
+    if rank == 0:
+        return
+    again = start(tmp_path)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert "resumed and trained" in " ".join(err.split())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path: Path, rank: int) -> None:
     main = start(tmp_path)
     run = tmp_path / "run"
-    while not (run / "checkpoints" / "last.ckpt").exists():
-        assert main.poll() is None, main.communicate()
-        time.sleep(0.05)
+    wait_for(run / "checkpoints" / "last.ckpt", main)
     (child,) = psutil.Process(main.pid).children()
     (child if rank else psutil.Process(main.pid)).send_signal(signal.SIGKILL)
     killed = time.monotonic()
