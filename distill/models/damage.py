@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Buffer
 
 from distill.errors import InputError
@@ -59,20 +60,72 @@ def check_archive(path: Path, *, required: bool = False) -> None:
         required: Whether a file that is no zip archive is refused.
 
     Raises:
-        InputError: If an entry is damaged.
+        InputError: If an entry is damaged or compressed: it could take any amount of memory.
     """
     try:
         if not required and not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > Path(path).stat().st_size:
+                raise InputError(f"{path} is compressed: it claims more bytes than it has. Save it with `torch.save`.")
             if not any(entry.CRC for entry in archive.infolist()):
                 return
             damaged = archive.testzip()
+    except InputError:
+        raise
     except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} is truncated or is not a checkpoint: {error}") from error
     if damaged is not None:
         raise InputError(
             f"{path} is damaged: its entry {damaged!r} does not fit its checksum. Copy or download the file again."
+        )
+
+
+#: Bytes by which values may exceed what a file has, for buffers that are expanded or not saved.
+_SLACK = 64 << 20
+
+
+def check_sizes(content: Any, path: Path | str) -> None:
+    """Raise an error if a tensor claims many more values than it has in memory: a copy would take that memory.
+
+    Raises:
+        InputError: The message names no key, since tensors can be nested.
+
+    Example:
+        >>> check_sizes({"fc.weight": torch.zeros(1).expand(10**6, 10**6)}, "a.pth")
+        Traceback (most recent call last):
+        distill.errors.InputError: a.pth: a tensor of the shape (1000000, 1000000) has only 1 value. Such a ...
+    """
+    if isinstance(content, Tensor):
+        held = content.untyped_storage().nbytes() if content.layout is torch.strided else math.inf
+        if content.numel() * content.element_size() > held + _SLACK:
+            count = int(held // content.element_size())
+            raise InputError(
+                f"{path}: a tensor of the shape {tuple(content.shape)} has only {count:,} value{'s' * (count != 1)}. "
+                "Such a file is not read."
+            )
+    elif isinstance(content, Mapping | list | tuple):
+        for part in content.values() if isinstance(content, Mapping) else content:
+            check_sizes(part, path)
+
+
+def check_fits(network: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:
+    """Raise an error if a network is far larger than the weights that it is built for.
+
+    Args:
+        network: The network on the meta device, where it takes no memory.
+        state: The weights.
+        path: Their file, for the message.
+
+    Raises:
+        InputError: The message gives both numbers of values.
+    """
+    needed = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    held = sum(value.numel() * value.element_size() for value in state.values())
+    if needed > 2 * held + _SLACK:
+        raise InputError(
+            f"{path}: the network in its record needs {needed / 1e6:,.0f} MB of weights, but the file has "
+            f"{held / 1e6:,.0f} MB. Copy the files again, or train the run again."
         )
 
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from distill.checksums import hash_file, save_checked
 from distill.errors import InputError, note_input
 from distill.files import expand_home, replacing
 from distill.models.catalogue import create_model, import_network, rebuild_message, stage_network
-from distill.models.damage import check_archive, check_checkpoint
+from distill.models.damage import check_archive, check_checkpoint, check_fits, check_sizes
 from distill.models.fitted_weights import classes_in_file, fit_weights, strip_prefixes
 from distill.models.nested_weights import choose_weights
 from distill.models.plain_pickle import find_refused, load_plain
@@ -29,6 +30,7 @@ from distill.models.spec_record import check_spec
 from distill.models.spec_record import read_spec as read_spec
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.models.tensor_files import INDEX_SUFFIX, check_memory, files_of, hash_weights, is_index, read_safetensors
+from distill.models.wrn import parse_name
 from distill.objects import is_object
 from distill.untrusted import Trust
 
@@ -172,6 +174,7 @@ def load_network(
         trust.check(spec.name, named, remedy)
     scaling: dict[str, Any] = {"mean": normalisation["mean"], "std": normalisation["std"]}
     about: dict[str, Any] = {"num_classes": spec.num_classes, "in_channels": spec.in_channels, "classes": spec.classes}
+    _check_memory(spec, state, path)
     try:
         net = create_model(spec.name, **about, **scaling, **spec.options)
         if record is None and any_classes:
@@ -185,6 +188,25 @@ def load_network(
         raise InputError(f"{path}: the network in its record cannot be built: {error}") from error
     _fill(net, state, path)
     return net
+
+
+def _check_memory(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise an error if the network in a record is far larger than its weights, before memory is taken for it.
+
+    A network that cannot be built on the meta device is built without this check.
+    """
+    size = parse_name(spec.name)
+    if size is not None and size[0] > len(state) + 10:  # every layer has a tensor
+        raise InputError(f"{path} does not fit {spec.name[:100]}: it has {len(state)} tensors for {size[0]} layers.")
+    try:
+        with torch.device("meta"):
+            about: dict[str, Any] = {"num_classes": spec.num_classes, "in_channels": spec.in_channels}
+            empty = create_model(spec.name, **about, **spec.options).network
+    except Exception as error:
+        if "overflow" in str(error).lower():
+            raise InputError(f"{path}: the network in its record has sizes that no memory can hold.") from error
+        return
+    check_fits(empty, state, path)
 
 
 def _staged_as(spec: ModelSpec, normalisation: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -216,6 +238,7 @@ def read_state(path: Path, weights_key: str | None = None) -> tuple[dict[str, Te
             )
         state = read_safetensors(path)
         return state if weights_key is None else choose_weights(state, path, key=weights_key), record
+    check_archive(path)
     try:
         content = load_plain(path)
     except pickle.UnpicklingError as error:
@@ -234,7 +257,7 @@ def read_state(path: Path, weights_key: str | None = None) -> tuple[dict[str, Te
         ) from error
     except Exception as error:  # the possible errors of a damaged file have no common base class
         raise InputError(f"{path} is truncated or is not a checkpoint: {_first_line(error)}") from error
-    check_archive(path)
+    check_sizes(content, path)
     return _split(content, path, weights_key)
 
 

@@ -117,5 +117,5 @@ def parse_name(name: str) -> tuple[int, int] | None:
         >>> parse_name("wrn_40_2"), parse_name("resnet18")
         ((40, 2), None)
     """
-    match = re.fullmatch(r"wrn_(\d+)_(\d+)", name)
+    match = re.fullmatch(r"wrn_([0-9]{1,9})_([0-9]{1,9})", name)
     return (int(match[1]), int(match[2])) if match else None

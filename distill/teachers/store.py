@@ -99,7 +99,9 @@ class ViewStore:
         has_read = False
         for keys, starts in self.journal.read_new():
             valid = (keys >= 0) & (keys < len(self._starts))
-            self._starts[keys[valid]] = starts[valid]
+            keys, starts = keys[valid], starts[valid]
+            new = self._starts[keys] == _MISSING  # several processes can write the same row
+            self._starts[keys[new]] = starts[new]
             has_read = True
         if has_read:
             self._values = self.journal.values()

@@ -14,7 +14,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 
 from distill.errors import InputError
 from distill.files import replacing
-from distill.models.damage import add_checksum, check_archive, check_checkpoint
+from distill.models.damage import add_checksum, check_archive, check_checkpoint, check_sizes
 from distill.training.run_directory import RunDirectory
 from distill.untrusted import check_regular
 
@@ -148,6 +148,7 @@ def _load_undamaged(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     check_regular(path)
     check_archive(path)
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    check_sizes(content, path)
     check_checkpoint(content, path)
     return content
 

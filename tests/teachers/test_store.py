@@ -104,6 +104,15 @@ def _fill(path: Path, seed: int) -> None:
         store.add(i[missing], v[missing], rows(i[missing], v[missing]))
 
 
+def test_the_first_row_of_several_processes_counts(tmp_path: Path) -> None:
+    first, second = made(tmp_path / "rows.bin"), made(tmp_path / "rows.bin")
+    view = torch.tensor([4]), torch.tensor([2])
+    first.add(*view, torch.tensor([[1.0, 2, 3]]))
+    second.add(*view, torch.tensor([[9.0, 9, 9]]))  # it has not read the file since
+    for store in (first, second, made(tmp_path / "rows.bin")):
+        assert store.lookup(*view).rows.tolist() == [[1, 2, 3]]
+
+
 def test_two_processes_that_fill_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "rows.bin"
     context = multiprocessing.get_context("fork")
