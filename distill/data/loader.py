@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -227,6 +228,7 @@ class BatchLoader:
 
     Attributes:
         sampler: The order of the images; ``sampler.set_epoch`` sets the epoch.
+        waited: Seconds in which the training waited for batches of this loader.
 
     Raises:
         InputError: if the batch size is not positive, or larger than the number of training images per process.
@@ -279,6 +281,7 @@ class BatchLoader:
         transform = partial(views.transform, seed=data_seed) if isinstance(views, TransformedViews) else None
         self._batches = _Batches(data, transform)
         self._prefetcher = Prefetcher(self._batches, workers=workers, pin_memory=pin_memory) if workers else None
+        self.waited = 0.0
         self._position = 0
         self._position_epoch = 0
         self._resumed = False
@@ -300,7 +303,10 @@ class BatchLoader:
         batches_of_keys = zip(order.positions.split(self.batch_size), view.split(self.batch_size), strict=True)
         keys = list(batches_of_keys)[start : len(self)]
         batches = self._prefetcher(keys) if self._prefetcher else (self._fetch(*key) for key in keys)
-        for position, batch in enumerate(batches, start):
+        for position in range(start, start + len(keys)):
+            asked = time.perf_counter()
+            batch = next(batches)
+            self.waited += time.perf_counter() - asked
             self._position = position + 1
             if self.mixing is not None:
                 batch = self.mixing.draw(batch, seed=self.data_seed, epoch=epoch, number=position)

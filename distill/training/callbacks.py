@@ -142,16 +142,65 @@ class ExactResume(Callback):
         self._state = None
 
 
+class DataWait(Callback):
+    """Measure the share of the training time in which the loop waits for the data loader.
+
+    Convention:
+        - The time is that of the host, from the start of an epoch to its last step; the validation is not part of it.
+          The device is not read. A device that computes while the host waits hides a part of the wait, so a share
+          near 0 means that the data are fast enough.
+        - A loader that is not distill's own is not measured.
+    """
+
+    def __init__(self) -> None:
+        self.total = (0.0, 0.0)
+        self.epoch = (0.0, 0.0)
+        self._start: tuple[float, float] | None = None
+
+    @property
+    def share(self) -> float | None:
+        """The share of the run in this process; None if it was not measured."""
+        return _share(self.total)
+
+    @property
+    def share_of_epoch(self) -> float | None:
+        """The share of the current or last epoch."""
+        return _share(self.epoch)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        waited = getattr(trainer.train_dataloader, "waited", None)
+        self.epoch = (0.0, 0.0)
+        self._start = None if waited is None else (waited, time.perf_counter())
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Take the times since the start of the epoch."""
+        if self._start is not None:
+            waited, start = self._start
+            self.epoch = (trainer.train_dataloader.waited - waited, time.perf_counter() - start)  # type: ignore[union-attr]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the times of the epoch to those of the run."""
+        self.total = (self.total[0] + self.epoch[0], self.total[1] + self.epoch[1])
+
+
+def _share(times: tuple[float, float]) -> float | None:
+    waited, all_time = times
+    return waited / all_time if all_time > 0 else None
+
+
 class RunProgress(Callback):
-    """Show epoch, steps, images per second, time left and the last validation metrics.
+    """Show epoch, steps, images per second, time left, the wait for data and the last validation metrics.
 
     Args:
         name: Name of the run.
         console: Where to print; standard error by default.
+        wait: Measures the wait for data.
     """
 
-    def __init__(self, name: str, console: Console | None = None) -> None:
+    def __init__(self, name: str, console: Console | None = None, wait: DataWait | None = None) -> None:
         self.name = name
+        self.wait = wait
         self.console = console or PlainConsole(stderr=True)
         self._bar: Progress | None = None
         self._start = (0.0, 0)
@@ -188,7 +237,7 @@ class RunProgress(Callback):
                 self._bar.task_ids[0],
                 completed=trainer.global_step,
                 description=description,
-                speed=f"{self._speed(trainer):.0f} img/s",
+                speed=f"{self._speed(trainer):.0f} img/s{self._wait_text()}",
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -199,7 +248,7 @@ class RunProgress(Callback):
             self._bar.update(self._bar.task_ids[0], validation=text)
         elif trainer.is_global_zero:
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            line = f"{self.name}  {epoch}  {self._speed(trainer):.0f} img/s  {text}"
+            line = f"{self.name}  {epoch}  {self._speed(trainer):.0f} img/s{self._wait_text()}  {text}"
             self.console.print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -207,6 +256,10 @@ class RunProgress(Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _wait_text(self) -> str:
+        share = self.wait.share_of_epoch if self.wait else None
+        return "" if share is None else f"  waiting for data {share:.0%}"
 
     def _speed(self, trainer: pl.Trainer) -> float:
         start, first_step = self._start

@@ -15,7 +15,7 @@ from distill.errors import InputError, RunError, warn_input
 from distill.files import storage_errors
 from distill.models import save_model
 from distill.training.best_checkpoint import BestCheckpoint
-from distill.training.callbacks import NotFiniteError
+from distill.training.callbacks import DataWait, NotFiniteError
 from distill.training.checkpoint_files import find_resume_point, read_checkpoint
 from distill.training.ema import EMA, EMA_STATE
 from distill.training.extensions import finish_loggers
@@ -100,7 +100,8 @@ def fit(
             found = keep_failed_step(module, data, config, finite.state, until=problem.step, callbacks=callbacks)
             raise RunError(f"{problem} {found}") from problem
         if trainer.is_global_zero:
-            directory.store_metrics_hash()
+            wait = next(callback for callback in every if isinstance(callback, DataWait))
+            directory.store_metrics_hash(data_wait=wait.share)
             best = next(callback for callback in every if isinstance(callback, BestCheckpoint))
             if config.monitor.select == "best" and best.best_model_score is not None and not directory.best.exists():
                 raise InputError(

@@ -255,9 +255,14 @@ class RunDirectory:
             environment.pop(name, None)
         return {**environment, **packages, "configuration": read_text(self.config)}
 
-    def store_metrics_hash(self) -> None:
-        """Store the checksum of the finished ``metrics.csv`` in ``environment.json``."""
-        save_checked({**self.read_environment(), METRICS_HASH: hash_file(self.metrics)}, self.environment)
+    def store_metrics_hash(self, *, data_wait: float | None = None) -> None:
+        """Store the checksum of the finished ``metrics.csv`` in ``environment.json``.
+
+        Args:
+            data_wait: Share of the training time in which the run waited for data, which is stored as well.
+        """
+        wait = {} if data_wait is None else {"data_wait": round(data_wait, 4)}
+        save_checked({**self.read_environment(), METRICS_HASH: hash_file(self.metrics), **wait}, self.environment)
 
     def drop_metrics_hash(self) -> None:
         """Remove the checksum of ``metrics.csv``, because training will write to it."""

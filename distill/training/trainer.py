@@ -15,7 +15,7 @@ from pytorch_lightning.loggers.logger import DummyLogger, Logger
 
 from distill.config import Config
 from distill.errors import InputError, without_addresses
-from distill.training.callbacks import ExactResume, FiniteLossGuard, RunProgress, checkpoints
+from distill.training.callbacks import DataWait, ExactResume, FiniteLossGuard, RunProgress, checkpoints
 from distill.training.checkpoint_files import AtomicCheckpointIO, ResumePoint
 from distill.training.csv_log import MetricsFile, MetricsRecord, describe_rebuilt
 from distill.training.extensions import check_extensions, make_callbacks, make_loggers
@@ -94,10 +94,12 @@ def make_trainer(
         loggers: Added to the loggers of every run.
         notify: Called with a message if a damaged metrics.csv is rebuilt.
     """
+    wait = DataWait()
     metrics = MetricsFile(directory.metrics, first_step=start.step, record=start.metrics)
     if metrics.rebuilt and notify is not None and start.path is not None:
         notify(describe_rebuilt(directory.metrics, start.path))
     all_callbacks: list[Callback] = [
+        wait,
         FiniteLossGuard(),
         ExactResume(),
         MetricsRecord(metrics),
@@ -106,7 +108,7 @@ def make_trainer(
         *make_callbacks(config),
     ]
     if config.trainer.get("enable_progress_bar", True):
-        all_callbacks.append(RunProgress(config.name))
+        all_callbacks.append(RunProgress(config.name, wait=wait))
     all_loggers: list[Logger] = [metrics, *make_loggers(config, directory)]
     return _trainer(
         config,
