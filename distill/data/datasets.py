@@ -19,6 +19,7 @@ from distill.data.imageset import ImageSet
 from distill.data.own_data import is_callable_path, load_own
 from distill.data.partition import check_not_empty, partition
 from distill.data.table import table
+from distill.data.webdataset import webdataset
 from distill.errors import InputError, unknown_name
 from distill.files import expand_home
 
@@ -132,6 +133,7 @@ DATASETS: dict[str, Callable[..., ImageSet]] = {
     "image_folder": image_folder,
     "table": table,
     "huggingface": huggingface,
+    "webdataset": webdataset,
 }
 
 

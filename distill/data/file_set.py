@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jaxtyping import Int
 from torch import Tensor
 
-from distill.data.image_files import DecodedImages, find_unreadable, free_memory, read_images
+from distill.data.image_files import DecodedImages, ImageFile, find_unreadable, free_memory, read_images
 from distill.data.imageset import ImageSet
 from distill.data.partition import check_not_empty
 from distill.data.resizing import Canvas, Resize
@@ -45,7 +44,7 @@ def check_options(*, size: int, **choices: str) -> None:
 
 
 def file_set(
-    files: Sequence[Path],
+    files: Sequence[ImageFile],
     labels: Int[Tensor, " n"],
     classes: tuple[str, ...],
     *,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from distill.data.image_listing import EXTENSIONS, file_stat, fingerprint, list_images
 from distill.data.resizing import Canvas, Resize, fit
+from distill.data.shards import ShardEntry
 from distill.errors import InputError, warn_input
 from distill.untrusted import check_regular
 
@@ -25,6 +26,7 @@ __all__ = [
     "MAX_PIXELS",
     "Canvas",
     "DecodedImages",
+    "ImageFile",
     "decode_images",
     "find_unreadable",
     "fingerprint",
@@ -36,6 +38,8 @@ __all__ = [
     "to_rgb",
 ]
 
+#: An image file, or an image in a tar file.
+ImageFile = Path | ShardEntry
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -88,7 +92,7 @@ _logger = logging.getLogger(__name__)
 MAX_PIXELS = 64 << 20
 
 
-def open_image(path: Path, *, draft: int | None = None) -> Image.Image:
+def open_image(path: ImageFile, *, draft: int | None = None) -> Image.Image:
     """Open an image file without decoding it.
 
     Args:
@@ -99,8 +103,9 @@ def open_image(path: Path, *, draft: int | None = None) -> Image.Image:
         InputError: if it is not a regular file, or has too many pixels to decode it safely.
         OSError: if it is not an image. Damaged files also lead to other errors.
     """
-    check_regular(path)
-    image = Image.open(path)
+    if isinstance(path, Path):
+        check_regular(path)
+    image = Image.open(path if isinstance(path, Path) else path.open())
     if draft is not None:
         image.draft("RGB", (draft, draft))  # the JPEG decoder skips detail that resizing would discard
     if image.width * image.height > MAX_PIXELS:
@@ -113,7 +118,7 @@ def open_image(path: Path, *, draft: int | None = None) -> Image.Image:
 
 
 def read_images(
-    files: Sequence[Path], size: int, background: Canvas = "black", resize: Resize = "crop"
+    files: Sequence[ImageFile], size: int, background: Canvas = "black", resize: Resize = "crop"
 ) -> UInt8[Tensor, "n 3 size size"]:
     """Decode image files into memory with :func:`decode_images`, after a check that they fit.
 
@@ -132,7 +137,7 @@ def read_images(
 
 
 def decode_images(
-    files: Sequence[Path], size: int, background: Canvas = "black", resize: Resize = "crop"
+    files: Sequence[ImageFile], size: int, background: Canvas = "black", resize: Resize = "crop"
 ) -> UInt8[Tensor, "n 3 size size"]:
     """Decode image files to RGB, apply their EXIF orientation, and resize them to squares.
 
@@ -157,7 +162,7 @@ def decode_images(
     return images
 
 
-def find_unreadable(files: Sequence[Path], size: int, background: Canvas = "black") -> dict[int, str]:
+def find_unreadable(files: Sequence[ImageFile], size: int, background: Canvas = "black") -> dict[int, str]:
     """Decode every file once, and return the error messages of those that cannot be decoded, by position.
 
     Args:
@@ -177,7 +182,7 @@ def find_unreadable(files: Sequence[Path], size: int, background: Canvas = "blac
         return {position: error for position, error in pool.map(check, range(len(files))) if error is not None}
 
 
-def _read_image(path: Path, size: int, background: Canvas) -> UInt8[Tensor, "h w 3"]:
+def _read_image(path: ImageFile, size: int, background: Canvas) -> UInt8[Tensor, "h w 3"]:
     try:
         with open_image(path, draft=2 * size) as image:
             ImageOps.exif_transpose(image, in_place=True)
@@ -215,7 +220,9 @@ class DecodedImages:
 
     dtype, ndim = torch.uint8, 4
 
-    def __init__(self, files: Sequence[Path], size: int, background: Canvas = "black", resize: Resize = "crop") -> None:
+    def __init__(
+        self, files: Sequence[ImageFile], size: int, background: Canvas = "black", resize: Resize = "crop"
+    ) -> None:
         self.files, self.size, self.background, self.resize = list(files), size, background, resize
 
     def __len__(self) -> int:
@@ -247,12 +254,20 @@ class DecodedImages:
 
     def checksum(self) -> int:
         """Return a CRC-32 of the paths, sizes and modification times of the files; no image is decoded."""
-        lines = [f"{path.resolve()} {(s := file_stat(path)).st_size} {s.st_mtime_ns}" for path in self.files]
-        if any(path.suffix.lower() in _WITH_ALPHA for path in self.files):
+        lines = list(map(_identify, self.files))
+        names = (path if isinstance(path, Path) else Path(path.name) for path in self.files)
+        if any(name.suffix.lower() in _WITH_ALPHA for name in names):
             lines.append(f"transparent pixels on {self.background}")
         if self.resize != "crop":
             lines.append(f"{self.resize} on {self.background}")
         return zlib.crc32("\n".join([str(self.size), *lines]).encode())
+
+
+def _identify(path: ImageFile) -> str:
+    """Return the path, size and modification time of an image; for one in a tar file also its position."""
+    if isinstance(path, Path):
+        return f"{path.resolve()} {(s := file_stat(path)).st_size} {s.st_mtime_ns}"
+    return f"{_identify(path.shard)} {path.offset} {path.size}"
 
 
 def same_images(one: object, other: object) -> bool:
@@ -261,5 +276,5 @@ def same_images(one: object, other: object) -> bool:
         return torch.equal(one, other)
     if isinstance(one, DecodedImages) and isinstance(other, DecodedImages):
         same = (one.size, one.background, one.resize) == (other.size, other.background, other.resize)
-        return same and [p.resolve() for p in one.files] == [p.resolve() for p in other.files]
+        return same and list(map(_identify, one.files)) == list(map(_identify, other.files))
     return False

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.folder_splits import check_class_folders, is_hidden, subfolders
+from distill.data.shards import find_shards
 from distill.data.table_file import TABLE_KEYS, read_table
 from distill.errors import InputError, warn_input
 from distill.files import expand_home
@@ -74,8 +75,10 @@ def file_stat(path: Path) -> os.stat_result:
     return path.stat()
 
 
+#: Options of ``webdataset`` that name tar files.
+SHARD_KEYS = ("shards", "validation_shards", "test_shards")
 #: Options of a data set that its fingerprint depends on.
-FINGERPRINTED = ("root", *TABLE_KEYS)
+FINGERPRINTED = ("root", *TABLE_KEYS, *SHARD_KEYS)
 
 
 def fingerprint(name: str, options: Mapping[str, Any]) -> str | None:
@@ -86,8 +89,8 @@ def fingerprint(name: str, options: Mapping[str, Any]) -> str | None:
         options: Options of the data set; ``root`` is its folder.
 
     Returns:
-        The hash, for ``image_folder`` and ``table``. None for the other data sets, which are determined by their name
-        and options, and for a folder or table that does not exist.
+        The hash, for ``image_folder``, ``table`` and ``webdataset`` (names and sizes of the shards). None for the other
+        data sets, which are determined by their name and options, and for a folder or table that does not exist.
 
     Raises:
         InputError: If a table cannot be read.
@@ -95,11 +98,20 @@ def fingerprint(name: str, options: Mapping[str, Any]) -> str | None:
     root = None if options.get("root") is None else expand_home(options["root"])
     if name == "table" and root is not None and Path(root).is_file():
         return _table_fingerprint(Path(root), options)
+    if name == "webdataset":
+        return _shards_fingerprint(options)
     if name != "image_folder" or root is None or not Path(root).is_dir():
         return None
     files = (path for path in Path(root).rglob("*") if path.suffix.lower() in EXTENSIONS)
     shown = (path for path in files if not is_hidden(path.relative_to(root)))
     lines = sorted(f"{path.relative_to(root).as_posix()}\t{file_stat(path).st_size}" for path in shown)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _shards_fingerprint(options: Mapping[str, Any]) -> str:
+    given = [(key, options[key]) for key in SHARD_KEYS if options.get(key) is not None]
+    paths = [path for key, patterns in given for path in find_shards(patterns, key)]
+    lines = [f"{path.name}\t{file_stat(path).st_size}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 

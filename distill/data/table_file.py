@@ -82,7 +82,7 @@ def read_table(
     }
     for key, cells in read.items():
         _refuse(root, [not cell for cell in cells], f"an empty cell in the column of `{key}`", "fill it in")
-    numbers, names = _classes(root, read["label_column"], classes)
+    numbers, names = class_numbers(root, read["label_column"], classes)
     folder = root.parent if images is None else Path(expand_home(images))
     if split_column is None:
         split_column = "split" if "split" in columns else None
@@ -156,8 +156,23 @@ def _column(columns: dict[str, list[str]], column: Column, key: str, path: Path)
     return columns[column]
 
 
-def _classes(path: Path, labels: Sequence[str], classes: Sequence[str] | None) -> tuple[list[int], tuple[str, ...]]:
-    """Return the class number of each label, and the names of the classes."""
+def class_numbers(
+    path: Path, labels: Sequence[str], classes: Sequence[str] | None
+) -> tuple[list[int], tuple[str, ...]]:
+    """Return the class number of each label, and the names of the classes.
+
+    Args:
+        path: Where the labels are from, for messages.
+        labels: Names of classes, or numbers as text.
+        classes: Names of the classes in order; None for the distinct labels, sorted by value if all are whole numbers.
+
+    Raises:
+        InputError: If a label is not one of the classes.
+
+    Example:
+        >>> class_numbers(Path("a.csv"), ["10", "9"], None)
+        ([1, 0], ('9', '10'))
+    """
     if classes is None:
         numeric = all(map(_is_number, labels))
         names = tuple(sorted(set(labels), key=(lambda name: (int(name), name)) if numeric else None))

@@ -55,7 +55,7 @@ def test_the_configuration_and_the_environment_are_written(config: Config) -> No
     assert (environment["seed"], environment["data_seed"]) == (0, 0)
     assert set(environment) == {
         *("identity", "seed", "data_seed", "command", "python", "platform", "cpu", "cpu_count", "threads", "device"),
-        *("commit", "packages", "config", "metrics", "checksum"),
+        *("commit", "packages", "config", "metrics", "checksum", "data_wait"),
     }
     assert environment["packages"]["torch"].startswith("2.")
 
