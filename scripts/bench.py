@@ -10,6 +10,7 @@ where it replaces the same section of an earlier run. All sections take about ha
     steps       optimiser steps on a batch in memory, float32 and bf16
     epochs      whole epochs of real runs, with and without teacher, term and cache
     loader      the data path compared with PIL, and its share of a step
+    folders     a folder of photographs at 224 pixels compared with torchvision's ImageFolder
     memory      peak memory, each in a separate process
     growth      cost of the term by batch, image size, classes and width
     ddp         one process compared with two
@@ -39,6 +40,7 @@ from benchmarks.cold_start import measure_start
 from benchmarks.data_path import measure_loader
 from benchmarks.evaluation import measure_evaluation
 from benchmarks.figures import key_figures, worst_term
+from benchmarks.folders import measure_folders
 from benchmarks.growth import measure_growth
 from benchmarks.memory import measure_memory
 from benchmarks.operators import measure_profile
@@ -58,6 +60,7 @@ SECTIONS: dict[str, Callable[[Setting], list[Row]]] = {
     "steps": measure_steps,
     "epochs": measure_epochs,
     "loader": measure_loader,
+    "folders": measure_folders,
     "memory": measure_memory,
     "growth": measure_growth,
     "ddp": measure_ddp,

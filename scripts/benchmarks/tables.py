@@ -70,6 +70,16 @@ LAYOUTS = {
             Column("share of a step with the term", "of_term_step", "spread"),
         ),
     ),
+    "folders": Layout(
+        "Images a second of a folder of photographs, two workers, 224 pixels",
+        (
+            Column("loader", "loader"),
+            Column("file", "file"),
+            _BATCH,
+            Column("images per second", "images_per_second", "fine"),
+            Column("of torchvision's ImageFolder", "ratio", "spread"),
+        ),
+    ),
     "memory": Layout(
         "Peak memory of a process",
         (
