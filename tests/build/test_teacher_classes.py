@@ -99,6 +99,17 @@ def test_cached_runs_have_the_same_losses_and_a_cache_of_their_own(
     assert fresh.cache.cached == 0
 
 
+def test_mixed_images_are_explained_by_the_shares_of_the_selected_classes(
+    tmp_path: Path, teacher: Path, by_hand: Path
+) -> None:
+    base = [*KD, "data.mixup={alpha: 1.0, probability: 1}", "trainer.max_epochs=1"]
+    expected = metrics(tmp_path / "by hand", *base, f"teacher.checkpoint={by_hand}")
+    selected = metrics(tmp_path / "selected", *base, f"teacher.checkpoint={teacher}", MAPPING)
+    assert selected == pytest.approx(expected, rel=1e-4)
+    own = metrics(tmp_path / "own", *base, *OWN, "objective.soft_targets=null", f"teacher.checkpoint={teacher}")
+    assert own["train/explanation"] > 0
+
+
 def test_names_and_indices_name_the_same_classes(tmp_path: Path, teacher: Path) -> None:
     network = load_model(teacher)
     names = {name: NAMES[column] for name, column in zip(CLASSES, COLUMNS, strict=True)}
