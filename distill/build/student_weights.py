@@ -51,10 +51,10 @@ def start_from_weights(student: StagedNetwork, section: StudentSection, *, recor
 def starting_weights_hash(config: Config) -> str | None:
     """Return the hash of the student's starting weights, or None if the configuration has no path of them.
 
-    A run that has a checkpoint does not need the file: if it is gone, the recorded hash is returned.
+    If the file is gone, the hash that the run recorded is returned: a run that has a checkpoint does not need the file.
 
     Raises:
-        InputError: if the file does not exist, and the run has no checkpoint.
+        InputError: if the file does not exist, and the run did not record it.
     """
     weights = config.student.weights
     if not is_weights_path(weights):
@@ -63,7 +63,7 @@ def starting_weights_hash(config: Config) -> str | None:
         return file_hash(str(weights))
     except InputError as error:
         directory = RunDirectory(config.directory)
-        recorded = directory.read_environment().get(STARTING_WEIGHTS) if directory.has_started else None
+        recorded = directory.read_environment().get(STARTING_WEIGHTS) if directory.environment.exists() else None
         if isinstance(recorded, dict) and recorded.get("file") == weights:
             return str(recorded.get("sha256"))
         raise InputError(f"student.weights: {error}") from error

@@ -43,8 +43,9 @@ def replay(path: Path | str, *, trust: bool = False) -> Replay:
     config = load_recorded_config(directory.config)
     _check_names(config, directory, trust=trust)
     here = {"output_dir": str(path.parent.parent), "name": path.parent.name}
-    run = build(config, trust=Trust(everything=trust))
-    return replay_step(run.module, run.data, config.model_copy(update=here), path)
+    config = config.model_copy(update=here)
+    run = build(config, trust=Trust(everything=trust), resumed=True)
+    return replay_step(run.module, run.data, config, path)
 
 
 def _check_names(config: Config, directory: RunDirectory, *, trust: bool) -> None:

@@ -13,8 +13,9 @@ import torch
 
 from distill.build import Objects, build, run_identity
 from distill.checksums import save_checked
-from distill.errors import InputError, InputNote, InputWarning
+from distill.errors import InputError, InputNote, InputWarning, RunError
 from distill.models import StagedNetwork, create_model, load_model, load_starting_weights, save_model
+from distill.workflows.replay import replay
 from distill.workflows.train import train_config
 from tests.training.helpers import CrashError, small
 
@@ -157,3 +158,14 @@ def test_a_run_records_its_start_and_resumes_without_the_file(tmp_path: Path) ->
         resumed = train_config(config)
     assert resumed.action == "resume"
     assert_equal(load_model(resumed.directory), load_model(whole.directory))
+
+
+def test_a_failed_step_is_repeated_without_the_file(tmp_path: Path) -> None:
+    path = save_plain(tmp_path / "a.pth")
+    config = small(tmp_path, f"student.weights={path}", "optimizer.lr=1e20")
+    with pytest.raises(RunError):
+        train_config(config)
+    path.unlink()
+    repeated = replay(config.directory / "failed_step.ckpt").repeated
+    assert repeated is not None
+    assert repeated.cause
