@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from distill.config.augmentation import replace_augment
-from distill.config.messages import describe_mistake
+from distill.config.messages import describe_mistake, most_specific
 from distill.config.reading import PARSE_ERRORS, read_recorded, read_yaml
 from distill.config.schema import DEFAULT_TERMS, Config
 from distill.errors import InputError
@@ -93,7 +93,7 @@ def validate(
     try:
         config = Config.model_validate(merged, context={"recorded": recorded})
     except ValidationError as error:
-        return None, [describe_mistake(item, values=merged) for item in error.errors()] + mistakes
+        return None, [describe_mistake(item, values=merged) for item in most_specific(error.errors())] + mistakes
     return (None, mistakes) if mistakes else (config, [])
 
 

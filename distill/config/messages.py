@@ -23,7 +23,7 @@ def describe_mistake(item: Any, *, record: type[BaseModel] = Config, values: Map
         record: The record that was validated.
         values: The values that were validated; they contain the name of the term of each entry of the objective.
     """
-    path = [str(part) for part in item["loc"]]
+    path = [str(part) for part in item["loc"] if not _is_choice(part)]
     where = ".".join(path)
     if item["type"] == "extra_forbidden":
         return f"{where}: unknown key{_suggest(path[-1], _keys(record, path[:-1], values or {}))}"
@@ -38,6 +38,28 @@ def describe_mistake(item: Any, *, record: type[BaseModel] = Config, values: Map
     if item["type"] == "literal_error" and isinstance(got, str):
         shown += _suggest(got, item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
     return f"{where + ': ' if where else ''}{message}{shown}"
+
+
+def most_specific(items: Sequence[Any]) -> list[Any]:
+    """Return the validation errors without those of choices that were clearly not meant.
+
+    A value that may be of several types has one error for each type; the one within the value is meant.
+
+    Args:
+        items: ``ValidationError.errors()``.
+    """
+    paths = [tuple(part for part in item["loc"] if not _is_choice(part)) for item in items]
+    choices = [any(map(_is_choice, item["loc"])) for item in items]
+    return [
+        item
+        for item, path, choice in zip(items, paths, choices, strict=True)
+        if not (choice and any(len(other) > len(path) and other[: len(path)] == path for other in paths))
+    ]
+
+
+def _is_choice(part: Any) -> bool:
+    """Return whether a part of a location is not a key but a type that pydantic tried, such as ``dict[str,float]``."""
+    return isinstance(part, str) and "[" in part
 
 
 def _keys(record: type[BaseModel], path: Sequence[str], values: Mapping[str, Any]) -> list[str]:

@@ -197,3 +197,9 @@ def test_the_resolved_configuration_loads_to_itself(tmp_path: Path, cross_entrop
     )
     path = write(tmp_path / "config.yaml", to_yaml(config))
     assert load([path]) == config
+
+
+def test_a_value_of_several_types_has_one_message_without_the_types() -> None:
+    with pytest.raises(InputError) as caught:
+        load([], ["data.class_weights={cat: -2}"])
+    assert str(caught.value).splitlines()[1:] == ["  data.class_weights.cat: input should be greater than 0, got -2"]
