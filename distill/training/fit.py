@@ -97,7 +97,10 @@ def fit(
             finally:
                 finish_loggers(each for each in trainer.loggers if each not in loggers)
         if problem is not None:
-            found = keep_failed_step(module, data, config, finite.state, until=problem.step, callbacks=callbacks)
+            try:
+                found = keep_failed_step(module, data, config, finite.state, until=problem.step, callbacks=callbacks)
+            except Exception as error:  # whatever fails here must not hide the problem
+                found = f"The step was not kept: {error}"
             raise RunError(f"{problem} {found}") from problem
         if trainer.is_global_zero:
             wait = next(callback for callback in every if isinstance(callback, DataWait))

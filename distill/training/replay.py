@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
 
 from distill.config import Config
+from distill.files import replacing
+from distill.models.damage import add_checksum
 from distill.training.callbacks import ExactResume
-from distill.training.checkpoint_files import AtomicCheckpointIO, find_resume_point, read_checkpoint
+from distill.training.checkpoint_files import find_resume_point, read_checkpoint
 from distill.training.ema import EMA
 from distill.training.extensions import make_callbacks
 from distill.training.failed_step import (
@@ -61,12 +64,12 @@ def keep_failed_step(
         callbacks: Callbacks of the run that are not in its configuration.
     """
     directory = RunDirectory(config.directory)
-    path, files = directory.failed_step, AtomicCheckpointIO(directory)
+    path = directory.failed_step
     point = find_resume_point(directory)
     if point.path is not None and (state is None or point.step > state["global_step"]):
         state = read_checkpoint(point.path)
     assert state is not None
-    files.save_checkpoint({**state, FAILED_STEP: {"until": until, "batches": [], "report": None}}, path)
+    _write({**state, FAILED_STEP: {"until": until, "batches": [], "report": None}}, directory)
     before = f"`distill train --replay {path}` repeats the steps from step {state['global_step']} on"
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         return f"{before}, and prints the terms and gradients of the first one that is not finite."
@@ -76,13 +79,21 @@ def keep_failed_step(
             f"{before}. They were finite when they were repeated: operators of the device may not be deterministic, "
             "set trainer.deterministic=true."
         )
-    files.save_checkpoint(failed_step_content(watch), path)
+    _write(failed_step_content(watch), directory)
     cause, step, layer = watch.report.cause, watch.report.step, watch.report.module
     where = f"; the first module whose output is not finite is {layer}" if layer else ""
     return (
         f"The first values that are not finite are those of {cause} at step {step}{where}. "
         f"`distill train --replay {path}` repeats that step, and prints its terms and gradients."
     )
+
+
+def _write(content: State, directory: RunDirectory) -> None:
+    """Write the file of the failed step; several processes may do so at once, with the same state."""
+    directory.check_exists()
+    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    with replacing(directory.failed_step, suffix=f".{rank}.part" if rank else ".part") as part, part.open("wb") as file:
+        torch.save(add_checksum(content), file)
 
 
 def replay_step(module: DistillationModule, data: pl.LightningDataModule, config: Config, path: Path) -> Replay:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,16 @@ def test_steps_that_are_finite_when_they_are_repeated(
         fit(run.module, run.data, config)
     found = replay(config.directory / "failed_step.ckpt")
     assert found == (None, None)
+
+
+def test_a_full_disk_does_not_hide_the_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("distill.training.replay._write", full)
+    message = fail(small(tmp_path, "optimizer.lr=1e30"))
+    assert message.startswith("term 'cross_entropy' at step 1 is not a finite number; ")
+    assert "The step was not kept: [Errno 28] No space left on device" in message
 
 
 def test_other_files_are_refused(tmp_path: Path, teacher: str) -> None:
