@@ -11,6 +11,9 @@ from typing import Any
 
 from distill.errors import InputError, unknown_name
 
+#: Libraries whose networks are named ``torchvision:NAME`` and ``timm:NAME``.
+LIBRARIES = ("torchvision", "timm")
+
 _search_working_directory = False
 
 
@@ -22,6 +25,16 @@ def search_working_directory() -> None:
     """
     global _search_working_directory
     _search_working_directory = True
+
+
+def is_library_name(name: str | None) -> bool:
+    """Return whether a name is that of a network in a library's own list, which is found there and not imported.
+
+    Example:
+        >>> [is_library_name(one) for one in ("timm:convnext_atto", "torchvision.models:resnet18", "wrn_16_2")]
+        [True, False, False]
+    """
+    return name is not None and name.partition(":")[0] in LIBRARIES and ":" in name
 
 
 def import_named(name: str) -> ModuleType:

@@ -36,6 +36,7 @@ def estimate_training_seconds(runs: tuple[Config, Config | None], *, trust: Trus
         if (
             teacher_config is not None
             and config.teacher is not None
+            and config.teacher.checkpoint is not None
             and not _is_trained(Path(config.teacher.checkpoint))
         ):
             save_model(

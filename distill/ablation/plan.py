@@ -20,6 +20,7 @@ from distill.ablation.file import (
 from distill.ablation.grid import GridRow, Settings, folder_names, grid_rows, unused_exclusions
 from distill.ablation.results import Results
 from distill.build import trust_in
+from distill.build.named_weights import has_library_weights, named_weights
 from distill.config import (
     Config,
     format_mistakes,
@@ -197,8 +198,7 @@ def _plan_teacher(file: AblationFile, folder: Path, check: Check | None) -> tupl
     config, errors = validate({**values, "output_dir": str(Path(file.output_dir) / TEACHERS)}, check=check)
     if config is None:
         return None, [f"teacher: {error}" for error in errors]
-    teacher_hash = file_hash(config.teacher.checkpoint) if config.teacher else None
-    run_identity = _identity_with(config, teacher_hash)
+    run_identity = _identity_with(config, _teacher_hash(config))
     named = config.model_copy(update={"name": f"{config.name}-{run_identity}"})
     return named, [f"teacher: {error}" for error in check_teacher(config)]
 
@@ -215,24 +215,27 @@ def _merge_row(common: Mapping[str, Any], row: GridRow, file: AblationFile) -> d
 
 
 def _identity(config: Config, trained: Config | None) -> str:
+    if trained is not None and config.teacher is not None and config.teacher.checkpoint == str(trained.directory):
+        return _identity_with(config, f"trained:{trained.name.rpartition('-')[2]}")
+    return _identity_with(config, _teacher_hash(config))
+
+
+def _teacher_hash(config: Config) -> str | None:
     if config.teacher is None:
-        teacher = None
-    elif trained is not None and config.teacher.checkpoint == str(trained.directory):
-        teacher = f"trained:{trained.name.rpartition('-')[2]}"
-    else:
-        teacher = _weights_hash("teacher.checkpoint", config.teacher.checkpoint)
-    return _identity_with(config, teacher)
+        return None
+    if config.teacher.checkpoint is None:
+        return named_weights(config.teacher)
+    return _weights_hash("teacher.checkpoint", config.teacher.checkpoint)
 
 
 def _identity_with(config: Config, teacher_hash: str | None) -> str:
     """Return the identity of a run; hashes of files that many rows share are computed once."""
-    weights = config.student.weights
-    return identity(
-        config,
-        teacher_hash=teacher_hash,
-        data_hash=_data_hash(config),
-        weights_hash=_weights_hash("student.weights", str(weights)) if is_weights_path(weights) else None,
-    )
+    student = config.student
+    if is_weights_path(student.weights):
+        weights_hash: str | None = _weights_hash("student.weights", str(student.weights))
+    else:
+        weights_hash = named_weights(student) if has_library_weights(student) else None
+    return identity(config, teacher_hash=teacher_hash, data_hash=_data_hash(config), weights_hash=weights_hash)
 
 
 def _data_hash(config: Config) -> str | None:

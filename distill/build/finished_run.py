@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from distill.build.named_weights import load_named_teacher
 from distill.build.teacher_classes import keeps_own_classes, select_teacher_classes
 from distill.build.training_run import load_recorded_config
 from distill.config import Config, DataSection, TeacherSection
@@ -59,23 +60,26 @@ def load_run(folder: Path | str, *, network: nn.Module | str | None = None, trus
 
 
 def load_reference(
-    path: Path | str,
+    path: Path | str | None,
     section: TeacherSection | None,
     student: StagedNetwork,
     *,
     teacher: TeacherSection | None = None,
+    size: int | None = None,
     network: nn.Module | None = None,
     trust: Trust | bool = False,
 ) -> StagedNetwork:
     """Load a teacher for comparison with a student, in evaluation mode.
 
     Args:
-        path: A run directory, a file of weights, or the recorded name of an object.
+        path: A run directory, a file of weights, or the recorded name of an object. None for the weights that the
+            section names.
         section: The ``teacher`` section. It describes a plain state dict or an object: architecture, options and
             normalisation.
         student: The student. The teacher must have the same channels, and the same classes unless ``teacher`` selects
             them, or says that it keeps its own.
         teacher: The ``teacher`` section of the student's run.
+        size: Height and width of the images in pixels, if they are known.
         network: The teacher, if it is passed as an object.
         trust: Whether the files and the section may name any code to import; or the names that may be imported.
 
@@ -85,7 +89,11 @@ def load_reference(
     scaling = section.normalisation.model_dump() if section is not None and section.normalisation else None
     classes = _least_classes(teacher) or student.spec.num_classes
     about: dict[str, Any] = {"num_classes": classes, "in_channels": student.spec.in_channels}
-    if network is not None:
+    if path is None:
+        assert section is not None
+        path = section.source
+        loaded = load_named_teacher(section, size=None if size is None else (size, size), trust=trust, **about)
+    elif network is not None:
         loaded = stage_network(copy.deepcopy(network), name=str(path), **about, **(scaling or {}))
     elif is_object(str(path)):
         raise InputError(
@@ -128,7 +136,8 @@ def match_classes(
     """
     if teacher is None or teacher.classes is None or loaded.columns is not None:
         return loaded
-    own_teacher = path is not None and Path(path).absolute() == Path(teacher.checkpoint).absolute()
+    recorded = Path(teacher.source).absolute()
+    own_teacher = path is not None and Path(path).absolute() == recorded
     if own_teacher or class_difference(loaded.classes, student.classes):
         return select_teacher_classes(loaded, teacher, student.classes, name="the student")
     return loaded

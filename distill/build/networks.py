@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from distill.build.named_weights import has_library_weights, load_named_teacher, named_weights
 from distill.build.open_sections import check_keys, check_teacher_keys, unknown_option_errors
 from distill.build.student_weights import start_from_weights, weights_option
 from distill.build.teacher_classes import keeps_own_classes, select_teacher_classes
@@ -27,7 +28,9 @@ from distill.errors import InputError
 from distill.models import (
     StagedNetwork,
     create_model,
+    create_pretrained,
     file_hash,
+    image_size_option,
     load_network,
     stage_network,
 )
@@ -58,18 +61,23 @@ def build_student(
     """
     section = config.student
     scaling = section.normalisation
-    mean, std = (scaling.mean, scaling.std) if scaling else _statistics(train)
     about: dict[str, Any] = {
         "name": config.student.name,
         "num_classes": len(train.classes),
         "in_channels": train.images.shape[1],
-        "mean": mean,
-        "std": std,
         "classes": train.classes,
     }
+    of_library = network is None and has_library_weights(section)
+    if scaling or not of_library:
+        about["mean"], about["std"] = (scaling.mean, scaling.std) if scaling else _statistics(train)
     if network is None:
+        options = {**image_size_option(section.name, train.images.shape[2:]), **section.options}
         with unknown_option_errors("student", config.student):
-            student = create_model(**about, **section.options, **weights_option(section))
+            if of_library:
+                about |= {"weights": section.weights, "head": section.head, "download": not resumed}
+                student = create_pretrained(**about, **options)
+            else:
+                student = create_model(**about, **options, **weights_option(section))
     else:
         if is_object(config.student.name):
             check_keys("student", config.student, [], of="a network that is passed as an object")
@@ -139,7 +147,7 @@ def build_teacher(
         raise InputError(
             f"the teacher takes {loaded.spec.in_channels} channels, but {config.data.name} has {channels}."
         )
-    if section.classes is None:  # a teacher with other classes was trained on other data
+    if section.checkpoint is not None and section.classes is None:  # others were trained on other data
         _check_validation_split(config, Path(section.checkpoint))
     terms = [t for t in config.objective.values() if isinstance(t, LayeredTerm)]
     layers = {term.layer_of_teacher(layer) for term in terms for layer in term.layers}
@@ -169,6 +177,10 @@ def load_teacher(
             passed as an object and ``network`` is missing, or its classes are not those of the data.
     """
     normalisation = section.normalisation.model_dump() if section.normalisation else None
+    channels, size = data.images.shape[1], data.images.shape[2:]
+    if section.checkpoint is None:
+        named = load_named_teacher(section, num_classes=len(data.classes), in_channels=channels, size=size, trust=trust)
+        return _with_classes(named, section, data, name=name)
     if network is not None:
         if is_object(section.checkpoint):
             check_keys("teacher", section, [], of="a network that is passed as an object")
@@ -184,9 +196,9 @@ def load_teacher(
             section.checkpoint,
             name=section.name,
             num_classes=len(data.classes),
-            in_channels=data.images.shape[1],
+            in_channels=channels,
             normalisation=normalisation,
-            options=section.options,
+            options={**image_size_option(section.name, size), **section.options},
             weights_key=section.weights_key,
             trust=trust,
             any_classes=True,
@@ -208,11 +220,13 @@ def _with_classes(teacher: StagedNetwork, section: TeacherSection, data: ImageSe
 
 
 def teacher_hash(section: TeacherSection) -> str:
-    """Return the hash of the teacher's weights.
+    """Return the hash of the teacher's weights, or their name if a library keeps them.
 
     Raises:
-        InputError: if the file or run directory does not exist.
+        InputError: if the file or run directory does not exist, or the library has no such weights.
     """
+    if section.checkpoint is None:
+        return str(named_weights(section))
     if is_object(section.checkpoint):
         return object_hash(section.checkpoint)
     if not Path(section.checkpoint).exists():
@@ -233,7 +247,7 @@ def _stage_teacher(
         )
     return stage_network(
         network,
-        name=section.checkpoint,
+        name=section.source,
         num_classes=len(data.classes),
         in_channels=data.images.shape[1],
         classes=data.classes if section.classes is None else (),

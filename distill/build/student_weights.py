@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from distill.build.named_weights import has_library_weights, named_weights
 from distill.config import Config, StudentSection, is_weights_path
 from distill.errors import InputError
 from distill.models import StagedNetwork, file_hash, load_starting_weights
@@ -49,16 +50,16 @@ def start_from_weights(student: StagedNetwork, section: StudentSection, *, recor
 
 
 def starting_weights_hash(config: Config) -> str | None:
-    """Return the hash of the student's starting weights, or None if the configuration has no path of them.
+    """Return the hash of the student's starting weights, or their name in a library; None if there are none.
 
     If the file is gone, the hash that the run recorded is returned: a run that has a checkpoint does not need the file.
 
     Raises:
-        InputError: if the file does not exist, and the run did not record it.
+        InputError: if the file does not exist, and the run did not record it; or the library has no such weights.
     """
     weights = config.student.weights
     if not is_weights_path(weights):
-        return None
+        return named_weights(config.student) if has_library_weights(config.student) else None
     try:
         return file_hash(str(weights))
     except InputError as error:
@@ -70,6 +71,10 @@ def starting_weights_hash(config: Config) -> str | None:
 
 
 def starting_weights_record(config: Config) -> dict[str, str]:
-    """Return path and hash of the student's starting weights, for the record of a run; empty if there are none."""
+    """Return the student's starting weights, for the record of a run: path and hash, or name; empty without any."""
     value = starting_weights_hash(config)
-    return {} if value is None else {"file": str(config.student.weights), "sha256": value}
+    if value is None:
+        return {}
+    if not is_weights_path(config.student.weights):
+        return {"name": value}
+    return {"file": str(config.student.weights), "sha256": value}

@@ -46,6 +46,7 @@ NOT_IDENTITY_AS_DEFAULT: Mapping[str, Any] = {
     "student.weights": None,
     "student.weights_key": None,
     "teacher.classes": None,
+    "teacher.weights": None,
     "teacher.weights_key": None,
 }
 NOT_IDENTITY_TRAINER = (

@@ -87,7 +87,7 @@ class StudentSection(OpenSection):
     normalisation: Normalisation | None = None
     """Input normalisation; that of the weights if they record it, else computed from the training images."""
     weights: Weights = None
-    """Weights from which training starts: a path as in teacher.checkpoint; random if left out."""
+    """Weights from which training starts: a path as in teacher.checkpoint, true or a name of the network's library."""
     weights_key: str | None = None
     """Which set of weights to take from a file with several, such as `ema`."""
     head: Literal["keep", "replace"] = "keep"
@@ -108,10 +108,12 @@ class StudentSection(OpenSection):
 class TeacherSection(OpenSection):
     """Network that the student learns from; other keys are options of the network."""
 
-    checkpoint: PathText
+    checkpoint: PathText | None = None
     """Path of a run directory, a .ckpt or .safetensors file, or a plain state dict (.pth); or `weights: PATH`."""
     name: str | None = None
-    """Name of the network; required for a plain state dict, compared with the file otherwise."""
+    """Name of the network; required for a plain state dict or `weights`, compared with the file otherwise."""
+    weights: Weights = None
+    """In place of a checkpoint: true or a name of weights of the network's library, or a path."""
     weights_key: str | None = None
     """Which set of weights to take from a file with several, such as `ema`."""
     normalisation: Normalisation | None = None
@@ -130,8 +132,6 @@ class TeacherSection(OpenSection):
     def _read_path_of_weights(cls, values: Any) -> Any:
         weights = values.get("weights") if isinstance(values, Mapping) else None
         if not is_weights_path(weights):
-            if weights is not None and values.get("checkpoint") is None:
-                raise ValueError(f"weights should be a path, such as teacher.pth or ./teacher, got {weights!r}")
             return values
         if values.get("checkpoint") is not None:
             raise ValueError("weights and checkpoint are two names of the same path; give one of them")
@@ -142,6 +142,21 @@ class TeacherSection(OpenSection):
     @classmethod
     def _read_numbers_as_names(cls, classes: Any) -> Any:
         return {str(name): one for name, one in classes.items()} if isinstance(classes, Mapping) else classes
+
+    @model_validator(mode="after")
+    def _check_source(self) -> TeacherSection:
+        if self.checkpoint is None and not self.weights:
+            raise ValueError("give a checkpoint, or `name` and `weights` of a library, such as `weights: true`")
+        if self.checkpoint is not None and self.weights:
+            raise ValueError("weights and checkpoint are two sources of the same network; give one of them")
+        if self.checkpoint is None and self.name is None:
+            raise ValueError("weights needs the name of a network, such as `name: torchvision:resnet50`")
+        return self
+
+    @property
+    def source(self) -> str:
+        """Where the teacher comes from: its checkpoint, or its name and weights."""
+        return self.checkpoint if self.checkpoint is not None else f"{self.name} (weights: {self.weights})"
 
     @field_validator("cache", mode="before")
     @classmethod

@@ -3,6 +3,8 @@
 from distill.models.any_model import AnyModel, as_staged
 from distill.models.catalogue import FAMILIES, Family, create_model, import_network, stage_network
 from distill.models.fold import fold_batch_norm
+from distill.models.library_networks import image_size_option, library_names
+from distill.models.library_weights import create_pretrained, find_library_weights
 from distill.models.randomise import cascade
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.models.staged_head import StagedHead
@@ -27,10 +29,14 @@ __all__ = [
     "as_staged",
     "cascade",
     "create_model",
+    "create_pretrained",
     "describe",
     "file_hash",
+    "find_library_weights",
     "fold_batch_norm",
+    "image_size_option",
     "import_network",
+    "library_names",
     "load_model",
     "load_network",
     "load_starting_weights",

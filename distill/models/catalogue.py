@@ -11,8 +11,9 @@ import torchvision
 from torch import nn
 
 from distill.errors import InputError, unknown_name, without_addresses
-from distill.importing import import_named
+from distill.importing import import_named, is_library_name
 from distill.models import wrn
+from distill.models.library_networks import build_library_network
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.objects import is_object, object_type
 
@@ -44,6 +45,16 @@ FAMILIES = (
         tuple(_RESNET_CUTS),
     ),
     Family(
+        "torchvision:NAME",
+        "a classifier of torchvision; `weights: true` or the name of weights for pretrained ones",
+        ("final",),
+    ),
+    Family(
+        "timm:NAME",
+        "a network of timm (extra `timm`); `weights: true` or a tag of weights for pretrained ones",
+        ("final",),
+    ),
+    Family(
         "package.module:callable",
         "a custom network: called with num_classes and in_channels if it takes them; layers are dotted module paths",
         ("final",),
@@ -64,7 +75,8 @@ def create_model(
     """Build a network with randomly initialised weights.
 
     Args:
-        name: ``wrn_D_K``, ``resnet18``, ``resnet50`` or ``package.module:callable``.
+        name: ``wrn_D_K``, ``resnet18``, ``resnet50``, ``torchvision:NAME``, ``timm:NAME`` or
+            ``package.module:callable``.
         num_classes: Number of classes: the length of the logits.
         in_channels: Number of image channels.
         mean: Mean of each channel, for images in [0, 1]; 0 by default.
@@ -92,6 +104,8 @@ def create_model(
     build, cuts, taps = _resolve(name)
     try:
         network = build(num_classes=num_classes, in_channels=in_channels, **options)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"model {name!r} with options {options}: {_describe(error)}") from error
     if not isinstance(network, nn.Module):
@@ -184,10 +198,12 @@ def _resolve(name: str) -> tuple[Callable[..., nn.Module], Mapping[str, str] | N
         return lambda **kw: wrn.WideResNet(*size, **kw), wrn.CUTS, wrn.TAPS
     if name in ("resnet18", "resnet50"):
         return lambda **kw: _resnet(name, **kw), _RESNET_CUTS, {}
+    if is_library_name(name):
+        return functools.partial(build_library_network, name), None, {}
     if ":" in name:
         return _import(name), None, {}
     if name in torchvision.models.list_models(torchvision.models):
-        raise InputError(f"unknown model {name!r}; write `torchvision.models:{name}` for the network of torchvision.")
+        raise InputError(f"unknown model {name!r}; write `torchvision:{name}` for the network of torchvision.")
     raise InputError(unknown_name("model", name, [family.name for family in FAMILIES], see="`distill list models`"))
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from distill.checksums import hash_file, save_checked
 from distill.errors import InputError, note_input
 from distill.files import expand_home, replacing
+from distill.importing import is_library_name
 from distill.models.catalogue import create_model, import_network, rebuild_message, stage_network
 from distill.models.damage import check_archive, check_checkpoint, check_fits, check_sizes
 from distill.models.fitted_weights import classes_in_file, fit_weights, strip_prefixes
@@ -168,7 +169,7 @@ def load_network(
         return net
     if is_object(spec.name):
         raise InputError(f"{path}: {rebuild_message(spec.name)}")
-    if ":" in spec.name:
+    if ":" in spec.name and not is_library_name(spec.name):
         named = path.with_suffix(".json") if record is not None and path.suffix == ".safetensors" else path
         remedy = f"`--network {spec.name}` (a teacher in training: `teacher.name={spec.name}`; in Python: `network=`)"
         trust.check(spec.name, named, remedy)

@@ -84,7 +84,8 @@ def find_reference(
         return ExplainedNetwork(teacher, _teacher_layer(config, layer))
     assert section is not None
     try:
-        teacher = load_reference(section.checkpoint, section, student, teacher=section, trust=trust)
+        size = image_size(config.data)
+        teacher = load_reference(section.checkpoint, section, student, teacher=section, size=size, trust=trust)
         return ExplainedNetwork(teacher, _teacher_layer(config, layer))
     except InputError as error:
         notify(f"the student is shown without its teacher: {error}")

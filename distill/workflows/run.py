@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from distill.build import Objects
-from distill.build.finished_run import load_reference
+from distill.build.finished_run import image_size, load_reference
 from distill.config import Config
 from distill.models import StagedNetwork, load_model
 from distill.report.common.curves import read_best_row
@@ -53,8 +53,9 @@ class Run:
         if section is None:
             return None
         network = self.objects.teacher
+        size = image_size(self.config.data)
         return load_reference(
-            section.checkpoint, section, self.student, teacher=section, network=network, trust=self.trust
+            section.checkpoint, section, self.student, teacher=section, size=size, network=network, trust=self.trust
         )
 
     @property

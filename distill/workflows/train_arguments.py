@@ -19,6 +19,7 @@ from distill.config import Config, Term
 from distill.config.dotted_keys import merge_values
 from distill.data import ImageSet, as_image_set, partition
 from distill.errors import InputError
+from distill.importing import is_library_name
 from distill.models.class_names import class_difference
 from distill.objects import object_name
 from distill.workflows.run import Run
@@ -89,6 +90,9 @@ class TrainArguments:
             self.networks[section] = value
             rest[key] = object_name(value, _weights_hash(value))
         elif isinstance(value, str | Path):
+            if section == "teacher" and is_library_name(str(value)):
+                key = "name"
+                rest.setdefault("weights", True)
             rest[key] = str(value)
         elif callable(value):
             rest[key] = _import_path(section, value)

@@ -61,7 +61,7 @@ def test_a_message_has_no_empty_list_and_no_address() -> None:
 
 
 def test_a_network_of_torchvision_is_suggested_by_its_name() -> None:
-    with pytest.raises(InputError, match=r"unknown model 'resnet34'; write `torchvision.models:resnet34`"):
+    with pytest.raises(InputError, match=r"unknown model 'resnet34'; write `torchvision:resnet34`"):
         create_model("resnet34", num_classes=2)
 
 

@@ -30,7 +30,7 @@ def config(tmp_path: Path) -> Config:
 
 def test_no_byte_of_the_teacher_changes(config: Config) -> None:
     assert config.teacher is not None
-    before = bytes_of(fold_batch_norm(load_model(config.teacher.checkpoint)))
+    before = bytes_of(fold_batch_norm(load_model(str(config.teacher.checkpoint))))
     run = train(config)
     teacher = run.module.teacher
     assert teacher is not None

@@ -154,7 +154,7 @@ def test_a_teacher_as_an_object_and_the_explanation_term(tmp_path: Path) -> None
     term = {"weight": 2, "method": "grad_cam"}
     run = trained(tmp_path, teacher=teacher, objective={"soft_targets": 1.0}, explanation=term)
     assert run.config.teacher is not None
-    assert run.config.teacher.checkpoint.startswith("object:tests.workflows.own.Net#")
+    assert run.config.teacher.source.startswith("object:tests.workflows.own.Net#")
     assert run.teacher is not None
     assert run.teacher.normalise.mean.flatten().tolist() == SCALING["mean"]
     assert run.metrics["train/explanation"] > 0
