@@ -264,7 +264,8 @@ def warn_if_signed(explainer: Explainer, output: StagedOutput) -> None:
         _WARNED_LAYERS.add(explainer.layer)
         warnings.warn(
             f"{negative:.0%} of the activations of layer {explainer.layer!r} are negative: the denominator of "
-            f"{explainer.method} can reach 0 there and is clamped at 1e-3. Explain a layer that follows a ReLU.",
+            f"{explainer.method} can reach 0 there and is clamped at 1e-3. Use `method: grad_cam`, which is defined "
+            "for both signs, or explain a layer that follows a ReLU.",
             stacklevel=4,
         )
 

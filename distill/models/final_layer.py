@@ -203,11 +203,14 @@ def _sites(output: Tensor) -> int:
 
 def _choose(trial: Trial, graph: NetworkGraph | None) -> str | None:
     """Return the path of the last suitable output; the last one of all if no logit has a gradient."""
-    maps = [one for one in reversed(feature_maps(trial)) if graph is None or _is_cut(graph, one.path)]
-    for one in maps:
+    last = None
+    for one in reversed(feature_maps(trial)):
+        if graph is not None and not _is_cut(graph, one.path):
+            continue
         if _carries_features(trial.logits, one):
             return one.path if graph is None else _after_activations(graph, one.path)
-    return maps[0].path if maps else None
+        last = last or one.path
+    return last
 
 
 def _is_cut(graph: NetworkGraph, path: str) -> bool:
@@ -216,8 +219,9 @@ def _is_cut(graph: NetworkGraph, path: str) -> bool:
 
 def _carries_features(logits: Tensor, one: ReadModule) -> bool:
     """Return whether a logit depends on more than one channel of maps, and on at least half of the tokens."""
-    score = logits[:, 0].sum()
-    gradient: Any = torch.autograd.grad(score, one.edge, retain_graph=True, allow_unused=True)[0]
+    with torch.inference_mode(False), torch.enable_grad():
+        score = logits[:, 0].sum()
+        gradient: Any = torch.autograd.grad(score, one.edge, retain_graph=True, allow_unused=True)[0]
     if gradient is None:
         return False
     used = int((gradient.transpose(0, 1).flatten(1) != 0).any(1).sum())

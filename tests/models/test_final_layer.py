@@ -77,6 +77,13 @@ def test_the_last_feature_map_before_the_pooling(network: nn.Module, traced: str
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_layer_is_found_where_gradients_are_off(mode: type) -> None:
+    network = pooled_in_windows()
+    with mode():
+        assert find_final(network) == {"final": "0.2"}
+
+
 def test_signs_are_measured() -> None:
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     trial = try_network(network, in_channels=3, size=32)
