@@ -351,15 +351,37 @@ def list_(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="models|datasets|terms|methods|metrics|optimizers|schedules|augmentations",
+            metavar="models|layers|datasets|terms|methods|metrics|optimizers|schedules|augmentations",
             help="Kind of names to list.",
         ),
     ],
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="models: a part of the names of torchvision's and timm's networks. layers: a network or a run.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="layers: height and width of the images. Default: 32; 224 for libraries.")
+    ] = None,
+    channels: Annotated[int, typer.Option(min=1, help="layers: number of image channels.")] = 3,
+    classes: Annotated[int, typer.Option(min=1, help="layers: number of classes.")] = 10,
+    every: Annotated[bool, typer.Option("--all", help="layers: show layers that are no cuts, too.")] = False,
+    trust: Trusted = False,
 ) -> None:
-    """List the names that a configuration can use."""
+    """List the names that a configuration can use.
+
+    `distill list models convnext` searches torchvision and timm. `distill list layers NETWORK` prints the layers of a
+    network or of a run: shape, sign, whether it is a cut, and how its gradient is computed.
+    """
+    if kind == "layers":
+        from distill.cli.layers import run as list_layers
+
+        return list_layers(name, size=size, channels=channels, classes=classes, every=every, trust=trust)
     from distill.cli.listing import run
 
-    run(kind)
+    return run(kind) if name is None else run(kind, name)
 
 
 def main() -> None:

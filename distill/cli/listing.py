@@ -10,11 +10,18 @@ from distill.console import PlainConsole, print_table
 from distill.errors import InputError, unknown_name
 
 
-def run(kind: str) -> None:
-    """Print a table of the available names of one kind, such as ``models``."""
+def run(kind: str, part: str | None = None) -> None:
+    """Print a table of the available names of one kind, such as ``models``.
+
+    Args:
+        kind: The kind.
+        part: Part of the names of networks to search for.
+    """
     if kind not in _LISTS:
-        raise InputError(unknown_name("list", kind, _LISTS))
-    columns, rows = _LISTS[kind]()
+        raise InputError(unknown_name("list", kind, [*_LISTS, "layers"]))
+    if part is not None and kind != "models":
+        raise InputError(f"`distill list {kind}` takes no name, got {part!r}; remove it.")
+    columns, rows = _LISTS[kind]() if part is None else _networks(part)
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*row)
@@ -28,6 +35,25 @@ def _models() -> _Listing:
     from distill.models import FAMILIES
 
     return ("name", "description", "layers"), [(f.name, f.about, ", ".join(f.layers)) for f in FAMILIES]
+
+
+def _networks(part: str) -> _Listing:
+    """Return the networks of the libraries whose names contain a part, with the names of their weights."""
+    from distill.models import FAMILIES, library_names, library_weights_names
+
+    pattern = part if "*" in part else f"*{part}*"
+    rows: list[tuple[str, ...]] = [(f.name, "") for f in FAMILIES if part in f.name]
+    missing = ""
+    for library in ("torchvision", "timm"):
+        try:
+            names = library_names(library, pattern)
+        except InputError as error:
+            missing = f" ({error})"
+            continue
+        rows += [(f"{library}:{name}", ", ".join(library_weights_names(f"{library}:{name}"))) for name in names]
+    if not rows:
+        raise InputError(f"no network contains {part!r}{missing}; see `distill list models`.")
+    return ("name", "weights"), rows
 
 
 def _datasets() -> _Listing:

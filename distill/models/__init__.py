@@ -4,7 +4,7 @@ from distill.models.any_model import AnyModel, as_staged
 from distill.models.catalogue import FAMILIES, Family, create_model, import_network, stage_network
 from distill.models.fold import fold_batch_norm
 from distill.models.library_networks import image_size_option, library_names
-from distill.models.library_weights import create_pretrained, find_library_weights
+from distill.models.library_weights import create_pretrained, find_library_weights, library_weights_names
 from distill.models.randomise import cascade
 from distill.models.staged import ModelSpec, StagedNetwork
 from distill.models.staged_head import StagedHead
@@ -37,6 +37,7 @@ __all__ = [
     "image_size_option",
     "import_network",
     "library_names",
+    "library_weights_names",
     "load_model",
     "load_network",
     "load_starting_weights",

@@ -68,6 +68,20 @@ def find_library_weights(name: str, weights: bool | str) -> LibraryWeights:
     return (_find_in_timm if library == "timm" else _find_in_torchvision)(network, weights)
 
 
+def library_weights_names(name: str) -> list[str]:
+    """Return the names of the weights of a library's network, such as ``['IMAGENET1K_V1']``.
+
+    Example:
+        >>> library_weights_names("torchvision:resnet50")
+        ['IMAGENET1K_V1', 'IMAGENET1K_V2']
+    """
+    library, network = split_name(name)
+    if library == "torchvision":
+        return [one.name for one in torchvision.models.get_model_weights(network)]
+    base = network.partition(".")[0]
+    return [tag for one in import_timm().list_pretrained(f"{base}.*") if (tag := one.partition(".")[2])]
+
+
 def create_pretrained(
     name: str,
     weights: bool | str = True,
@@ -212,14 +226,13 @@ def _share_among(weight: Tensor, channels: int) -> Tensor:
 def _find_in_timm(network: str, weights: bool | str) -> LibraryWeights:
     timm = import_timm()
     base, _, own_tag = network.partition(".")
-    tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{base}.*")]
-    tags += [""] if base in timm.list_pretrained(base) and not tags else []
+    tags = library_weights_names(f"timm:{base}")
     if not tags:
         raise InputError(f"timm has no pretrained weights of {base}; remove `weights`, or give a path.")
     tag = own_tag if weights is True or weights == "DEFAULT" else str(weights)
     if own_tag and tag != own_tag:
         raise InputError(f"timm:{network} names the weights {own_tag!r}, but `weights` is {weights!r}; give one.")
-    if tag and tag not in tags:
+    if tag not in ("", *tags):
         raise InputError(unknown_name(f"weights of timm:{base}", tag, ["DEFAULT", *tags]))
     settings = timm.models.get_pretrained_cfg(f"{base}.{tag}" if tag else base)
     file = "model.safetensors"

@@ -152,7 +152,7 @@ def test_an_unknown_list(distill: Command) -> None:
     assert result.code == 2
     assert result.message == (
         "distill: unknown list 'modles'; did you mean 'models'? "
-        "(known: augmentations, datasets, methods, metrics, models, optimizers, schedules, terms)"
+        "(known: augmentations, datasets, layers, methods, metrics, models, optimizers, schedules, terms)"
     )
 
 
