@@ -285,7 +285,11 @@ def _layer_problem(network: StagedNetwork, layer: str) -> str | None:
         network.check_layer(layer)
     except ValueError as error:
         names = list(network.cuts)
-        return unknown_name("layer", layer, names, see="`distill list models`") if names else str(error)
+        return (
+            unknown_name("layer", layer, names, see=f"`distill list layers {network.spec.name}`")
+            if names
+            else str(error)
+        )
     if network.is_cut(layer):
         return None
     return f"layer {layer!r} cannot be explained: a path from the images to the logits bypasses it. Name another layer."

@@ -56,8 +56,9 @@ def test_a_student_starts_from_the_weights_and_is_loaded_without_them(
 ) -> None:
     config = small(tmp_path, STUDENT, "data.size=32", "trainer.max_epochs=1")
     student = build(config).module.student
-    assert torch.equal(student.network.conv_stem.weight, source.conv_stem.weight)  # type: ignore[union-attr,arg-type]
-    assert torch.equal(student.network.classifier.weight, source.classifier.weight)  # type: ignore[union-attr,arg-type]
+    own: Any = student.network
+    assert torch.equal(own.conv_stem.weight, source.conv_stem.weight)
+    assert torch.equal(own.classifier.weight, source.classifier.weight)
     assert student.normalise.std.flatten().tolist() == pytest.approx(list(source.pretrained_cfg["std"]))
     run = train_config(config)
     record = json.loads((run.directory / "environment.json").read_text())["starting_weights"]
@@ -79,8 +80,8 @@ def test_a_teacher_by_name_is_used_cached_and_found_again(tmp_path: Path, source
     config = small(tmp_path, *pairs)
     run = train_config(config)
     assert run.teacher is not None
-    weight = run.teacher.network.conv_stem.weight  # type: ignore[union-attr]
-    assert torch.equal(weight, source.conv_stem.weight)  # type: ignore[arg-type]
+    own: Any = run.teacher.network
+    assert torch.equal(own.conv_stem.weight, source.conv_stem.weight)
     assert run.teacher.normalise.std.flatten().tolist() == pytest.approx(list(source.pretrained_cfg["std"]))
     shown = distill.explain_images(run, [torch.zeros(3, 32, 32, dtype=torch.uint8)], method="grad_cam")
     assert set(shown[0].maps) == {"student", "teacher"}
