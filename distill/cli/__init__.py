@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from distill.cli.entry import run_app
+from distill.cli.options import (
+    ConfigAndPairs,
+    DataName,
+    Device,
+    LayerName,
+    MethodName,
+    NetworkName,
+    Schema,
+    Split,
+    Target,
+    Trusted,
+)
 
 app = typer.Typer(
     name="distill",
@@ -18,38 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Split = Literal["test", "validation"]
-Target = Literal["label", "teacher"]
-Device = Literal["auto", "cpu", "cuda"]
-
-ConfigAndPairs = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="CONFIG... [key=value ...]", help="YAML files, then single keys. Later values override earlier ones."
-    ),
-]
-
-
-NetworkName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="package.module:callable",
-        help="Function that builds the network. Needed for a run whose student was passed as a Python object, and to "
-        "allow the import of the network that a run names.",
-    ),
-]
-DataName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="package.module:callable",
-        help="Name of the runs' data set, to allow the import of the function that returns it.",
-    ),
-]
-Trusted = Annotated[
-    bool,
-    typer.Option("--trust", help="Import whatever code the files of runs and weights name. Only for files you trust."),
-]
 
 
 @app.command()
@@ -93,16 +73,6 @@ def train(
     run(arguments, overwrite=overwrite, extend=extend, dry_run=dry_run, trust=trust)
 
 
-def _print_schema(value: bool) -> None:
-    if value:
-        import json
-
-        from distill.report import schema
-
-        print(json.dumps(schema(), indent=2))
-        raise typer.Exit
-
-
 @app.command()
 def evaluate(
     runs: Annotated[
@@ -129,10 +99,8 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[Split, typer.Option(help="Split to evaluate on.")] = "test",
-    method: Annotated[
-        str, typer.Option(help="Method that computes the maps, see `distill list methods`.")
-    ] = "grad_cam_pp",
-    layer: Annotated[str, typer.Option(help="Layer to explain.")] = "final",
+    method: MethodName = "grad_cam_pp",
+    layer: LayerName = "final",
     target: Annotated[
         Target, typer.Option(help="Class to explain: the label, or the class that the teacher predicts.")
     ] = "label",
@@ -166,12 +134,7 @@ def evaluate(
         typer.Option(help="Output folder. Default: the run directory, or the common parent of several runs."),
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the report.")] = "Evaluation",
-    schema: Annotated[
-        bool,
-        typer.Option(
-            "--schema", callback=_print_schema, is_eager=True, help="Print the JSON schema of evaluation.json and exit."
-        ),
-    ] = False,
+    schema: Schema = False,
 ) -> None:
     """Evaluate runs on the test split: accuracy, agreement with the teacher, and quality of the maps.
 
@@ -213,10 +176,8 @@ def explain(
         str | None, typer.Option(metavar="RUN", help="The teacher. Default: the teacher that the run was trained with.")
     ] = None,
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Show the student without a teacher.")] = False,
-    method: Annotated[
-        str, typer.Option(help="Method that computes the maps, see `distill list methods`.")
-    ] = "grad_cam_pp",
-    layer: Annotated[str, typer.Option(help="Layer to explain.")] = "final",
+    method: MethodName = "grad_cam_pp",
+    layer: LayerName = "final",
     target: Annotated[
         str | None,
         typer.Option("--class", metavar="NAME_OR_NUMBER", help="Class to explain. Default: the student's prediction."),

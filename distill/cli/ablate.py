@@ -27,7 +27,7 @@ from distill.ablation.run import (
     run_ablation,
 )
 from distill.ablation.statistics import summarise
-from distill.cli.arguments import split_files
+from distill.cli.options import split_files
 from distill.config.dotted_keys import format_setting
 from distill.console import PlainConsole, print_table
 from distill.errors import InputError, RunError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from distill.build import load_config
-from distill.cli.arguments import split_files
+from distill.cli.options import split_files
 from distill.console import PlainColumn, PlainConsole
 from distill.errors import InputError
 from distill.workflows.cache import fill_cache

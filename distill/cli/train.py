@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytorch_lightning.utilities import rank_zero_only
 
 from distill.build import load_config
-from distill.cli.arguments import split_files
+from distill.cli.options import split_files
 from distill.config import to_yaml
 from distill.console import PlainConsole
 from distill.errors import RunError
