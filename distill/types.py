@@ -117,13 +117,18 @@ class Head(Protocol):
     def logits(self) -> Float[Tensor, "n classes"]:
         """The logits of the forward pass."""
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether the forward pass used dropout in the head, which the head leaves out, so that its logits differ."""
+
     def obstacle(self, activations: Float[Tensor, "n k *s"]) -> str | None:
         """Return why :meth:`pull_back` cannot be used for these activations, or None if it can."""
 
-    def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
+    def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k ..."]:
         """Return the gradient of ``(cotangent * logits).sum()`` with respect to the activations of the forward pass.
 
-        The result is differentiable where gradients are enabled.
+        The result is differentiable where gradients are enabled. Its spatial axes may have size 1 if it is the same at
+        every site.
         """
 
     def with_running_statistics(self) -> Head:

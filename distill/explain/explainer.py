@@ -249,7 +249,7 @@ class Explainer:
             classes = _classes(target, self.method)
             per_class = [gradients(torch.full_like(classes, c)) for c in range(output.logits.shape[1])]
             # Use the logits of the forward pass only if the head has the same statistics and no graph is needed.
-            use_logits = head.obstacle(activations) is None and not create_graph
+            use_logits = head.obstacle(activations) is None and not head.has_dropout and not create_graph
             logits = head.logits if use_logits else head(activations)
             return function(activations, torch.stack(per_class, 1), logits, classes)
 

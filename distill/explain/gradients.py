@@ -134,7 +134,7 @@ def score_gradients(
             is given once if ``auto`` uses autograd.
 
     Returns:
-        Gradients in the shape of the activations, or with spatial axes of size 1 from the closed form.
+        Gradients in the shape of the activations, or with spatial axes of size 1 if they are the same at every site.
 
     Raises:
         ValueError: If ``how`` is unknown or not available for this head.
@@ -152,7 +152,8 @@ def score_gradients(
             obstacle = head.obstacle(activations)
             if obstacle is None:
                 # head(activations) keeps batch statistics constant; gradients of head.logits would flow into them.
-                logits = head(activations) if callable(score) and create_graph else head.logits
+                own = callable(score) and (create_graph or head.has_dropout)
+                logits = head(activations) if own else head.logits
                 return head.pull_back(logit_weights(logits, score, create_graph=create_graph))
             if how == "linear":
                 raise ValueError(f"`gradients='linear'` is not available: {obstacle}; use 'auto'.")
@@ -209,7 +210,8 @@ def _rows(head: Head, activations: Tensor, score: Score, *, create_graph: bool) 
     if isinstance(score, Tensor):
         return score
     assert head.classifier is not None
-    logits = head.logits if head.obstacle(activations) is None else head(activations)
+    is_same = head.obstacle(activations) is None and not head.has_dropout
+    logits = head.logits if is_same else head(activations)
     return logit_weights(logits, score, create_graph=create_graph)
 
 

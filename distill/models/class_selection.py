@@ -57,11 +57,16 @@ class SelectedHead:
         """The selected logits of the forward pass."""
         return self.head.logits[:, self.columns]
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether the forward pass used dropout in the head."""
+        return self.head.has_dropout
+
     def obstacle(self, activations: Float[Tensor, "n k *s"]) -> str | None:
         """Return why :meth:`pull_back` cannot be used for these activations, or None if it can."""
         return self.head.obstacle(activations)
 
-    def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
+    def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k ..."]:
         """Return the gradient of ``(cotangent * logits).sum()`` with respect to the activations."""
         full = cotangent.new_zeros(len(cotangent), self.head.logits.shape[1])
         return self.head.pull_back(full.index_copy(1, self.columns, cotangent))

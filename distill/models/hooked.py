@@ -105,6 +105,11 @@ class HookedHead:
         """
         return None
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether the forward pass used dropout in the head; then the gradient is computed by a second pass anyway."""
+        return False
+
     def obstacle(self, activations: Tensor) -> str | None:
         """Return why :meth:`pull_back` cannot be used for these activations, or None if it can."""
         return OTHER_ACTIVATIONS if activations is not self.activations else self.known_obstacle

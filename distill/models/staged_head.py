@@ -59,6 +59,7 @@ class StagedHead:
     values: Mapping[str, Tensor]
     autocast: AutocastState
     known_obstacle: str | None = None
+    has_dropout: bool = False
 
     @classmethod
     def after(cls, cut: Cut, values: Mapping[str, Tensor]) -> StagedHead:
@@ -71,8 +72,9 @@ class StagedHead:
         }
         inputs = {name: values[cut.batch_norm_inputs[name]] for name, n in norms if n.training or name not in running}
         autocast = AutocastState.capture(values[cut.layer].device.type)
-        obstacle = _ACTIVE_DROPOUT if cut.pull_back.has_active_dropout() else None
-        return cls(cut, running, inputs, values, autocast, obstacle)
+        active = [is_read for dropout, is_read in cut.pull_back.dropouts if dropout.training and dropout.p > 0]
+        obstacle = _ACTIVE_DROPOUT if any(active) else None
+        return cls(cut, running, inputs, values, autocast, obstacle, has_dropout=bool(active))
 
     @property
     def classifier(self) -> nn.Linear | None:
@@ -122,7 +124,7 @@ class StagedHead:
         unsupported = self.cut.pull_back.unsupported
         return f"no linear backward for {', '.join(dict.fromkeys(unsupported))}" if unsupported else None
 
-    def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k *s"]:
+    def pull_back(self, cotangent: Float[Tensor, "n classes"]) -> Float[Tensor, "n k ..."]:
         """Return the gradient of ``(cotangent * logits).sum()`` with respect to the activations of the forward pass.
 
         The result is differentiable where gradients are enabled. It is computed by ordinary forward operations.

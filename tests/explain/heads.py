@@ -82,6 +82,27 @@ def vgg() -> nn.Module:
     )
 
 
+def mobile() -> nn.Module:
+    """The activation functions and the head of a MobileNetV3; weights so large that ReLU6 reaches 6."""
+    wide = nn.Conv2d(6, 6, 3, stride=2, groups=6)
+    nn.init.normal_(wide.weight, std=2)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU6(inplace=True),  # 2: 9 x 9
+        wide,
+        nn.ReLU6(inplace=True),  # 4: 4 x 4
+        nn.Conv2d(6, 8, 1),
+        nn.Hardswish(inplace=True),  # 6
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 7),
+        nn.Hardswish(inplace=True),
+        nn.Dropout(0.0, inplace=True),
+        nn.Linear(7, 3),
+    )
+
+
 def sequences() -> nn.Module:
     """One spatial axis."""
     return nn.Sequential(
@@ -130,6 +151,7 @@ CASES = {
     "resnet50": Case(bottleneck, (2, 3, 33, 33), ("layer4", "layer3", "layer1")),
     "vgg": Case(vgg, (3, 3, 15, 17), ("10", "6", "1")),
     "functions": Case(Tail, (3, 3, 7, 7), ("stem",)),
+    "mobile": Case(mobile, (4, 3, 11, 11), ("6", "4", "2")),
     "sequences": Case(sequences, (3, 3, 14), ("4", "1")),
     "clips": Case(clips, (3, 3, 5, 6, 7), ("4", "1")),
 }

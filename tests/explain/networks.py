@@ -48,6 +48,10 @@ class Stacked(NamedTuple):
     def logits(self) -> Tensor:
         return torch.empty(0)  # only the linear backward asks
 
+    @property
+    def has_dropout(self) -> bool:
+        return False
+
     def obstacle(self, activations: Tensor) -> str | None:
         return "a function whose operations are not known"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from captum.attr import LayerGradCam
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.explain import Explainer, Score, score_gradients
 from distill.models import StagedNetwork
@@ -71,7 +71,7 @@ def test_the_linear_backward_is_autograd(name: str, layer: str, training: bool) 
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ("vgg", "functions")])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("vgg", "functions", "mobile")])
 def test_the_closed_form_is_autograd(name: str, training: bool) -> None:
     network, images = make(name, training=training)
     layer = CASES[name].layers[0]
@@ -88,6 +88,36 @@ def test_the_cases_are_not_trivial() -> None:
         share = float((output.activations[layer] > 0).double().mean())
         assert 0.05 < share < 0.95, layer
     assert output.activations["10"].shape == (3, 6, 3, 4)
+
+
+def test_activation_functions_are_in_all_their_ranges() -> None:
+    network, images = make("mobile", training=True)
+    values = network.run(images, ["4", "5"]).activations
+    assert bool((values["4"] == 6).any())
+    assert bool(((values["4"] > 0) & (values["4"] < 6)).any())
+    assert bool(((values["5"] > -3) & (values["5"] < 0)).any())
+
+
+@pytest.mark.parametrize("kind", scores(1))
+def test_dropout_whose_result_no_rule_reads_is_left_out(kind: str) -> None:
+    network, images = make("mobile", training=True)
+    dropout = network.network.get_submodule("11")
+    assert isinstance(dropout, nn.Dropout)
+    dropout.p = 0.5
+    output = network.run(images, ["6"])
+    assert not torch.allclose(output.heads["6"].logits, output.heads["6"](output.activations["6"]))
+    head, activations, score = output.heads["6"], output.activations["6"], scores(len(images))[kind]
+    check_equals_autograd(output, "6", network, score, how="linear")
+    found = score_gradients(head, activations, score, create_graph=False, how="linear")
+    expected = score_gradients(head, activations, score, create_graph=False, how="autograd")
+    torch.testing.assert_close(found.expand_as(expected), expected)
+
+
+def test_gradients_that_are_the_same_at_every_site_are_computed_once() -> None:
+    network, images = make("mobile", training=False)
+    output = network.run(images, ["6"])
+    gradients = score_gradients(output.heads["6"], output.activations["6"], torch.arange(4) % 3, create_graph=False)
+    assert gradients.shape == (4, 8, 1, 1)
 
 
 @pytest.mark.parametrize("training", [False, True])

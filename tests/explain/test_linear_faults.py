@@ -60,6 +60,40 @@ def first_only(step: Any, cotangent: Tensor) -> Tensor:
     return given
 
 
+def below_six(step: Any, cotangent: Tensor) -> Tensor:
+    """Treat ReLU6 as ReLU."""
+    return torch.where(step.output > 0, cotangent, 0)
+
+
+def slope_as_constant(step: Any, cotangent: Tensor) -> Tensor:
+    slope: Tensor = torch.ops.aten.hardswish_backward(cotangent, step.input.detach())
+    return slope
+
+
+def sum_of_sites(step: Any, cotangent: Tensor) -> Tensor:
+    return cotangent.reshape(*cotangent.shape[:2], 1, 1)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        rule("_relu6", below_six),
+        rule("_hardswish", all_open),
+        rule("_hardswish", slope_as_constant),
+        rule("_global_pooling", sum_of_sites),
+    ],
+)
+def test_a_wrong_rule_of_an_activation_function_is_found(plant: Callable[[StagedHead], None]) -> None:
+    network, images = make("mobile", training=True)
+    output = network.run(images, ["2"])
+    check_equals_autograd(output, "2", network, torch.arange(4) % 3, how="linear")
+    head = output.heads["2"]
+    assert isinstance(head, StagedHead)
+    plant(head)
+    with pytest.raises(AssertionError):
+        check_equals_autograd(output, "2", network, torch.arange(4) % 3, how="linear")
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -119,6 +153,16 @@ def test_an_unknown_operation_falls_back_to_autograd_and_says_so_once(curve: nn.
         torch.testing.assert_close(maps, expected, rtol=1e-12, atol=1e-14)
     with pytest.raises(ValueError, match=r"linear.*layers\.3; use 'auto'"):
         Explainer("grad_cam_pp", "layers.1", gradients="linear")(network, images, labels)
+
+
+@pytest.mark.usefixtures("_never_said")
+def test_a_slope_after_batch_statistics_falls_back_to_autograd() -> None:
+    network = staged(Curved(nn.Sequential(nn.BatchNorm2d(4), nn.Hardswish())), training=True)
+    images, labels = torch.rand(2, 3, 12, 12, dtype=torch.float64), torch.tensor([0, 2])
+    with pytest.raises(ValueError, match=r"no linear backward for layers\.3\.1; use 'auto'"):
+        Explainer("grad_cam", "layers.1", gradients="linear")(network, images, labels)
+    with pytest.warns(UserWarning, match="autograd"):
+        Explainer("grad_cam", "layers.1")(network, images, labels)
 
 
 @pytest.mark.usefixtures("_never_said")
