@@ -15,6 +15,7 @@ where it replaces the same section of an earlier run. All sections take about ha
     growth      cost of the term by batch, image size, classes and width
     ddp         one process compared with two
     evaluation  maps and metrics of 10,000 images compared with the forward passes
+    networks    the term and the maps at final of networks of torchvision and timm; pytorch-grad-cam beside them
     allocator   time, page faults and peak memory with and without the allocator setting
     profile     the operators of one step (also --profile, alone)
 """
@@ -43,6 +44,7 @@ from benchmarks.figures import key_figures, worst_term
 from benchmarks.folders import measure_folders
 from benchmarks.growth import measure_growth
 from benchmarks.memory import measure_memory
+from benchmarks.networks import measure_networks
 from benchmarks.operators import measure_profile
 from benchmarks.page import fill_page
 from benchmarks.parallel import measure_ddp
@@ -65,6 +67,7 @@ SECTIONS: dict[str, Callable[[Setting], list[Row]]] = {
     "growth": measure_growth,
     "ddp": measure_ddp,
     "evaluation": measure_evaluation,
+    "networks": measure_networks,
     "allocator": measure_allocator,
     "profile": measure_profile,
 }

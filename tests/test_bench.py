@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scripts.benchmarks import networks
 from scripts.benchmarks.clock import Epoch
 from scripts.benchmarks.figures import key_figures, worst_term
 from scripts.benchmarks.page import fill_page
 from scripts.benchmarks.pairs import alternate, pair_ratios, spread
+from scripts.benchmarks.setting import Setting
 from scripts.benchmarks.tables import LAYOUTS, markdown_table, table_rows
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +111,40 @@ def test_bound_of_an_evaluation() -> None:
     (figure,) = key_figures({"evaluation": [row]})
     assert (figure["bound"], figure["holds"]) == ("<= 3", False)
     assert figure["figure"] == "maps and metrics of 10,000 images, a beside b / forward passes"
+
+
+def test_bounds_of_networks_are_those_of_what_was_compared() -> None:
+    def row(what: str, against: str, value: float) -> dict[str, Any]:
+        ratio = {"median": value, "low": value, "high": value}
+        return {"network": "net", "what": what, "against": against, "ratio": ratio, "batch": 64, "precision": "float32"}
+
+    rows = [
+        row("step with the term at final", "CE+KD", 1.06),
+        row("Grad-CAM maps at final", "forward pass", 1.09),
+        row("pytorch-grad-cam", "Grad-CAM maps at final", 1.9),
+    ]
+    found = key_figures({"networks": rows})
+    assert [(figure["bound"], figure["holds"]) for figure in found] == [
+        ("<= 1.05", False),
+        ("<= 1.1", True),
+        (">= 2", False),
+    ]
+    assert found[0]["figure"] == "net: step with the term at final / CE+KD"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_maps_of_pytorch_grad_cam_are_compared_if_it_is_installed(
+    installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if installed:
+        pytest.importorskip("pytorch_grad_cam")
+    monkeypatch.setattr(networks, "is_installed", lambda package: installed or package == "torchvision")
+    smallest = tuple(one for one in networks.NETWORKS if one.label in ("mobilenet_v3_small", "convnext_atto"))
+    monkeypatch.setattr(networks, "NETWORKS", smallest if not installed else smallest[:1])
+    rows = networks.measure_networks(Setting(rounds=1, quick=True))
+    kinds = ["step with the term at final", "Grad-CAM maps at final", "pytorch-grad-cam"]
+    assert [row["what"] for row in rows] == kinds[: 2 + installed]
+    assert {row["network"] for row in rows} == {"mobilenet_v3_small"}
 
 
 def test_the_page_is_filled_between_its_marks() -> None:

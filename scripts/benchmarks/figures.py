@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .networks import BATCHED_MAPS, MAPS
+from .networks import TERM as NETWORK_TERM
 from .pairs import Spread
 from .recipes import WARM
 from .setting import TERM_AT_FINAL, WITHOUT_TEACHER, Row
@@ -12,6 +14,9 @@ from .setting import TERM_AT_FINAL, WITHOUT_TEACHER, Row
 TERM_BOUNDS = {"float32": 1.05, "bf16": 1.10}
 AT_LEAST_OF_BARE, WARM_TO_CE, OVERHEAD, MEMORY, START_SECONDS = 0.95, 1.08, 1.03, 1.05, 8.0
 EVALUATION = 3.0
+#: Bounds of the section `networks`: at most, and at least.
+NETWORKS_MOST = {NETWORK_TERM: 1.05, MAPS: 1.10}
+NETWORKS_LEAST = {BATCHED_MAPS: 2.0}
 #: The batch size to which the bound on the overhead applies.
 OVERHEAD_BATCH = 128
 
@@ -25,6 +30,7 @@ def key_figures(sections: Mapping[str, Sequence[Row]]) -> list[Row]:
         *_start(sections.get("start", ())),
         *_loader(sections.get("loader", ())),
         *_evaluation(sections.get("evaluation", ())),
+        *_networks(sections.get("networks", ())),
     ]
 
 
@@ -97,3 +103,10 @@ def _evaluation(rows: Sequence[Row]) -> Iterator[Row]:
     for row in rows:
         name = f"maps and metrics of {row['images']:,} images, {row['networks']} / forward passes"
         yield _figure(name, row, row["ratio"], most=EVALUATION)
+
+
+def _networks(rows: Sequence[Row]) -> Iterator[Row]:
+    for row in rows:
+        name = f"{row['network']}: {row['what']} / {row['against']}"
+        most, least = NETWORKS_MOST.get(row["what"]), NETWORKS_LEAST.get(row["what"])
+        yield _figure(name, row, row["ratio"], most=most, least=least)

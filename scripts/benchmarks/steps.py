@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from distill.build import build_module
 from distill.config import Config, LayeredTerm, load
-from distill.models import create_model
+from distill.models import StagedNetwork, create_model
 from distill.teachers import FrozenTeacher
 from distill.training import DistillationModule, Optimisation
 from distill.types import Batch
@@ -19,6 +19,7 @@ from .pairs import alternate, pair_ratios, spread
 from .setting import FLOOR, REFERENCE, TERM_AT_FINAL, VARIANTS, Row, Setting
 
 Step = Callable[[], None]
+Build = Callable[[], StagedNetwork]
 #: Steps of the schedule, more than any measurement makes.
 SCHEDULED = 10_000
 
@@ -29,13 +30,30 @@ def autocast(precision: str) -> AbstractContextManager[object]:
 
 
 def make_step(
-    variant: str, precision: str, *, batch: int, teacher: str, student: str, size: int = 32, classes: int = 10
+    variant: str,
+    precision: str,
+    *,
+    batch: int,
+    teacher: str | Build,
+    student: str | Build,
+    size: int = 32,
+    classes: int = 10,
 ) -> Step:
-    """Return the optimiser step of a variant, on new networks and a random batch."""
+    """Return the optimiser step of a variant, on new networks and a random batch.
+
+    Args:
+        variant: One of ``VARIANTS``, or ``FLOOR``.
+        precision: ``float32`` or ``bf16``.
+        batch: Images per step.
+        teacher: Network, or a function that builds it.
+        student: Likewise.
+        size: Height and width of the images.
+        classes: Number of classes.
+    """
     torch.manual_seed(0)
     pairs = VARIANTS[TERM_AT_FINAL if variant == FLOOR else variant]
     config = load([], [*pairs, *(["teacher.checkpoint=random"] if pairs else [])])
-    network = create_model(student, num_classes=classes).to(memory_format=torch.channels_last)
+    network = _network(student, classes).to(memory_format=torch.channels_last)
     images = torch.rand(batch, 3, size, size).to(memory_format=torch.channels_last)
     numbers = torch.arange(batch)
     data = Batch(images, torch.randint(classes, (batch,)), numbers, numbers)
@@ -43,8 +61,12 @@ def make_step(
         return floor_step(network, data, precision, Optimisation(config.optimizer, config.schedule))
     frozen = None
     if config.teacher is not None:
-        frozen = FrozenTeacher(create_model(teacher, num_classes=classes), layers=_layers(config))
+        frozen = FrozenTeacher(_network(teacher, classes), layers=_layers(config))
     return module_step(build_module(config, network, frozen), data, precision)
+
+
+def _network(name: str | Build, classes: int) -> StagedNetwork:
+    return create_model(name, num_classes=classes) if isinstance(name, str) else name()
 
 
 def floor_step(student: torch.nn.Module, data: Batch, precision: str, optimisation: Optimisation) -> Step:

@@ -132,6 +132,19 @@ LAYOUTS = {
             Column("ratio", "ratio", "spread"),
         ),
     ),
+    "networks": Layout(
+        "Networks of torchvision and timm, each its own teacher, at 96 pixels",
+        (
+            Column("network", "network"),
+            Column("what", "what"),
+            Column("compared with", "against"),
+            _PRECISION,
+            _BATCH,
+            Column("the latter, seconds", "reference_seconds", "fine"),
+            Column("seconds", "seconds", "fine"),
+            Column("ratio", "ratio", "spread"),
+        ),
+    ),
     "allocator": Layout(
         "Allocator setting on and off",
         (
