@@ -14,7 +14,7 @@ from distill.training.run_directory import STARTING_WEIGHTS
 
 def weights_option(section: StudentSection) -> dict[str, Any]:
     """Return the option ``weights`` of a callable, such as a function of torchvision.models; empty for a path."""
-    if section.weights is None or is_weights_path(section.weights):
+    if not section.weights or is_weights_path(section.weights):
         return {}
     for key, default in (("head", "keep"), ("weights_key", None)):
         if getattr(section, key) != default:

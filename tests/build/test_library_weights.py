@@ -87,6 +87,16 @@ def test_a_teacher_by_name_is_used_cached_and_found_again(tmp_path: Path, source
     assert set(shown[0].maps) == {"student", "teacher"}
 
 
+def test_the_classes_of_a_teacher_by_name_are_selected(tmp_path: Path, source: Any) -> None:
+    pairs = ["data.size=32", TEACHER.replace("DEFAULT", "DEFAULT, classes: [1, 0, 2, 3, 4, 5, 6, 7, 8, 9]"), KD]
+    run = train_config(small(tmp_path, *pairs, "trainer.max_epochs=1"))
+    assert run.teacher is not None
+    images = torch.rand(2, 3, 32, 32)
+    own: Any = run.teacher.network
+    expected = own(run.teacher.normalise(images))
+    torch.testing.assert_close(run.teacher(images)[:, :2], expected[:, [1, 0]])
+
+
 def test_the_default_and_its_name_are_the_same_run(tmp_path: Path) -> None:
     default, named, other, none = (
         run_identity(small(tmp_path, f"student={{name: 'timm:resnet18', weights: {weights}}}"))

@@ -158,7 +158,7 @@ def test_starting_weights_that_do_not_fit(error_message: Any, tmp_path: Path, co
     assert message in error_message(f"student.weights={path}")
     assert error_message("student.weights=DEFAULT").startswith("student.weights: 'DEFAULT' is not a path; write `./DE")
     assert error_message("teacher.weights=DEFAULT").endswith(
-        "teacher: weights should be a path, such as teacher.pth or ./teacher, got 'DEFAULT'"
+        "teacher: weights needs the name of a network, such as `name: torchvision:resnet50`"
     )
 
 

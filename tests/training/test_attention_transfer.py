@@ -104,7 +104,7 @@ def test_an_unknown_layer_is_reported_with_the_known_ones(tmp_path: Path, teache
 
 
 def test_the_keys_of_an_explanation_term() -> None:
-    """Keys and defaults are part of a run's identity: none changed, except the default weight, from 1 to 5."""
+    """Keys and defaults are part of a run's identity, except `mixed`; only the default weight changed, from 1 to 5."""
     section = load([], ["teacher.checkpoint=x", "objective.explanation={}"]).objective["explanation"]
     assert isinstance(section, ExplanationTerm)
     assert section.model_dump() == {
@@ -121,6 +121,7 @@ def test_the_keys_of_an_explanation_term() -> None:
         "distance": "squared_error",
         "gradients": "auto",
         "statistics": "batch",
+        "mixed": "both",
         "frozen": False,
     }
 

@@ -243,6 +243,7 @@ def test_layers_of_a_ready_made_term() -> None:
         "target": "teacher",
         "gradients": "auto",
         "statistics": "batch",
+        "mixed": "both",
     }
 
 
