@@ -34,6 +34,7 @@ from distill.data import (
     Views,
     fingerprint,
     load_split,
+    to_unit,
 )
 from distill.data.balanced import class_weights
 from distill.data.class_counts import check_class_counts
@@ -212,6 +213,8 @@ def build(
     data.train_dataloader()  # raises an error if the batch is larger than the data set
     batch = data.trial_batch()
     check_step(module, batch, len(train.classes))
+    if batch.images.shape[1:] != train.images.shape[1:]:  # transforms change the size, and validation does not
+        check_step(module, batch._replace(images=to_unit(train.images[:2]), mix=None), len(train.classes))
     cache = add_cache(config, module, train, validation, views, batch)
     skipped = {name: len(one.skipped) for name, one in (("train", train), ("validation", validation)) if one.skipped}
     return BuiltRun(config, run_identity(config), module, data, cache, skipped)

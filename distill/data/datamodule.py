@@ -48,7 +48,7 @@ class DistillDataModule(pl.LightningDataModule):
         balanced: Whether an epoch has images of all classes equally often.
 
     Example:
-        >>> from distill.data import FashionScenes
+        >>> from distill.data import FashionScenes, Views
         >>> data = DistillDataModule(test=lambda: FashionScenes("test", count=8), batch_size=4, views=Views())
         >>> batch = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
         >>> batch.images.dtype, batch.view.tolist()

@@ -134,7 +134,7 @@ class TransformedViews:
                 if channels[0] != channels[1]:
                     raise InputError(
                         f"{self.where}: the transforms make images of {channels[0]} channels, expected {channels[1]}, "
-                        "as before; change or remove Grayscale."
+                        "as before; change or remove Grayscale or RGB."
                     )
         if len(sizes) and len(sizes[-1]) > 1:
             raise InputError(self._message_about_sizes(sizes[-1], next(i for i, s in enumerate(sizes) if len(s) > 1)))

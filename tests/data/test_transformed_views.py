@@ -180,6 +180,16 @@ def test_views_are_limited_or_new_in_every_epoch() -> None:
         TransformedViews(ENTRIES, limit=0)
 
 
+@pytest.mark.parametrize("limit", [None, 500])
+def test_an_image_that_is_repeated_in_an_epoch_gets_other_views(limit: int | None) -> None:
+    data = ImageSet(noise(20).images, torch.tensor([0, 0] + [1] * 18), ("a", "b"))
+    loader = BatchLoader(data, batch_size=20, views=TransformedViews(ENTRIES, limit=limit), shuffle=True, balanced=True)
+    (batch,) = epoch(loader)
+    repeated = batch.images[batch.index == 0]
+    assert len(repeated) == 5
+    assert len({image.numpy().tobytes() for image in repeated}) == 5
+
+
 def test_only_training_images_are_transformed() -> None:
     module = DistillDataModule(noise(), noise(), batch_size=4, views=TransformedViews(ENTRIES), workers=0)
     assert next(iter(module.train_dataloader())).images.shape == (4, 3, 12, 12)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from distill.build import BuiltRun, build
+from distill.build.trial_step import check_step
 from distill.config import Config
 from distill.errors import InputError
 from distill.explain import Explainer
-from distill.training import RunDirectory
+from distill.training import DistillationModule, RunDirectory
 from distill.training.module import make_maps
 from distill.types import Batch
 from tests.training.helpers import KD, CrashError, crash_at, rows, save_teacher, small, train
@@ -123,3 +124,17 @@ def test_softmax_maps_can_skip_or_follow_the_teacher(tmp_path: Path, teacher: Pa
     softmax = "objective.explanation.method=grad_cam_pp_softmax"
     build(of(tmp_path, teacher, MIXUP, softmax, "objective.explanation.mixed=skip"))
     build(of(tmp_path, teacher, "data.mixup.alpha=1", softmax, "objective.explanation.target=teacher"))
+
+
+def test_a_size_that_only_validation_has_is_tried_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[int, ...]] = []
+
+    def watched(module: DistillationModule, batch: Batch, classes: int) -> None:
+        tried.append(tuple(batch.images.shape))
+        check_step(module, batch, classes)
+
+    monkeypatch.setattr("distill.build.training_run.check_step", watched)
+    build(small(tmp_path, "data.augment=[{RandomResizedCrop: {size: 12}}]"))
+    assert tried == [(2, 3, 12, 12), (2, 3, 16, 16)]
