@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from jaxtyping import Float, Int, Num, UInt8
@@ -135,17 +135,49 @@ class Head(Protocol):
         """Return this head with running instead of batch statistics where the network keeps them."""
 
 
+class LayerLayout(NamedTuple):
+    """The axes of a layer's activations.
+
+    Attributes:
+        kind: ``nchw``: channels on axis 1, (N, K, *S); ``nhwc``: channels on the last axis, (N, *S, K); ``tokens``:
+            (N, T, K).
+        prefix: Number of tokens before those of the patches, such as a class token.
+        grid: Rows and columns of the patches, whose tokens are in the order of the rows; None if they are unknown.
+        problem: Why it is not certain that the activations have these axes; empty if it is.
+    """
+
+    kind: Literal["nchw", "nhwc", "tokens"]
+    prefix: int = 0
+    grid: tuple[int, int] | None = None
+    problem: str = ""
+
+
+Shape: TypeAlias = tuple[int, ...]
+#: Returns the layout of a layer from the shape of the images and the shape of the activations.
+FindLayout: TypeAlias = Callable[[Shape, Shape], LayerLayout]
+
+
 @dataclass(frozen=True)
 class StagedOutput:
     """The result of one forward pass: the logits, and the activations and heads of the requested layers.
 
-    ``not_maps`` is the reason why the activations of a layer are not maps, by layer.
+    Convention:
+        - The activations have the axes that the network gave them. :func:`distill.models.layouts.read_maps` returns
+          them, and their head, in the form (N, K, *S).
+
+    Attributes:
+        logits: The logits.
+        activations: The activations, by layer.
+        heads: The part of the network that follows the layer, by layer.
+        layouts: How the axes of the activations are found, by layer. A layer that is not in it has the form (N, K, *S).
+        image_shape: Shape of the images; empty if there are no ``layouts``.
     """
 
     logits: Float[Tensor, "n classes"]
     activations: Mapping[str, Float[Tensor, "n k ..."]] = field(default_factory=dict)
     heads: Mapping[str, Head] = field(default_factory=dict)
-    not_maps: Mapping[str, str] = field(default_factory=dict)
+    layouts: Mapping[str, FindLayout] = field(default_factory=dict)
+    image_shape: Shape = ()
 
 
 class MapPair(NamedTuple):

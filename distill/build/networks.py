@@ -34,9 +34,8 @@ from distill.models import (
     load_network,
     stage_network,
 )
+from distill.models.calls import evaluation, read_logits
 from distill.models.class_names import class_difference
-from distill.models.final_layer import evaluation
-from distill.models.hooked import read_logits
 from distill.objects import is_object, object_hash, object_type
 from distill.teachers import FrozenTeacher
 from distill.training import RunDirectory

@@ -33,7 +33,10 @@ from distill.training.module import Explainers
 from distill.types import MapPair, Mix, StagedOutput
 
 #: Keys of a term that describe how its maps are made; the other keys are options of its loss.
-EXPLAINER_KEYS = ("method", "teacher_layer", "target", "gradients", "statistics", "mixed", "frozen")
+EXPLAINER_KEYS = (
+    *("method", "teacher_layer", "layout", "teacher_layout", "target"),
+    *("gradients", "statistics", "mixed", "frozen"),
+)
 #: Keys of every term that describe in which steps it is computed.
 SCHEDULE_KEYS = ("every", "start_epoch", "ramp_epochs")
 
@@ -179,7 +182,10 @@ def _check_needs(
 def _layers(section: Term) -> dict[str, ComparedLayer]:
     if not isinstance(section, LayeredTerm):
         return {}
-    return {layer: ComparedLayer(section.layer_of_teacher(layer), weight) for layer, weight in section.layers.items()}
+    return {
+        layer: ComparedLayer(section.layer_of_teacher(layer), weight, section.layout, section.teacher_layout)
+        for layer, weight in section.layers.items()
+    }
 
 
 def _frozen(
@@ -214,7 +220,10 @@ def _pairs(name: str, section: Term, method: str | None, *, own: bool) -> dict[s
         )
     return {
         layer: PairExplainer(
-            Explainer(layer=layer, **settings), Explainer(layer=other.teacher, **settings), policy, own
+            Explainer(layer=layer, layout=other.layout, **settings),
+            Explainer(layer=other.teacher, layout=other.teacher_layout, **settings),
+            policy,
+            own,
         )
         for layer, other in _layers(section).items()
     }

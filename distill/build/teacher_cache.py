@@ -87,7 +87,7 @@ def add_cache(
 
     classes = output.logits.shape[1]
     logits = store(train, classes, field="logits")
-    maps = {key: store(train, width, field="map", **key._asdict()) for key, width in widths.items()}
+    maps = {key: store(train, width, field="map", **key.fields()) for key, width in widths.items()}
     balanced = config.data.sampler == "balanced"
     sampler = EpochSampler(
         len(train), shuffle=balanced, even=False, seed=config.seed, labels=train.labels if balanced else None
@@ -217,6 +217,7 @@ def open_evaluation_cache(
         "layer": explainer.layer,
         "policy": maps.target,
         **_selected(teacher),
+        **({} if explainer.layout == "auto" else {"layout": explainer.layout}),
     }
     caches = {}
     for test_set, data in sets.items():

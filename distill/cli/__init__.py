@@ -13,7 +13,9 @@ from distill.cli.options import (
     ConfigAndPairs,
     DataName,
     Device,
+    LayerLayout,
     LayerName,
+    MaybeConfigAndPairs,
     MethodName,
     NetworkName,
     Schema,
@@ -34,13 +36,7 @@ app = typer.Typer(
 
 @app.command()
 def train(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="CONFIG... [key=value ...]",
-            help="YAML files, then single keys. Later values override earlier ones.",
-        ),
-    ] = None,
+    arguments: MaybeConfigAndPairs = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run of the same name.")] = False,
     extend: Annotated[
         bool, typer.Option("--extend", help="Continue a run that was started with a smaller trainer.max_epochs.")
@@ -101,6 +97,7 @@ def evaluate(
     split: Annotated[Split, typer.Option(help="Split to evaluate on.")] = "test",
     method: MethodName = "grad_cam_pp",
     layer: LayerName = "final",
+    layout: LayerLayout = "auto",
     target: Annotated[
         Target, typer.Option(help="Class to explain: the label, or the class that the teacher predicts.")
     ] = "label",
@@ -154,7 +151,7 @@ def evaluate(
         ceiling=ceiling,
         on=on or [],
         split=split,
-        maps=MapSettings(method=method, layer=layer, target=target),
+        maps=MapSettings(method=method, layer=layer, target=target, layout=layout),
         settings=settings,
         network=network,
         data=data,
@@ -178,6 +175,7 @@ def explain(
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Show the student without a teacher.")] = False,
     method: MethodName = "grad_cam_pp",
     layer: LayerName = "final",
+    layout: LayerLayout = "auto",
     target: Annotated[
         str | None,
         typer.Option("--class", metavar="NAME_OR_NUMBER", help="Class to explain. Default: the student's prediction."),
@@ -204,6 +202,7 @@ def explain(
         no_reference=no_reference,
         method=method,
         layer=layer,
+        layout=layout,
         target=target,
         top_k=top_k,
         size=size,

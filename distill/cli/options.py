@@ -9,13 +9,13 @@ import typer
 Split = Literal["test", "validation"]
 Target = Literal["label", "teacher"]
 Device = Literal["auto", "cpu", "cuda"]
+Layout = Literal["auto", "nchw", "nhwc", "tokens"]
 
-ConfigAndPairs = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="CONFIG... [key=value ...]", help="YAML files, then single keys. Later values override earlier ones."
-    ),
-]
+_CONFIG_AND_PAIRS = typer.Argument(
+    metavar="CONFIG... [key=value ...]", help="YAML files, then single keys. Later values override earlier ones."
+)
+ConfigAndPairs = Annotated[list[str], _CONFIG_AND_PAIRS]
+MaybeConfigAndPairs = Annotated[list[str] | None, _CONFIG_AND_PAIRS]
 NetworkName = Annotated[
     str | None,
     typer.Option(
@@ -36,6 +36,12 @@ Trusted = Annotated[
     typer.Option("--trust", help="Import whatever code the files of runs and weights name. Only for files you trust."),
 ]
 MethodName = Annotated[str, typer.Option(help="Method that computes the maps, see `distill list methods`.")]
+LayerLayout = Annotated[
+    Layout,
+    typer.Option(
+        "--layout", help="Axes of the layer's activations: N K H W, N H W K, or tokens N T K. Default: they are found."
+    ),
+]
 LayerName = Annotated[str, typer.Option(help="Layer to explain.")]
 
 

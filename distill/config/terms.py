@@ -28,6 +28,7 @@ Target = Literal["label", "teacher", "student"]
 Gradients = Literal["auto", "closed_form", "linear", "autograd"]
 Statistics = Literal["batch", "running"]
 Mixed = Literal["both", "skip"]
+Layout = Literal["auto", "nchw", "nhwc", "tokens"]
 
 
 class Term(Section):
@@ -78,6 +79,10 @@ class LayeredTerm(Term):
     """Layers of the student, with weights, or a list of layers; `layer: final` is short for one layer."""
     teacher_layer: Layer | dict[Layer, Layer] | None = None
     """Layer of the teacher, or one for each layer of the student; the layer of the same name if left out."""
+    layout: Layout = "auto"
+    """Axes of the student's activations: (N, K, H, W), (N, H, W, K) or (N, T, K); `auto` finds them."""
+    teacher_layout: Layout = "auto"
+    """Axes of the teacher's activations."""
 
     @model_validator(mode="before")
     @classmethod

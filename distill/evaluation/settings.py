@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from distill.errors import InputError, unknown_name
 from distill.explain import Explainer
+from distill.models.layouts import Layout
 
 #: Pixels (height times width) of all images of a batch whose size is chosen automatically: 256 images of 32 x 32, 8 of
 #: 181 x 181; and the smallest and the largest batch size.
@@ -94,6 +95,8 @@ class MapSettings:
         method: A method of :class:`distill.explain.Explainer`.
         layer: The layer that is explained in every network.
         layers: Exceptions from ``layer``, by the network's name.
+        layout: Axes of the layer's activations, see :class:`distill.explain.Explainer`.
+        layouts: Exceptions from ``layout``, by the network's name.
         target: The class that is explained, the same for all networks: ``label``, or ``teacher`` (the class that the
             reference predicts).
 
@@ -105,6 +108,8 @@ class MapSettings:
     layer: str = "final"
     layers: Mapping[str, str] = field(default_factory=dict)
     target: str = "label"
+    layout: Layout = "auto"
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.target not in POLICIES:
@@ -117,7 +122,8 @@ class MapSettings:
     def explainer(self, network: str) -> Explainer:
         """Return the explainer of one network."""
         try:
-            return Explainer(self.method, self.layers.get(network, self.layer))
+            layout = self.layouts.get(network, self.layout)
+            return Explainer(self.method, self.layers.get(network, self.layer), layout=layout)
         except ValueError as error:
             raise InputError(str(error)) from error
 

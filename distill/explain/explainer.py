@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -29,41 +28,10 @@ from distill.explain.held_out import (
 )
 from distill.explain.methods import METHODS
 from distill.maps import Normalization, normalize_maps
+from distill.models.calls import preserve_state
 from distill.models.hooked import Readable, read_layers
+from distill.models.layouts import Layout, read_maps
 from distill.types import Head, MapPair, StagedOutput
-
-
-@contextmanager
-def preserve_state(model: object) -> Iterator[None]:
-    """Restore the buffers of a network and the random state on exit.
-
-    Convention:
-        - Forward passes inside the context use copies of the buffers, so graphs created inside remain valid.
-        - Nothing is copied if all modules are in evaluation mode, because they do not change buffers.
-
-    Example:
-        >>> norm = nn.BatchNorm2d(2)
-        >>> with preserve_state(norm):
-        ...     _ = norm(torch.rand(4, 2, 3, 3) + 1)
-        >>> norm.running_mean
-        tensor([0., 0.])
-    """
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    if not any(module.training for module in modules):
-        yield
-        return
-    buffers = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
-    devices = {buffer.device for _, _, buffer in buffers if buffer is not None and buffer.is_cuda}
-    with torch.random.fork_rng(devices=list(devices)):
-        try:
-            with torch.inference_mode(False):  # autograd cannot use tensors created in inference mode
-                for module, name, buffer in buffers:
-                    module._buffers[name] = None if buffer is None else buffer.clone()
-            yield
-        finally:
-            for module, name, buffer in buffers:
-                module._buffers[name] = buffer
-
 
 Statistics = Literal["batch", "running"]
 
@@ -108,6 +76,8 @@ class Explainer:
         normalize: Normalisation of the maps, see :func:`distill.maps.normalize_maps`; ``none`` returns raw maps.
         gradients: How gradients are computed, see :func:`distill.explain.score_gradients`. ``auto`` uses the closed
             form or the linear backward where they are available, and autograd otherwise.
+        layout: The axes of the layer's activations: ``nchw``, ``nhwc`` or ``tokens``; ``auto`` finds them, see
+            :class:`distill.models.layout_finder.LayoutFinder`. Maps have the size of the grid of the tokens.
         statistics: Statistics of batch normalisation after the layer if the network is in training mode: ``batch`` for
             those of the current batch, or ``running``.
         options: Further keyword arguments of a method in ``ATTRIBUTIONS``, such as ``images_at_a_time``, ``seed`` or
@@ -131,6 +101,7 @@ class Explainer:
     normalize: Normalization = field(default="none", kw_only=True)
     gradients: Gradients = field(default="auto", kw_only=True)
     statistics: Statistics = field(default="batch", kw_only=True)
+    layout: Layout = field(default="auto", kw_only=True)
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
 
     def __post_init__(self) -> None:
@@ -141,6 +112,7 @@ class Explainer:
         check_choice("normalize", self.normalize, get_args(Normalization))
         check_choice("gradients", self.gradients, get_args(Gradients))
         check_choice("statistics", self.statistics, get_args(Statistics))
+        check_choice("layout", self.layout, get_args(Layout))
 
     @property
     def is_held_out(self) -> bool:
@@ -169,8 +141,8 @@ class Explainer:
             The maps, the logits and the explained classes.
 
         Raises:
-            ValueError: If the layer does not exist or is not a cut, its activations are tokens or have their channels
-                on the last axis, labels are missing, or the score does not depend on the layer.
+            ValueError: If the layer does not exist or is not a cut, the layout of its activations is not certain,
+                labels are missing, or the score does not depend on the layer.
         """
         if self.target == "label" and labels is None:
             raise ValueError("`labels` are required for `target='label'`; pass them, or set `target='predicted'`.")
@@ -190,7 +162,7 @@ class Explainer:
         if self.is_held_out:
             if create_graph:
                 raise ValueError(f"`create_graph=True` is not available: {evaluation_only_message(self.method)}")
-            held_out = HeldOut(self.method, model, self.layer, self.options)
+            held_out = HeldOut(self.method, model, self.layer, self.options, layout=self.layout)
             return held_out.logits(images), functools.partial(held_out, images)
         _check_grad(create_graph)
         with preserve_state(model), torch.set_grad_enabled(create_graph):
@@ -211,31 +183,29 @@ class Explainer:
             Maps of the size of the layer, not normalised.
 
         Raises:
-            ValueError: If the layer was not read or has no head, its activations are tokens or have their channels on
-                the last axis, the method is one of ``ATTRIBUTIONS``, or ``create_graph`` is set while gradients are
-                disabled.
+            ValueError: If the layer was not read or has no head, the layout of its activations is not certain, the
+                method is one of ``ATTRIBUTIONS``, or ``create_graph`` is set while gradients are disabled.
         """
         if self.is_held_out:
             raise ValueError(
                 f"maps cannot be computed from the output of a forward pass: {evaluation_only_message(self.method)} "
                 "Call the explainer on the network and the images."
             )
-        if self.layer in output.not_maps:
-            raise ValueError(output.not_maps[self.layer])
         function, needs, *_ = METHODS[self.method]
         if needs == "activations":
             if self.layer not in output.activations:
                 raise ValueError(f"`layer` {self.layer!r} was not read in this pass; read: {list(output.activations)}.")
             _check_grad(create_graph)
             with torch.set_grad_enabled(create_graph):
-                return function(output.activations[self.layer])
+                return function(read_maps(output, self.layer, self.layout).activations)
         if self.layer not in output.heads:
             raise ValueError(
                 f"`layer` {self.layer!r} was not read as a cut in this forward pass; cuts read: {list(output.heads)}. "
                 "Raw sums (taps) have no head and cannot be explained, except by method 'activation_attention'."
             )
         _check_grad(create_graph)
-        activations, head = output.activations[self.layer], output.heads[self.layer]
+        activations, head = read_maps(output, self.layer, self.layout)
+        assert head is not None
         if self.statistics == "running":
             head = head.with_running_statistics()
         with torch.set_grad_enabled(create_graph):

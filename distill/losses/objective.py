@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from distill.losses.failure import TermError, describe_failure
 from distill.losses.term import ActivationPair, ComparedLayer, TermInputs, needs_of
+from distill.models.layouts import read_maps
 from distill.types import MapPair, Mix, StagedOutput
 
 
@@ -168,7 +169,10 @@ class Objective(nn.Module):
         needs = needs_of(term)
         teacher = teacher if needs.teacher else None
         activations = {
-            layer: ActivationPair(student.activations[layer], teacher.activations[other.teacher] if teacher else None)
+            layer: ActivationPair(
+                read_maps(student, layer, other.layout).activations,
+                read_maps(teacher, other.teacher, other.teacher_layout).activations if teacher else None,
+            )
             for layer, other in (layers.items() if needs.activations else ())
         }
         weights = {layer: other.weight for layer, other in layers.items()}

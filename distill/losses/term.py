@@ -14,13 +14,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from distill.models.layouts import Layout
 from distill.types import MapPair, Mix, StagedOutput
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class ActivationPair(NamedTuple):
-    """Activations of a layer of the student and of the layer of the teacher that it is compared with.
+    """Activations of a layer of the student and of the layer of the teacher that it is compared with, as (N, K, *S).
 
     ``teacher`` is None if the term does not declare ``needs_teacher``.
     """
@@ -30,10 +31,12 @@ class ActivationPair(NamedTuple):
 
 
 class ComparedLayer(NamedTuple):
-    """How a layer of the student is compared: the layer of the teacher, and the weight of the layer in the term."""
+    """How a layer of the student is compared: the layer of the teacher, the weight of the layer, and both layouts."""
 
     teacher: str
     weight: float = 1.0
+    layout: Layout = "auto"
+    teacher_layout: Layout = "auto"
 
 
 class TermInputs(NamedTuple):

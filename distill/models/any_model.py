@@ -87,9 +87,10 @@ def _trace(network: nn.Module, layers: tuple[str, ...]) -> ReadPlan | None:
     names = dict(network.named_modules())
     if any(layer not in names or layer not in graph.paths() for layer in layers):
         return None
+    if any(graph.head_nodes(graph.node(layer)) is None for layer in layers):
+        return None
     training = any(module.training for module in network.modules())
-    plan = ReadPlan.make(graph, {layer: layer for layer in layers}, (), training)
-    return plan if len(plan.cuts) == len(layers) else None
+    return ReadPlan.make(graph, {layer: layer for layer in layers}, layers, training)
 
 
 def as_staged(network: nn.Module, *, trace: bool = True) -> AnyModel:

@@ -7,6 +7,7 @@ one to the first.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from distill.models.calls import evaluation, read_again, read_logits, uncompiled
 from distill.models.graph import DROPOUT, NetworkGraph
-from distill.models.hooked import read_logits, uncompiled
+from distill.models.layout_finder import LayoutFinder, returns_channels_first
 from distill.models.pooled_head import find_linear_classifier
 
 #: Height and width of the images that a network is tried with, until one fits, in pixels.
@@ -48,10 +50,11 @@ class ReadModule(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """The logits of a network on random images, and the outputs of its modules in the order in which they returned."""
+    """The logits of a network on random images, the outputs of its modules as they returned them, and the images."""
 
     logits: Tensor
     outputs: list[ReadModule]
+    images: Tensor
 
 
 def try_network(network: nn.Module, *, in_channels: int, size: int | Sequence[int]) -> Trial:
@@ -99,7 +102,7 @@ def try_network(network: nn.Module, *, in_channels: int, size: int | Sequence[in
         height, width = (size, size) if isinstance(size, int) else size
         images = torch.randn(2, in_channels, height, width).to(like).requires_grad_()
         logits = read_logits(network(images))
-    return Trial(logits, outputs)
+    return Trial(logits, outputs, images)
 
 
 @contextmanager
@@ -122,19 +125,6 @@ def _without_zeros(network: nn.Module) -> Iterator[None]:
             parameter.data = values
 
 
-@contextmanager
-def evaluation(network: nn.Module) -> Iterator[None]:
-    """Put a network in evaluation mode, and restore the mode of each module afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def find_final(
     network: nn.Module,
     *,
@@ -145,10 +135,13 @@ def find_final(
     """Find the last feature map before the pooling, after its last activation or normalisation.
 
     Convention:
-        - If the network is traced, the layer is a cut.
+        - If the network is traced, the layer is a cut, unless its activations are tokens.
         - Values after a pooling layer are not used, nor are maps of the classes, whose logits are their means: a logit
-          must depend on more than one channel. Of tokens, the logits must depend on most, so that tokens of which only
-          the class token is read are not used.
+          must depend on more than one channel. Of tokens, the logits must depend on most. If the logits are read from a
+          class token, the layer is therefore the input of the last attention, such as ``blocks.11.norm1``: after it,
+          the gradient is zero at all patches.
+        - Projections of tokens, such as the keys and values of an attention, and activations whose layout is not
+          certain are not used.
 
     Args:
         network: A module from images to logits.
@@ -169,9 +162,10 @@ def find_final(
             if find_linear_classifier(graph, graph.node(path)) is not None:
                 return {"final": path}
     for one in SIZES if size is None else (size,):
-        with suppress(Exception):  # networks raise many types of exceptions for images that do not fit
+        # networks raise many types of exceptions for images that do not fit
+        with suppress(Exception), torch.inference_mode(False), torch.enable_grad():
             trial = try_network(network, in_channels=in_channels, size=one)
-            chosen = _choose(trial, graph)
+            chosen = _choose(trial, network, tuple(trial.images.shape), graph)
             return {} if chosen is None else {"final": chosen}
     return {}
 
@@ -201,28 +195,35 @@ def _sites(output: Tensor) -> int:
     return shape[1] if output.ndim == 3 else shape[2] * shape[3] if output.ndim == 4 else 0
 
 
-def _choose(trial: Trial, graph: NetworkGraph | None) -> str | None:
+def _choose(trial: Trial, network: nn.Module, size: Sequence[int], graph: NetworkGraph | None) -> str | None:
     """Return the path of the last suitable output; the last one of all if no logit has a gradient."""
-    last = None
-    for one in reversed(feature_maps(trial)):
-        if graph is not None and not _is_cut(graph, one.path):
-            continue
-        if _carries_features(trial.logits, one):
-            return one.path if graph is None else _after_activations(graph, one.path)
-        last = last or one.path
-    return last
+    maps = [one for one in reversed(feature_maps(trial)) if graph is None or _can_be_read(graph, one)]
+    for one in maps:
+        if _carries_features(trial.logits, one) and _has_layout(network, one, size):
+            return one.path if graph is None or one.output.ndim == 3 else _after_activations(graph, one.path)
+    return maps[0].path if maps else None
+
+
+def _can_be_read(graph: NetworkGraph, one: ReadModule) -> bool:
+    return one.path in graph.paths() and (one.output.ndim == 3 or _is_cut(graph, one.path))
+
+
+def _has_layout(network: nn.Module, one: ReadModule, size: Sequence[int]) -> bool:
+    if returns_channels_first(one.module):
+        return True
+    read = functools.partial(read_again, network, one.module, torch.zeros(1))
+    return not LayoutFinder(one.path, network, read)(tuple(size), tuple(one.output.shape)).problem
 
 
 def _is_cut(graph: NetworkGraph, path: str) -> bool:
-    return path in graph.paths() and graph.head_nodes(graph.node(path)) is not None
+    return graph.head_nodes(graph.node(path)) is not None
 
 
 def _carries_features(logits: Tensor, one: ReadModule) -> bool:
     """Return whether a logit depends on more than one channel of maps, and on at least half of the tokens."""
-    with torch.inference_mode(False), torch.enable_grad():
-        score = logits[:, 0].sum()
-        gradient: Any = torch.autograd.grad(score, one.edge, retain_graph=True, allow_unused=True)[0]
-    if gradient is None:
+    score = logits[:, 0].sum()
+    gradient: Any = torch.autograd.grad(score, one.edge, retain_graph=True, allow_unused=True)[0]
+    if gradient is None or (one.output.ndim == 3 and isinstance(one.module, nn.Linear)):
         return False
     used = int((gradient.transpose(0, 1).flatten(1) != 0).any(1).sum())
     tokens = one.output.ndim == 3

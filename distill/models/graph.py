@@ -181,25 +181,32 @@ class NetworkGraph:
         A node is a cut if every path from the images to the logits passes through it. Sizes such as ``x.shape[0]``
         are no path, and are not returned.
         """
-        if is_size(cut):
-            return None
-        seen: set[fx.Node] = set()
+        nodes, bypassing = self.following(cut)
+        return None if bypassing or is_size(cut) else nodes
+
+    def following(self, layer: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
+        """Return the nodes between a layer and the logits, and the values on paths from the images that bypass it."""
+        after, of_images, seen = {layer}, set(self.graph.find_nodes(op="placeholder")), {layer}
+        for node in self.graph.nodes:
+            for reached in (after, of_images):
+                if any(before in reached for before in data_inputs(node)):
+                    reached.add(node)
         frontier = [self._output]
         while frontier:
             for node in data_inputs(frontier.pop()):
-                if node.op == "placeholder" and node is not cut:
-                    return None
-                if node is not cut and node not in seen:
+                if node not in seen:
                     seen.add(node)
-                    frontier.append(node)
-        return [node for node in self.graph.nodes if node in seen]
+                    frontier += [node] * (node in after or node not in of_images)
+        nodes = [node for node in self.graph.nodes if node in seen and node is not layer]
+        bypassing = [node for node in nodes if node not in after and node in of_images]
+        return [node for node in nodes if node not in bypassing], bypassing
 
     def head_sizes(self, cut: fx.Node) -> dict[fx.Node, bool]:
         """Return the sizes that a head uses, and whether each must be recorded in the forward pass.
 
         Sizes of values in the head are computed in the head; all others must be recorded.
         """
-        nodes = self.head_nodes(cut) or []
+        nodes, _ = self.following(cut)
         inside = {cut, *nodes}
         sizes: dict[fx.Node, bool] = {}
         frontier = [before for node in nodes for before in node.all_input_nodes if is_size(before)]
@@ -235,28 +242,25 @@ class NetworkGraph:
         return self._build(graph)
 
     def head(self, cut: fx.Node) -> fx.GraphModule:
-        """Build the head of a cut: the function (activations, statistics, *recorded sizes) -> logits.
+        """Build the head of a layer: the function (activations, statistics, *recorded sizes, *bypassing) -> logits.
 
         Convention:
-            - The recorded sizes are those of :meth:`head_sizes`, in that order.
+            - The recorded sizes are those of :meth:`head_sizes`, in that order. The last inputs are the values that
+              bypass the layer, see :meth:`following`; a cut has none.
             - Batch normalisation uses the given constants: ``statistics`` maps the name of its node to
               (mean, variance).
             - Dropout is inactive, as in evaluation mode.
             - Hardsigmoid can be differentiated twice.
-
-        Raises:
-            ValueError: If the node is not a cut.
         """
-        nodes = self.head_nodes(cut)
-        if nodes is None:
-            raise ValueError(f"`{cut.name}` is not a cut: a path from the images to the logits bypasses it.")
+        nodes, bypassing = self.following(cut)
         graph = fx.Graph()
         copies = {cut: graph.placeholder("activations")}
         statistics = graph.placeholder("statistics")
         modules: dict[str, nn.Module] = {}
         sizes = self.head_sizes(cut)
-        copies |= {node: graph.placeholder(node.name) for node, recorded in sizes.items() if recorded}
-        needed = {*nodes, *(node for node, recorded in sizes.items() if not recorded)}
+        recorded = [node for node, is_recorded in sizes.items() if is_recorded]
+        copies |= {node: graph.placeholder(node.name) for node in (*recorded, *bypassing)}
+        needed = {*nodes, *sizes} - {*recorded}
         for node in [node for node in self.graph.nodes if node in needed]:
             module = self.module(node)
             inputs = copies

@@ -7,6 +7,7 @@ several inputs, or work in place. The operations after the module are unknown, s
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,42 +22,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from distill.maps import at_least_float32
 from distill.models.autocast import AutocastState
-from distill.models.layouts import LAST_AXIS_MODULES, ReadOutput, last_axis_around, layout_problems, record_readers
+from distill.models.calls import call_network, read_again, read_logits, uncompiled
+from distill.models.layout_finder import LayoutFinder, returns_channels_first
 from distill.types import StagedOutput
-
-
-def call_network(network: nn.Module, inputs: Any) -> Any:
-    """Call a network; a tuple is passed as positional arguments and a mapping as keyword arguments."""
-    if isinstance(inputs, Mapping):
-        return network(**inputs)
-    return network(*inputs) if isinstance(inputs, tuple) else network(inputs)
-
-
-def read_logits(output: Any) -> Tensor:
-    """Return the logits in the output of a network: the output itself, or its attribute ``logits``.
-
-    Raises:
-        ValueError: If the output contains no logits (samples, classes).
-    """
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise ValueError(
-            "a network must return logits (samples, classes) or an object with an attribute `logits`, got "
-            f"{tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__}; wrap it in a module that "
-            "returns the logits to explain."
-        )
-    return logits
-
-
-@contextmanager
-def uncompiled(network: nn.Module) -> Iterator[None]:
-    """Run compiled modules without compilation."""
-    if any(getattr(m, "_compiled_call_impl", None) or hasattr(m, "_orig_mod") for m in network.modules()):
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    else:
-        yield
-
 
 Statistics: TypeAlias = dict[_BatchNorm, list[tuple[Tensor, Tensor]]]
 
@@ -259,8 +227,6 @@ def run_hooked(network: nn.Module, images: Any, layers: Sequence[str] | Mapping[
             if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
                 hook = _record_statistics(statistics.setdefault(module, []))
                 hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
-            if type(module) in LAST_AXIS_MODULES:
-                hooks.enter_context(module.register_forward_pre_hook(record_readers(outputs.values())))
         logits = read_logits(call_network(network, inputs))
     heads = {}
     activations = {}
@@ -277,13 +243,18 @@ def run_hooked(network: nn.Module, images: Any, layers: Sequence[str] | Mapping[
         activations[layer] = output.values if keep_graph else output.values.detach()
         call = Call(network, modules[layer], layer, output.calls, inputs, output.edge, autocast)
         heads[layer] = HookedHead(call, activations[layer], logits, statistics, running, known_obstacle)
-    last_axis = {layer: last_axis_around(module, outputs[layer].readers) for layer, module in modules.items()}
-    not_maps = layout_problems(images, activations, last_axis)
-    return StagedOutput(logits if keep_graph else logits.detach(), activations, heads, not_maps)
+    tensors = [leaf for leaf in tree_leaves(images) if isinstance(leaf, Tensor)]
+    layouts = {
+        layer: LayoutFinder(paths[layer], network, functools.partial(read_again, network, module, images))
+        for layer, module in modules.items()
+        if not returns_channels_first(module)
+    }
+    shape = tuple(tensors[0].shape) if len(tensors) == 1 else ()
+    return StagedOutput(logits if keep_graph else logits.detach(), activations, heads, layouts, shape)
 
 
 @dataclass
-class _Output(ReadOutput):
+class _Output:
     """The last output of a module: a copy of the values, and its edge in the graph, which cannot be overwritten."""
 
     calls: int = 0
@@ -321,8 +292,7 @@ def _record_output(layer: str, record: _Output) -> Callable[..., Tensor]:
         if starts_graph:
             output = output.detach().requires_grad_()
         record.calls, record.values, record.edge = record.calls + 1, output.clone(), get_gradient_edge(output)
-        record.returned = output.clone() if starts_graph else output
-        return record.returned
+        return output.clone() if starts_graph else output
 
     return hook
 

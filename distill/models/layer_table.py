@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from distill.models.final_layer import ReadModule, feature_maps, try_network
+from distill.models.layouts import ConvertedHead, LayerMaps, read_maps
 from distill.models.staged import StagedNetwork
 from distill.models.staged_head import StagedHead
 from distill.types import StagedOutput
@@ -86,16 +87,22 @@ def _row(
     cut = network.is_cut(layer)
     values = output.activations[layer]
     signed = read.negative if read is not None else bool((values < 0).any())
-    problem = output.not_maps.get(layer, "")
-    gradient = _gradient(output, layer) if cut and not problem else ""
+    problem = ""
+    try:
+        maps = read_maps(output, layer)
+    except ValueError as error:
+        maps, problem = LayerMaps(values, None), str(error)
+    gradient = _gradient(maps) if cut else ""
     kind = "" if read is None else type(read.module).__name__
     return LayerRow(path, names, kind, tuple(values.shape[1:]), signed, cut, gradient, problem)
 
 
-def _gradient(output: StagedOutput, layer: str) -> str:
-    head = output.heads[layer]
-    if not isinstance(head, StagedHead):
+def _gradient(maps: LayerMaps) -> str:
+    head = maps.head
+    if head is None:
+        return ""
+    if not isinstance(head.head if isinstance(head, ConvertedHead) else head, StagedHead):
         return "hooks"
     if head.classifier is not None:
         return "closed form"
-    return "linear backward" if head.obstacle(output.activations[layer]) is None else "autograd"
+    return "linear backward" if head.obstacle(maps.activations) is None else "autograd"

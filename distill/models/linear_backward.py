@@ -258,7 +258,7 @@ class PullBack:
 
     def __init__(self, graph: NetworkGraph, cut: fx.Node) -> None:
         self.cut = cut
-        self.nodes = graph.head_nodes(cut) or []
+        self.nodes, bypassing = graph.following(cut)
         self.logits = graph.logits
         self.modules = {node: graph.module(node) for node in self.nodes}
         candidates = {node: rule_for(node, self.modules[node], graph.spatial_axes(node)) for node in self.nodes}
@@ -274,6 +274,7 @@ class PullBack:
         if len(readers) == 1 and rules.get(readers[0]) is _global_pooling:
             rules[readers[0]] = _pooling_of_cut
         self.unsupported = tuple(_name_of(node) for node in self.nodes if node not in rules)
+        self.unsupported += ("paths that bypass the layer",) * bool(bypassing)
         self.rules = {node.name: rule for node, rule in rules.items()}
         self.reads = tuple(
             dict.fromkeys(

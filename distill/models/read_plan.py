@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import fx
 
 from distill.models.graph import NetworkGraph
-from distill.models.layouts import LastAxis, last_axis_in_graph, layout_problems
+from distill.models.layout_finder import LayoutFinder, is_channels_first
 from distill.models.staged_head import Cut, StagedHead, make_cut
 from distill.types import StagedOutput
 
@@ -19,7 +19,7 @@ class ReadPlan(NamedTuple):
     reading: fx.GraphModule
     layers: tuple[str, ...]
     cuts: dict[str, Cut]
-    last_axis: dict[str, LastAxis]
+    layouts: dict[str, LayoutFinder]
 
     def run(self, *images: Any, **named: Any) -> StagedOutput:
         """Run the forward pass."""
@@ -28,26 +28,23 @@ class ReadPlan(NamedTuple):
         return StagedOutput(
             logits=logits,
             activations=activations,
-            not_maps=layout_problems(images[0] if images else None, activations, self.last_axis),
             heads={name: StagedHead.after(cut, values) for name, cut in self.cuts.items()},
+            layouts=self.layouts,
+            image_shape=tuple(images[0].shape) if self.layouts and len(images) == 1 else (),
         )
 
     @classmethod
-    def make(cls, graph: NetworkGraph, paths: Mapping[str, str], taps: Container[str], training: bool) -> ReadPlan:
-        """Build the forward pass for layers: find their nodes, the heads of cuts, and the values to record for them.
+    def make(cls, graph: NetworkGraph, paths: Mapping[str, str], headed: Container[str], training: bool) -> ReadPlan:
+        """Build the forward pass for layers: find their nodes, their heads, and the values to record for them.
 
         Args:
             graph: The traced network.
             paths: Dotted path of the module for each layer.
-            taps: Layers that get no head even if they are cuts.
+            headed: Layers that get a head.
             training: Whether the network is in training mode.
         """
         nodes = {layer: graph.node(path) for layer, path in paths.items()}
-        cuts = {
-            layer: make_cut(graph, node)
-            for layer, node in nodes.items()
-            if layer not in taps and graph.head_nodes(node) is not None
-        }
+        cuts = {layer: make_cut(graph, node) for layer, node in nodes.items() if layer in headed}
         read = dict(nodes)
         for layer, cut in cuts.items():
             recorded = [graph.logits, nodes[layer], *cut.pull_back.reads]
@@ -58,6 +55,11 @@ class ReadPlan(NamedTuple):
                 if node.name in cut.batch_norms and (training or cut.batch_norms[node.name].running_mean is None)
             ]
             read |= {node.name: node for node in recorded}
-            read |= {node.name: node for node in graph.graph.nodes if node.name in cut.sizes}
-        last_axis = {layer: found for layer, path in paths.items() if (found := last_axis_in_graph(graph, path))}
-        return cls(graph.reading(read), tuple(paths), cuts, last_axis)
+            read |= {node.name: node for node in graph.graph.nodes if node.name in (*cut.sizes, *cut.bypassing)}
+        reading = graph.reading(read)
+        layouts = {
+            layer: LayoutFinder(path, graph.network, lambda images, layer=layer: reading(images)[1][layer])  # type: ignore[misc]
+            for layer, path in paths.items()
+            if not is_channels_first(graph, nodes[layer])
+        }
+        return cls(reading, tuple(paths), cuts, layouts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -59,7 +60,8 @@ class StagedNetwork(nn.Module):
         - If torch.fx cannot trace the network, its layers are read by hooks and differentiated by autograd, see
           :func:`distill.models.hooked.run_hooked`; a warning says so once. Every module can then be explained.
         - The layer ``final`` is the last feature map before the pooling, see
-          :func:`distill.models.final_layer.find_final`. It is found when it is first asked for.
+          :func:`distill.models.final_layer.find_final`. It is found when it is first asked for. In a transformer that
+          reads the logits from a class token, this token bypasses the layer; its values are then constants of the head.
         - Reading layers takes one forward pass, and updates batch statistics once.
 
     Args:
@@ -177,7 +179,7 @@ class StagedNetwork(nn.Module):
     def _run_hooked(self, images: Tensor, layers: Sequence[str]) -> StagedOutput:
         output = run_hooked(self.network, self.normalise(images), {layer: self._path(layer) for layer in layers})
         heads = {layer: head for layer, head in output.heads.items() if layer not in self.taps}
-        return StagedOutput(output.logits, output.activations, heads, output.not_maps)
+        return replace(output, heads=heads)
 
     def check_layer(self, layer: str) -> None:
         """Raise a ValueError that lists the closest layers if the layer does not exist."""
@@ -203,7 +205,8 @@ class StagedNetwork(nn.Module):
         graph = self._traced()
         if layer in self.taps or graph is None:
             return layer not in self.taps
-        return graph.head_nodes(graph.node(self._path(layer))) is not None
+        path = self._path(layer)
+        return graph.head_nodes(graph.node(path)) is not None or path in self.cuts.values()
 
     def _path(self, layer: str) -> str:
         return (self.taps if layer in self.taps else self.cuts if self._is_name(layer) else {}).get(layer, layer)
@@ -234,7 +237,8 @@ class StagedNetwork(nn.Module):
                 self.check_layer(layer)
             graph = self._traced()
             paths = {layer: self._path(layer) for layer in layers}
-            plan = None if graph is None else ReadPlan.make(graph, paths, self.taps, self.training)
+            headed = [layer for layer in layers if self.is_cut(layer)]
+            plan = None if graph is None else ReadPlan.make(graph, paths, headed, self.training)
             self._plans[self.training, layers] = plan
 
     def __getstate__(self) -> dict[str, Any]:

@@ -24,10 +24,11 @@ _ACTIVE_DROPOUT = "the forward pass used dropout in the head, which explanations
 
 
 class Cut(NamedTuple):
-    """A layer through which every path from the images to the logits passes, and the head that follows it.
+    """A layer and the head that follows it; every path from the images to the logits passes through a cut.
 
     All strings are names of nodes of the traced network; ``layer`` is the node of the cut. ``sizes`` are the sizes that
-    the head takes from the forward pass, and whether each is a number of samples.
+    the head takes from the forward pass, and whether each is a number of samples. ``bypassing`` are the values that the
+    head takes from it if the layer is no cut.
     """
 
     layer: str
@@ -37,6 +38,7 @@ class Cut(NamedTuple):
     batch_norm_inputs: Mapping[str, str]
     pull_back: PullBack
     sizes: Mapping[str, bool]
+    bypassing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class StagedHead:
         - Batch normalisation that used batch statistics in the forward pass uses the batch's mean and biased variance
           as constants, so the head processes each sample independently. All others use the running statistics right
           after the forward pass. No gradient flows into the statistics.
+        - Values on paths that bypass the layer are those of the forward pass, as in any partial gradient.
         - Later forward passes and changes of mode or autocast do not affect the head; it runs in the precision of its
           forward pass.
         - It implements :class:`distill.types.Head`.
@@ -102,8 +105,9 @@ class StagedHead:
             len(activations) if is_batch and self.values[name] == len(full) else self.values[name]
             for name, is_batch in self.cut.sizes.items()
         ]
+        bypassing = [_without_inference(self.values[name]) for name in self.cut.bypassing]
         with self.autocast.restore():
-            return self.cut.head(activations, self.statistics, *sizes)
+            return self.cut.head(activations, self.statistics, *sizes, *bypassing)
 
     def with_running_statistics(self) -> StagedHead:
         """Return this head with running instead of batch statistics where the network keeps them."""
@@ -149,15 +153,17 @@ def _batch_statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def make_cut(graph: NetworkGraph, node: fx.Node) -> Cut:
-    """Return the cut at a node of a traced network, which every path from the images to the logits passes."""
+    """Return the cut at a node of a traced network, with the values that bypass it."""
+    bypassing = graph.following(node)[1]
     pull_back = PullBack(graph, node)
     batch_norms = graph.batch_norms(pull_back.nodes)
     return Cut(
         layer=node.name,
         head=graph.head(node),
-        classifiers=find_classifiers(graph, node),
+        classifiers=() if bypassing else find_classifiers(graph, node),
         batch_norms=batch_norms,
         batch_norm_inputs={n.name: n.all_input_nodes[0].name for n in pull_back.nodes if n.name in batch_norms},
         pull_back=pull_back,
         sizes={size.name: is_batch_size(size) for size, recorded in graph.head_sizes(node).items() if recorded},
+        bypassing=tuple(one.name for one in bypassing),
     )

@@ -91,17 +91,23 @@ NO_CLASS = "none"
 
 
 class MapKey(NamedTuple):
-    """Kind of a cached map: the method, the teacher's layer, and the class policy, or ``NO_CLASS``."""
+    """Kind of a cached map: the method, the teacher's layer, the class policy, or ``NO_CLASS``, and the layout."""
 
     method: str
     layer: str
     policy: str
+    layout: str = "auto"
 
     @classmethod
     def of(cls, pair: PairExplainer) -> MapKey:
         """Return the kind of the teacher's map in a pair."""
         specific = METHODS[pair.teacher.method].class_specific
-        return cls(pair.teacher.method, pair.teacher.layer, pair.teacher_policy if specific else NO_CLASS)
+        teacher = pair.teacher
+        return cls(teacher.method, teacher.layer, pair.teacher_policy if specific else NO_CLASS, teacher.layout)
+
+    def fields(self) -> dict[str, str]:
+        """Return what identifies the maps on disk; the layout only if it was given."""
+        return {key: value for key, value in self._asdict().items() if key != "layout" or value != "auto"}
 
 
 class TeacherOutputs(NamedTuple):

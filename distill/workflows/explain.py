@@ -24,16 +24,18 @@ from distill.explain import Explainer
 from distill.maps import resize_maps
 from distill.models import StagedNetwork
 from distill.models.class_names import find_class
+from distill.models.layouts import Layout
 from distill.report.explained import ImageExplanation, NetworkView
 from distill.untrusted import Trust
 from distill.workflows.run import Run
 
 
 class ExplainedNetwork(NamedTuple):
-    """A network in evaluation mode, and its layer to explain."""
+    """A network in evaluation mode, its layer to explain, and the axes of the layer's activations."""
 
     network: StagedNetwork
     layer: str
+    layout: Layout = "auto"
 
 
 def find_reference(
@@ -76,24 +78,26 @@ def find_reference(
         return None
     if isinstance(reference, StagedNetwork):
         reference = match_classes(reference, None, section, student)
-        return ExplainedNetwork(reference, _teacher_layer(config, layer))
+        return ExplainedNetwork(reference, *_teacher_layer(config, layer))
     if reference is not None:
         reference = reference.directory if isinstance(reference, Run) else reference
         description = section if Path(reference).suffix in STATE_DICTS else None
         teacher = load_reference(reference, description, student, teacher=section, trust=trust)
-        return ExplainedNetwork(teacher, _teacher_layer(config, layer))
+        return ExplainedNetwork(teacher, *_teacher_layer(config, layer))
     assert section is not None
     try:
         size = image_size(config.data)
         teacher = load_reference(section.checkpoint, section, student, teacher=section, size=size, trust=trust)
-        return ExplainedNetwork(teacher, _teacher_layer(config, layer))
+        return ExplainedNetwork(teacher, *_teacher_layer(config, layer))
     except InputError as error:
         notify(f"the student is shown without its teacher: {error}")
         return None
 
 
-def _teacher_layer(config: Config, layer: str) -> str:
-    """Return the teacher layer that the run paired with the student's layer; by default the layer of the same name.
+def _teacher_layer(config: Config, layer: str) -> tuple[str, Layout]:
+    """Return the teacher layer that the run paired with the student's layer, and the layout that the run gave it.
+
+    By default, it is the layer of the same name.
 
     Built-in explanation terms come first, then other terms that compare layers. The class of a third-party term is not
     imported: its keys were recorded with the run.
@@ -107,8 +111,8 @@ def _teacher_layer(config: Config, layer: str) -> str:
         if isinstance(other, Mapping):
             other = other.get(layer)
         if isinstance(other, str) or isinstance(term, ExplanationTerm):
-            return other if isinstance(other, str) else layer
-    return layer
+            return other if isinstance(other, str) else layer, keys.get("teacher_layout", "auto")
+    return layer, "auto"
 
 
 #: Images per batch.
@@ -129,6 +133,7 @@ def explain_images(
     reference: Path | str | Run | StagedNetwork | Literal[False] | None = None,
     method: str = "grad_cam_pp",
     layer: str = "final",
+    layout: Layout = "auto",
     target: str | int | None = None,
     size: int | None = None,
     crop: bool = False,
@@ -151,6 +156,7 @@ def explain_images(
         method: A name of :data:`distill.explain.METHODS`.
         layer: Layer of the student. The teacher's layer is the one that the run paired with it, else the layer of the
             same name.
+        layout: Axes of the activations of the student's layer, see :class:`distill.explain.Explainer`.
         target: Class to explain, by name or number. Default: the student's prediction for each image.
         size: Height and width of the networks' input, in pixels. Default: the image size of the run's data.
         crop: Whether to use only the central square of each image, as in training on ``image_folder``.
@@ -185,7 +191,7 @@ def explain_images(
     if reference is None and isinstance(run, Run) and not keeps_own_classes(config.teacher):
         reference = run.teacher
     chosen = None if target is None else find_class(target, student.classes)
-    networks = {"student": ExplainedNetwork(student, layer)}
+    networks = {"student": ExplainedNetwork(student, layer, layout)}
     teacher = find_reference(reference, config=config, student=student, layer=layer, notify=notify, trust=trusted)
     if teacher is not None:
         networks["teacher"] = teacher
@@ -261,10 +267,10 @@ def _size(given: int | None, default: int | None) -> int:
 
 
 def _explainer(role: str, method: str, explained: ExplainedNetwork) -> Explainer:
-    network, layer = explained
+    network, layer, layout = explained
     try:
         network.check_layer(layer)
-        return Explainer(method, layer)
+        return Explainer(method, layer, layout=layout)
     except ValueError as error:
         raise InputError(f"{role}: {error}") from error
 
@@ -273,12 +279,12 @@ def _run_batch(
     networks: Mapping[str, ExplainedNetwork], explainers: Mapping[str, Explainer], seen: Tensor, chosen: int | None
 ) -> tuple[list[int], dict[str, _BatchResult]]:
     """Run each network once on a batch, and explain the same class of an image in all networks."""
-    staged: dict[str, StagedNetwork] = {role: network for role, (network, _) in networks.items()}
+    staged: dict[str, StagedNetwork] = {role: one.network for role, one in networks.items()}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with evaluation_mode(staged, device), torch.no_grad():
         images = to_unit(seen.to(device))
         try:
-            outputs = {role: network.run(images, [layer]) for role, (network, layer) in networks.items()}
+            outputs = {role: one.network.run(images, [one.layer]) for role, one in networks.items()}
             logits = outputs["student"].logits
             classes = (
                 logits.argmax(1) if chosen is None else logits.new_full(logits.shape[:1], chosen, dtype=torch.int64)

@@ -21,6 +21,7 @@ from distill.explain.methods import METHODS
 from distill.losses import needs_of, registered_terms
 from distill.losses.explanation import DISTANCES
 from distill.maps import Normalization
+from distill.models.layouts import Layout
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -38,6 +39,8 @@ def names(section: type[BaseModel], key: str) -> tuple[Any, ...]:
         (ExplanationTerm, "distance", DISTANCES),
         (ExplanationTerm, "gradients", get_args(Gradients)),
         (ExplanationTerm, "statistics", get_args(Statistics)),
+        (ExplanationTerm, "layout", get_args(Layout)),
+        (ExplanationTerm, "teacher_layout", get_args(Layout)),
         (AugmentSection, "padding", get_args(Padding)),
     ],
 )

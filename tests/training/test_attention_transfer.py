@@ -104,7 +104,7 @@ def test_an_unknown_layer_is_reported_with_the_known_ones(tmp_path: Path, teache
 
 
 def test_the_keys_of_an_explanation_term() -> None:
-    """Keys and defaults are part of a run's identity, except `mixed`; only the default weight changed, from 1 to 5."""
+    """Keys and defaults are part of a run's identity, except the layouts and `mixed`; the default weight was 1."""
     section = load([], ["teacher.checkpoint=x", "objective.explanation={}"]).objective["explanation"]
     assert isinstance(section, ExplanationTerm)
     assert section.model_dump() == {
@@ -116,6 +116,8 @@ def test_the_keys_of_an_explanation_term() -> None:
         "method": "grad_cam_pp",
         "layers": {"final": 1.0},
         "teacher_layer": None,
+        "layout": "auto",
+        "teacher_layout": "auto",
         "target": "label",
         "normalize": "l2",
         "distance": "squared_error",

@@ -246,7 +246,7 @@ def test_a_picture_has_the_colours_of_the_map_where_the_map_is(run: Path) -> Non
 )
 def test_the_layer_of_the_teacher_is_that_of_any_term(keys: str, expected: str, tmp_path: Path) -> None:
     config = load_config([], [f"objective.x={keys}", "teacher.checkpoint=t", "student.name=wrn_10_1", "data.size=16"])
-    assert _teacher_layer(config, "group2") == expected
+    assert _teacher_layer(config, "group2") == (expected, "auto")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from distill.explain.gradients import score_gradients
 from distill.explain.held_out.attributions import ATTRIBUTIONS
 from distill.explain.held_out.batching import ROWS, map_batches
 from distill.explain.held_out.relu_modules import count_functional_relus, separate_relus
-from distill.models.hooked import read_layers, read_logits, uncompiled
+from distill.models.calls import read_logits, uncompiled
+from distill.models.hooked import read_layers
+from distill.models.layouts import Layout, read_maps
 
 
 class HeldOut:
@@ -38,15 +40,18 @@ class HeldOut:
         model: A module from images to logits.
         layer: The layer of Grad-CAM, for ``guided_grad_cam`` only.
         options: Options of the method.
+        layout: Layout of the activations of the layer, see :class:`distill.explain.Explainer`.
 
     Raises:
         ValueError: If ``model`` is not a module, or uses batch statistics in evaluation mode.
     """
 
-    def __init__(self, method: str, model: object, layer: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, method: str, model: object, layer: str, options: Mapping[str, Any], *, layout: Layout = "auto"
+    ) -> None:
         if not isinstance(model, nn.Module):
             raise ValueError(f"`method={method!r}` needs a module from images to logits, got {type(model).__name__}.")
-        self.method, self.layer, self.options = method, layer, dict(options)
+        self.method, self.layer, self.options, self.layout = method, layer, dict(options), layout
         self.network = evaluation_copy(model)
         self.rows = int(self.options.get("images_at_a_time", ROWS))
 
@@ -88,10 +93,9 @@ class HeldOut:
             output = read_layers(self.network, x, [self.layer])
             if self.layer not in output.heads:
                 raise ValueError(f"`layer` {self.layer!r} is not a cut, so it has no Grad-CAM map; name a cut.")
-            if self.layer in output.not_maps:
-                raise ValueError(output.not_maps[self.layer])
-            activations = output.activations[self.layer]
-            return grad_cam(activations, score_gradients(output.heads[self.layer], activations, c, create_graph=False))
+            activations, head = read_maps(output, self.layer, self.layout)
+            assert head is not None
+            return grad_cam(activations, score_gradients(head, activations, c, create_graph=False))
 
         with torch.no_grad():
             return map_batches(explain, images, classes, rows=self.rows)
