@@ -41,10 +41,10 @@ class Measured(NamedTuple):
 
 
 NETWORKS = (
-    Measured("torchvision.models:mobilenet_v3_small", "torchvision"),
-    Measured("torchvision.models:resnet50", "torchvision"),
-    Measured("torchvision.models:efficientnet_b0", "torchvision"),
-    Measured("timm.models.convnext:convnext_atto", "timm"),
+    Measured("torchvision:mobilenet_v3_small", "torchvision"),
+    Measured("torchvision:resnet50", "torchvision"),
+    Measured("torchvision:efficientnet_b0", "torchvision"),
+    Measured("timm:convnext_atto", "timm"),
 )
 
 
