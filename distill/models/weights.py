@@ -253,8 +253,7 @@ def read_state(path: Path, weights_key: str | None = None) -> tuple[dict[str, Te
             ) from error
         raise InputError(
             f"{path} was not loaded: it contains code, or is not a checkpoint. Only tensors and plain "
-            "values are read; save a state dict (`torch.save(model.state_dict(), ...)`) or safetensors. "
-            f"({_first_line(error)})"
+            "values are read; save a state dict (`torch.save(model.state_dict(), ...)`) or safetensors."
         ) from error
     except Exception as error:  # the possible errors of a damaged file have no common base class
         raise InputError(f"{path} is truncated or is not a checkpoint: {_first_line(error)}") from error

@@ -24,6 +24,7 @@ from distill.models import (
     save_model,
 )
 from distill.models.plain_pickle import load_plain
+from distill.models.weights import read_state
 
 SCALING = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 
@@ -199,3 +200,13 @@ def test_a_common_prefix_is_removed(net: StagedNetwork, tmp_path: Path, suffix: 
     del state[prefix + "fc.bias"]
     safetensors.torch.save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
     assert "missing: " in refused(path)
+
+
+def test_a_text_file_is_refused_without_the_advice_to_load_code(tmp_path: Path) -> None:
+    path = tmp_path / "weights.json"
+    path.write_text('{"weight_map": {}}')
+
+    with pytest.raises(InputError, match="is not a checkpoint") as refused:
+        read_state(path)
+
+    assert "weights_only" not in str(refused.value)
