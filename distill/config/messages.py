@@ -32,6 +32,8 @@ def describe_mistake(item: Any, *, record: type[BaseModel] = Config, values: Map
         choices = f"known: {', '.join(names)}; or set `term:` to one of these or to package.module:Class"
         return f"{where}: unknown term {got!r}{_suggest(str(got), names)} ({choices})"
     message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        message = "should be a mapping of keys to values"
     message = message[:1].lower() + message[1:]
     got = item["input"]
     shown = f", got {got!r}" if not isinstance(got, Mapping | BaseModel) else ""

@@ -23,7 +23,7 @@ def replay(path: Path | str, *, trust: bool = False) -> Replay:
           again; the weights, the state of the optimiser, the random numbers and the batch are those of the file.
 
     Args:
-        path: ``failed_step.ckpt`` in the directory of a run.
+        path: ``failed_step.ckpt`` in the directory of a run, or that directory.
         trust: Whether the configuration of the run may name code to import.
 
     Returns:
@@ -35,6 +35,13 @@ def replay(path: Path | str, *, trust: bool = False) -> Replay:
     """
     path = Path(expand_home(path))
     directory = RunDirectory(path.parent)
+    if path.is_dir():
+        directory = RunDirectory(path)
+        path = directory.failed_step
+    if path.suffix != directory.failed_step.suffix:
+        raise InputError(
+            f"{path} is not the file of a failed step, which a run writes as {directory.failed_step.name}."
+        )
     if not path.is_file():
         raise InputError(f"no file {path}. A run whose loss is not finite writes {directory.failed_step.name}.")
     if not directory.config.exists():

@@ -68,7 +68,8 @@ def test_every_mistake_is_told_at_once_with_what_may_have_been_meant() -> None:
         (["data.batch_size=0"], "data.batch_size: input should be greater than or equal to 1, got 0"),
         (["optimizer.momentum=1"], "optimizer.momentum: input should be less than 1, got 1"),
         (["seed=1.5"], "seed: input should be a valid integer, got a number with a fractional part, got 1.5"),
-        (["objective=3"], "objective: input should be a valid dictionary, got 3"),
+        (["objective=3"], "objective: should be a mapping of keys to values, got 3"),
+        (["data.mixup=-1"], "data.mixup: should be a mapping of keys to values, got -1"),
         (
             ["objective.a.weight=1"],
             "objective.a: unknown term 'a' (known: cross_entropy, soft_targets, explanation, attention_transfer; ",

@@ -190,3 +190,8 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_result(
     resumed = contents(tmp_path / "tiny")
     for name in ("student.safetensors", "student.json", "metrics.csv"):
         assert resumed[name] == straight[name], name
+
+
+def test_python_can_run_the_package() -> None:
+    shown = subprocess.run([sys.executable, "-m", "distill", "--help"], capture_output=True, text=True, check=True)
+    assert "Train a small network" in shown.stdout

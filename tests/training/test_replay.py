@@ -224,6 +224,12 @@ def test_other_files_are_refused(tmp_path: Path, teacher: str) -> None:
         replay(config.directory / "none.ckpt")
     with pytest.raises(InputError, match=r"has no config\.yaml; the file must be in the directory of its run"):
         replay(last)
+    with pytest.raises(InputError, match=r"^no file .*failed_step.ckpt"):
+        replay(config.directory)
+    with pytest.raises(
+        InputError, match=r"config.yaml is not the file of a failed step, which a run writes as failed_s"
+    ):
+        replay(config.directory / "config.yaml")
     for name, content in (("copy.ckpt", checkpoint(last)), ("damaged.ckpt", {**add_checksum({"a": 1}), "a": 2})):
         torch.save(content, config.directory / name)
         with pytest.raises(InputError, match=r"is not the file of a failed step|cannot be read|was changed"):
