@@ -111,7 +111,8 @@ def test_a_dry_run_fills_in_the_options(
     (folder / "printed.yaml").write_text(said.out)
     forget(monkeypatch)
     term = load([folder / "printed.yaml"]).objective["c"]
-    assert term.model_extra == {"layers": {"final": 1.0}, "teacher_layer": None, "temperature": 4.0}
+    layers = {"layers": {"final": 1.0}, "teacher_layer": None, "layout": "auto", "teacher_layout": "auto"}
+    assert term.model_extra == {**layers, "temperature": 4.0}
     assert not (folder / "runs").exists()
 
 
@@ -271,7 +272,8 @@ def test_terms_are_listed_with_the_way_to_add_one(distill: Command, monkeypatch:
     said = distill("list", "terms")
     (line,) = [line for line in said.out.splitlines() if line.startswith("norm_of_layers")]
     assert "Squared activations of the student alone, with options of several types." in line
-    assert "layers: {'group1': 1.0, 'group2': 1.0}, teacher_layer: None, size: required, form: mean, share: 0.5" in line
+    assert "layers: {'group1': 1.0, 'group2': 1.0}, teacher_layer: None, layout: auto, teacher_layout: auto, " in line
+    assert "size: required, form: mean, share: 0.5" in line
     for text in ("package.module:Class", "`term: package.module:Class`", "register_term", "docs/terms.md"):
         assert text in " ".join(said.out.split())
 
