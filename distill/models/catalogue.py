@@ -164,6 +164,19 @@ def network_options(name: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "in_channels"}
 
 
+def known_signs(name: str | None) -> dict[str, bool]:
+    """Return whether each named layer of a built-in network has negative values; empty for any other network.
+
+    Example:
+        >>> known_signs("wrn_16_2")["final"], known_signs("wrn_16_2")["group2_sum"], known_signs("torchvision:resnet18")
+        (False, True, {})
+    """
+    if name in ("resnet18", "resnet50"):
+        return dict.fromkeys(_RESNET_CUTS, False)
+    is_wrn = name is not None and wrn.parse_name(name) is not None
+    return {**dict.fromkeys(wrn.CUTS, False), **dict.fromkeys(wrn.TAPS, True)} if is_wrn else {}
+
+
 def import_network(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
     """Import ``package.module:callable`` and call it with the number of classes and channels.
 

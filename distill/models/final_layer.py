@@ -87,10 +87,10 @@ def try_network(network: nn.Module, *, in_channels: int, size: int | Sequence[in
         return hook
 
     with (
-        _fixed_seed(),
+        fixed_seed(),
         torch.inference_mode(False),
         torch.enable_grad(),
-        _without_zeros(network),
+        without_zeros(network),
         evaluation(network),
         uncompiled(network),
         ExitStack() as hooks,
@@ -106,14 +106,15 @@ def try_network(network: nn.Module, *, in_channels: int, size: int | Sequence[in
 
 
 @contextmanager
-def _fixed_seed() -> Iterator[None]:
+def fixed_seed() -> Iterator[None]:
+    """Draw the same random numbers each time, and restore the random state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         yield
 
 
 @contextmanager
-def _without_zeros(network: nn.Module) -> Iterator[None]:
+def without_zeros(network: nn.Module) -> Iterator[None]:
     """Replace parameters that are zero by random ones, and restore them afterwards."""
     zeros = [(p, p.data) for p in network.parameters() if p.is_floating_point() and not bool(p.detach().any())]
     try:
