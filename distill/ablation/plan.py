@@ -19,7 +19,7 @@ from distill.ablation.file import (
 )
 from distill.ablation.grid import GridRow, Settings, folder_names, grid_rows, unused_exclusions
 from distill.ablation.results import Results
-from distill.build import trust_in
+from distill.build import resolve_methods, trust_in
 from distill.build.named_weights import has_library_weights, named_weights
 from distill.config import (
     Config,
@@ -122,9 +122,11 @@ def plan_ablation(
     file = read_ablation_file(path, pairs)
     if file.max_possible_runs > HARD_LIMIT or (not file.exclude and not yes):
         _check_size(file.max_possible_runs, file, path, limit=HARD_LIMIT if yes else file.max_runs)
-    teacher, errors = _plan_teacher(file, path.parent, check)
+    teacher, errors = _plan_teacher(file, path.parent, check, trust)
     rows, merged = _merge_rows(file, path.parent, teacher)
     configs, row_errors = _validate(rows, merged, file, check)
+    if not errors and not row_errors:
+        configs = [resolve_methods(config, trust=trust, trained=teacher) for config in configs]
     errors += row_errors
     with_teacher = any(config.teacher is not None for config in configs) or bool(row_errors)
     identities: list[str] = []
@@ -189,7 +191,9 @@ def _validate(
     return configs, [_add_rows(error, names, len(rows)) for error, names in rows_by_error.items()]
 
 
-def _plan_teacher(file: AblationFile, folder: Path, check: Check | None) -> tuple[Config | None, list[str]]:
+def _plan_teacher(
+    file: AblationFile, folder: Path, check: Check | None, trust: bool
+) -> tuple[Config | None, list[str]]:
     """Return the teacher's configuration and its errors; its folder is shared, and its name ends with its identity."""
     if file.teacher is None:
         return None, []
@@ -198,6 +202,7 @@ def _plan_teacher(file: AblationFile, folder: Path, check: Check | None) -> tupl
     config, errors = validate({**values, "output_dir": str(Path(file.output_dir) / TEACHERS)}, check=check)
     if config is None:
         return None, [f"teacher: {error}" for error in errors]
+    config = resolve_methods(config, trust=trust)
     run_identity = _identity_with(config, _teacher_hash(config))
     named = config.model_copy(update={"name": f"{config.name}-{run_identity}"})
     return named, [f"teacher: {error}" for error in check_teacher(config)]

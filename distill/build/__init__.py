@@ -1,5 +1,6 @@
 """Build the objects of a run (data, networks, objective) from its configuration."""
 
+from distill.build.map_methods import resolve_methods
 from distill.build.networks import build_student, build_teacher, load_teacher, teacher_hash
 from distill.build.objective import build_module
 from distill.build.ready_terms import split_terms, term_record
@@ -37,6 +38,7 @@ __all__ = [
     "load_recorded_config",
     "load_teacher",
     "open_evaluation_cache",
+    "resolve_methods",
     "resolve_terms",
     "run_identity",
     "split_terms",

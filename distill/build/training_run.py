@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
+from distill.build.map_methods import resolve_methods
 from distill.build.mixing import build_mixing
 from distill.build.networks import build_student, build_teacher, data_name, teacher_hash
 from distill.build.objective import build_module
@@ -169,7 +170,7 @@ def build(
             image folder), or the data have fewer than two classes or an empty split.
     """
     objects = objects or Objects()
-    config = resolve_terms(config, ready=objects.terms)
+    config = resolve_methods(resolve_terms(config, ready=objects.terms), objects, trust=trust)
     views, mixing = build_views(config.data), build_mixing(config)
     if is_object(config.data.name):
         check_keys("data", config.data, ("size", "validation"), of="a data set that is passed as an object")
@@ -221,7 +222,11 @@ def build(
 
 
 def run_identity(config: Config) -> str:
-    """Return a hash of the configuration, the weights of teacher and student, and the files of an image folder."""
+    """Return a hash of the configuration, the weights of teacher and student, and the files of an image folder.
+
+    Args:
+        config: The configuration; :func:`distill.build.resolve_methods` has replaced ``method: auto``.
+    """
     teacher = config.teacher
     return identity_of(
         config,

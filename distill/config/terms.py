@@ -24,6 +24,7 @@ Method = Literal[
     "layer_cam",
     "activation_attention",
 ]
+MethodChoice = Literal["auto", Method]
 Target = Literal["label", "teacher", "student"]
 Gradients = Literal["auto", "closed_form", "linear", "autograd"]
 Statistics = Literal["batch", "running"]
@@ -131,8 +132,8 @@ class ExplanationTerm(LayeredTerm):
     term: Literal["explanation"]
     weight: NotNegative = 5.0
     """Weight of the term; the default was chosen in docs/studies/one_factor for maps of `normalize: l2`."""
-    method: Method = "grad_cam_pp"
-    """Method of the maps, see `distill list methods`."""
+    method: MethodChoice = "auto"
+    """Method of the maps, see `distill list methods`; `auto` is `grad_cam_pp`, or `grad_cam` at signed activations."""
     layers: Layers = Field(default={"final": 1.0}, min_length=1)
     """Explained layers of the student, with weights, or a list of layers; `layer: final` is short for one layer."""
     target: Target = "label"

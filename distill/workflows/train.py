@@ -11,7 +11,15 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
-from distill.build import Objects, build, check_config, run_identity, starting_weights_record, trust_in
+from distill.build import (
+    Objects,
+    build,
+    check_config,
+    resolve_methods,
+    run_identity,
+    starting_weights_record,
+    trust_in,
+)
 from distill.config import Config, format_mistakes, merge, replace_augment, validate
 from distill.config.dotted_keys import merge_values, nested
 from distill.errors import InputError
@@ -125,8 +133,9 @@ def train_config(
     keep_freed_memory()
     objects = objects or Objects()
     directory = RunDirectory(config.directory)
-    identity = run_identity(config)
     trust = trust_in(config, also=trust)
+    config = resolve_methods(config, objects, trust=trust)
+    identity = run_identity(config)
     first = is_first_process()
     if first:
         check_unlocked(directory.path)

@@ -11,7 +11,7 @@ from distill.training.trainer import resolve_precision
 Row: TypeAlias = dict[str, Any]
 
 KD = ["objective.cross_entropy.weight=0.1", "objective.soft_targets.weight=0.9"]
-TERM = [*KD, "objective.explanation.weight=5"]
+TERM = [*KD, "objective.explanation={weight: 5, method: grad_cam_pp}"]
 #: What each variant adds to the configuration; variants with a teacher also get its checkpoint.
 VARIANTS: Mapping[str, list[str]] = {
     "CE": [],

@@ -94,7 +94,7 @@ def test_a_key_that_is_not_set_leaves_the_identity_of_older_runs() -> None:
 
 
 def test_keys_of_terms_that_were_added_later_count_if_they_differ() -> None:
-    explained = "objective.explanation.weight=1"
+    explained = "objective.explanation={weight: 1, method: grad_cam_pp}"
     assert of(explained, "objective.explanation.mixed=both") == of(explained) == "c8feda109954199a"
     assert of(explained, "objective.explanation.mixed=skip") != of(explained)
 

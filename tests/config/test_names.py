@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from distill.build import load_config
+from distill.build.map_methods import NEVER_NEGATIVE
 from distill.build.objective import EXPLAINER_KEYS, SCHEDULE_KEYS
 from distill.config import BUILT_IN_TERMS, AugmentSection, ExplanationTerm, LayeredTerm, Term, load
 from distill.data import Padding
@@ -33,7 +34,7 @@ def names(section: type[BaseModel], key: str) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("section", "key", "accepted"),
     [
-        (ExplanationTerm, "method", METHODS),
+        (ExplanationTerm, "method", ["auto", *METHODS]),
         (ExplanationTerm, "target", get_args(ClassPolicy)),
         (ExplanationTerm, "normalize", get_args(Normalization)),
         (ExplanationTerm, "distance", DISTANCES),
@@ -71,7 +72,7 @@ def test_a_record_and_its_loss_need_the_same(name: str) -> None:
     assert built.needs_teacher is needs_of(term).teacher is (name != "cross_entropy")
     assert issubclass(record, LayeredTerm) is (needs_of(term).maps is not None)
     method = record.model_fields.get("method")
-    assert method is None or method.default == needs_of(term).maps
+    assert method is None or (method.default, needs_of(term).maps) == ("auto", NEVER_NEGATIVE)
 
 
 #: All but the grids, which tests/ablation loads run by run.

@@ -135,7 +135,7 @@ def test_a_network_defined_in_the_working_directory(
     [
         ("models", ["wrn_D_K", "resnet18", "resnet50", "package.module:callable", "group1, group2, final"]),
         ("datasets", ["fashion_scenes", "fashion_mnist", "cifar10", "cifar100", "image_folder", "background_bias"]),
-        ("terms", ["cross_entropy", "soft_targets", "explanation", "temperature: 4.0", "method: grad_cam_pp"]),
+        ("terms", ["cross_entropy", "soft_targets", "explanation", "temperature: 4.0", "method: auto"]),
         ("methods", ["cam", "grad_cam", "positive_grad_cam", "grad_cam_pp"]),
         ("metrics", ["accuracy"]),
         ("augmentations", ["RandAugment", "RandomErasing", "size: required, scale: (0.08, 1.0)"]),

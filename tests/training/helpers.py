@@ -54,7 +54,7 @@ def train(
 ) -> BuiltRun:
     """Build and fit; `before_step` is called before each step with the number of completed steps."""
     run = build(config)
-    RunDirectory(config.directory).open(config, run.identity)
+    RunDirectory(config.directory).open(run.config, run.identity)
     if before_step is not None:
         step = run.module.training_step
 

@@ -104,7 +104,7 @@ def test_an_unknown_layer_is_reported_with_the_known_ones(tmp_path: Path, teache
 
 
 def test_the_keys_of_an_explanation_term() -> None:
-    """Keys and defaults are part of a run's identity, except the layouts and `mixed`; the default weight was 1."""
+    """Keys and defaults are part of a run's identity, except layouts and `mixed`; `auto` is what it stands for."""
     section = load([], ["teacher.checkpoint=x", "objective.explanation={}"]).objective["explanation"]
     assert isinstance(section, ExplanationTerm)
     assert section.model_dump() == {
@@ -113,7 +113,7 @@ def test_the_keys_of_an_explanation_term() -> None:
         "every": 1,
         "start_epoch": 0.0,
         "ramp_epochs": 0.0,
-        "method": "grad_cam_pp",
+        "method": "auto",
         "layers": {"final": 1.0},
         "teacher_layer": None,
         "layout": "auto",
