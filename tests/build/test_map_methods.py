@@ -236,18 +236,32 @@ def test_a_run_of_relu_networks_records_the_usual_method(tmp_path: Path) -> None
     assert OmegaConf.load(run.directory / "config.yaml").objective.explanation.method == "grad_cam_pp"
 
 
-def test_rows_with_auto_and_with_its_method_are_the_same_row(tmp_path: Path) -> None:
+def ablation(path: Path, *methods: str, teacher: str, student: str) -> Path:
+    """Write an ablation with a row for each method; the teacher is not trained yet."""
     content = OmegaConf.load(TINY)
-    rows = {
-        method: {"objective": {"explanation": {"method": method}}} for method in ("auto", "grad_cam", "grad_cam_pp")
-    }
-    content.rows, content.baseline = rows, "auto"
+    content.rows = {method: {"objective": {"explanation": {"method": method}}} for method in methods}
+    content.baseline = methods[0]
     content.base = content.teacher.base = str(TINY.parent / content.base)
-    content.overrides.student = {"name": SMOOTH}
-    path = tmp_path / "signed.yaml"
+    content.overrides.student, content.teacher.overrides.student = {"name": student}, {"name": teacher}
     OmegaConf.save(content, path)
+    return path
+
+
+def test_rows_with_auto_and_with_its_method_are_the_same_row(tmp_path: Path) -> None:
+    methods = ("auto", "grad_cam", "grad_cam_pp")
+    path = ablation(tmp_path / "signed.yaml", *methods, teacher="wrn_10_1", student=SMOOTH)
     with pytest.warns(InputNote), pytest.raises(InputError) as error:
         plan_ablation(path)
     assert str(error.value).splitlines()[1:] == [
         "  rows: 'auto' and 'grad_cam' have the same configuration; remove one"
     ]
+
+
+def test_the_sign_of_a_teacher_that_is_not_trained_yet_counts(tmp_path: Path) -> None:
+    path = ablation(tmp_path / "signed.yaml", "auto", "grad_cam_pp", teacher=SMOOTH, student="wrn_10_1")
+    with pytest.warns(InputNote, match="'final' of the teacher"):
+        trials = plan_ablation(path).trials
+    assert {trial.row: method_of(trial.config) for trial in trials} == {
+        "auto": "grad_cam",
+        "grad_cam_pp": "grad_cam_pp",
+    }

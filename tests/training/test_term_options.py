@@ -147,7 +147,7 @@ def test_frozen_maps_are_maps_of_whole_images_cropped_to_the_view() -> None:
 def test_a_layer_with_negative_activations_is_warned_about_before_training(teacher: Path) -> None:
     """The layer is a batch normalisation before its ReLU; the warning is issued once per process."""
     layers = "objective.explanation.layers={block3.layer.0.bn1: 1.0}"
-    pairs = (layers, "objective.explanation.teacher_layer=group2")
+    pairs = (layers, "objective.explanation={teacher_layer: group2, method: grad_cam_pp}")
     with pytest.warns(UserWarning, match=r"% of the activations of layer 'block3.layer.0.bn1' are negative"):
         build(config(teacher, *pairs))
 
