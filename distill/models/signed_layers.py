@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from distill.models.final_layer import SIZES, evaluation, fixed_seed, without_zeros
+from distill.models.calls import evaluation
+from distill.models.final_layer import SIZES, fixed_seed, without_zeros
 from distill.models.staged import StagedNetwork
 
 
