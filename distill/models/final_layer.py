@@ -147,7 +147,8 @@ def find_final(
     Args:
         network: A module from images to logits.
         in_channels: Number of image channels.
-        size: Height and width of the images, in pixels. Default: the first of :data:`SIZES` that fits.
+        size: Height and width of the images, in pixels. Default: the first of :func:`named_sizes` and :data:`SIZES`
+            that fits.
         graph: The traced network; None if it cannot be traced.
 
     Returns:
@@ -162,13 +163,33 @@ def find_final(
         for path in graph.paths():
             if find_linear_classifier(graph, graph.node(path)) is not None:
                 return {"final": path}
-    for one in SIZES if size is None else (size,):
+    sizes: list[int | Sequence[int]] = [*named_sizes(network), *SIZES] if size is None else [size]
+    for one in sizes:
         # networks raise many types of exceptions for images that do not fit
         with suppress(Exception), torch.inference_mode(False), torch.enable_grad():
             trial = try_network(network, in_channels=in_channels, size=one)
             chosen = _choose(trial, network, tuple(trial.images.shape), graph)
             return {} if chosen is None else {"final": chosen}
     return {}
+
+
+def named_sizes(network: nn.Module) -> list[tuple[int, int]]:
+    """Return the sizes of images (height, width) that a network's modules name, as those that take only one size do.
+
+    Example:
+        >>> from torchvision.models.vision_transformer import VisionTransformer
+        >>> named_sizes(VisionTransformer(48, 16, 1, 2, 16, 32))
+        [(48, 48)]
+    """
+    found = []
+    for module in network.modules():
+        for holder in (module, getattr(module, "config", None)):
+            for name in ("image_size", "img_size"):
+                size = getattr(holder, name, None)
+                pair = (size, size) if isinstance(size, int) else size
+                if isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(n, int) for n in pair):
+                    found.append((pair[0], pair[1]))
+    return list(dict.fromkeys(found))
 
 
 def feature_maps(trial: Trial) -> list[ReadModule]:
