@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill.build import build, run_identity
+from distill.build import build, resolve_methods, run_identity
 from distill.models import load_model
 from distill.workflows.train import make_config
 from tests.e2e.helpers import Command
@@ -44,7 +44,7 @@ def test_the_archive_is_small() -> None:
 def test_the_configuration_has_the_identity_that_was_recorded(old: Path, name: str) -> None:
     recorded = json.loads((old / "runs" / name / "environment.json").read_text())["identity"]
     assert run_identity(make_config([f"runs/{name}/config.yaml"], {}, [])) == recorded
-    assert run_identity(make_config(["student.yaml"], {}, [f"name={name}"])) == recorded
+    assert run_identity(resolve_methods(make_config(["student.yaml"], {}, [f"name={name}"]))) == recorded
 
 
 def test_the_weights_of_a_run_and_of_a_checkpoint_load(old: Path) -> None:
