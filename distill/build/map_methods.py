@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NEVER_NEGATIVE, SIGNED = "grad_cam_pp", "grad_cam"
 #: Numbers of image channels that a network of a Python object or a plain state dict is tried with.
 _CHANNELS = (3, 1)
-Layers = tuple[str, ...]
+_Layers = tuple[str, ...]
 #: Number of classes of a network whose own number is not known; the signs do not depend on it.
 _CLASSES = 2
 
@@ -107,20 +107,20 @@ def _signed(
     return found
 
 
-def _in_object(network: nn.Module, layers: Layers, images: _Images) -> Layers:
+def _in_object(network: nn.Module, layers: _Layers, images: _Images) -> _Layers:
     def make(channels: int) -> StagedNetwork:
         return stage_network(network, name=type(network).__name__, num_classes=_CLASSES, in_channels=channels)
 
     return _measure(make, layers, images)
 
 
-def _named(section: StudentSection | TeacherSection, layers: Layers, images: _Images) -> Callable[[], Layers]:
+def _named(section: StudentSection | TeacherSection, layers: _Layers, images: _Images) -> Callable[[], _Layers]:
     options = json.dumps(section.options, sort_keys=True, default=str)
     return partial(_in_named, str(section.name), options, layers, images)
 
 
 @cache  # the rows of an ablation have the same networks
-def _in_named(name: str, options: str, layers: Layers, images: _Images) -> Layers:
+def _in_named(name: str, options: str, layers: _Layers, images: _Images) -> _Layers:
     def make(channels: int) -> StagedNetwork:
         with fixed_seed():
             return create_model(name, num_classes=_CLASSES, in_channels=channels, **json.loads(options))
@@ -129,7 +129,7 @@ def _in_named(name: str, options: str, layers: Layers, images: _Images) -> Layer
     return _measure(make, layers, images) if known is None else known
 
 
-def _in_checkpoint(section: TeacherSection, layers: Layers, images: _Images, trust: Trust) -> Layers:
+def _in_checkpoint(section: TeacherSection, layers: _Layers, images: _Images, trust: Trust) -> _Layers:
     path = weights_file(str(section.checkpoint))
     record = path.with_name(SPEC_NAME)
     name = read_spec(record)["name"] if path.suffix == ".safetensors" and record.exists() else section.name
@@ -139,7 +139,7 @@ def _in_checkpoint(section: TeacherSection, layers: Layers, images: _Images, tru
 
 
 @cache
-def _in_file(section: str, changed: int, trust: Trust, layers: Layers, images: _Images) -> Layers:
+def _in_file(section: str, changed: int, trust: Trust, layers: _Layers, images: _Images) -> _Layers:
     """Measure the signs in a checkpoint; ``changed`` is the time when its file was written."""
     teacher = TeacherSection.model_validate_json(section)
 
@@ -159,13 +159,13 @@ def _in_file(section: str, changed: int, trust: Trust, layers: Layers, images: _
     return _measure(make, layers, images)
 
 
-def _known(name: str | None, layers: Layers) -> Layers | None:
+def _known(name: str | None, layers: _Layers) -> _Layers | None:
     """Return the signed layers of a built-in network, or None if the signs must be measured."""
     signs = known_signs(name)
     return tuple(layer for layer in layers if signs[layer]) if signs.keys() >= set(layers) else None
 
 
-def _measure(make: Callable[[int], StagedNetwork], layers: Layers, images: _Images) -> Layers:
+def _measure(make: Callable[[int], StagedNetwork], layers: _Layers, images: _Images) -> _Layers:
     reason: Exception | None = None
     for channels in images.channels:
         try:
