@@ -56,6 +56,8 @@ class Batch(NamedTuple):
         - ``boxes`` are (x0, y0, x1, y1) in pixels, half open, with one row per instance. ``masks`` hold 0 for
           background and i for the i-th instance. Both refer to the original image, not to a crop or flip of it;
           transforms carry them along. Mixed images have none.
+        - ``labels`` are one class per image, or 1, 0 or -1 (not known) for every class. ``box_classes`` are the classes
+          of the instances, -1 for none.
         - ``index`` is the position in the data set and ``view`` the number of the applied view. Together they
           determine the pixels that a network sees, so its outputs can be cached.
         - ``cached`` holds the teacher's cached outputs for these views, if a cache is in use.
@@ -63,11 +65,12 @@ class Batch(NamedTuple):
     """
 
     images: Num[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]
+    labels: Int[Tensor, " n"] | Int[Tensor, "n classes"]
     index: Int[Tensor, " n"]  # type: ignore[assignment]  # the field shadows the method tuple.index
     view: Int[Tensor, " n"]
     boxes: Int[Tensor, "n m 4"] | None = None
     masks: UInt8[Tensor, "n h w"] | None = None
+    box_classes: Int[Tensor, "n m"] | None = None
     cached: CacheLookup | None = None
     mix: Mix | None = None
 

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from distill.data.fashion_items import CLASSES
-from distill.data.fashion_scenes import SPLITS, Background, FashionScenes, Split
+from distill.data.fashion_scenes import SPLITS, Background, FashionScenes, Labels, Split
 from distill.data.hugging_face import huggingface
 from distill.data.idx import find_idx, read_pair
 from distill.data.image_folder import image_folder
 from distill.data.imageset import ImageSet
 from distill.data.own_data import is_callable_path, load_own
 from distill.data.partition import check_not_empty, partition
+from distill.data.scene_classes import Partners
 from distill.data.table import table
 from distill.data.webdataset import webdataset
 from distill.errors import InputError, unknown_name
@@ -33,6 +34,9 @@ def fashion_scenes(
     objects: int = 1,
     background_bias: float = 0.0,
     background: Background | None = None,
+    labels: Labels = "one",
+    co_occurrence: Mapping[str, Any] | None = None,
+    partners: Partners = "usual",
 ) -> ImageSet:
     """Synthetic scenes: Fashion-MNIST items on cluttered, coloured backgrounds, with boxes and masks; no download.
 
@@ -50,6 +54,9 @@ def fashion_scenes(
         objects=objects,
         background_bias=background_bias,
         background=background,
+        labels=labels,
+        co_occurrence=co_occurrence,
+        partners=partners,
     )
 
 

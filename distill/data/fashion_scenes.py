@@ -5,11 +5,11 @@ Scenes are computed from counter-based random numbers in integer arithmetic, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -27,11 +27,22 @@ from distill.data.fashion_items import (
     stretch,
 )
 from distill.data.imageset import ImageSet
+from distill.data.scene_classes import (
+    CHOICE_WORDS,
+    MOST,
+    CoOccurrence,
+    Partners,
+    check_partners,
+    choose_classes,
+    read_co_occurrence,
+)
 from distill.errors import InputError, unknown_name
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Background = Literal["unbiased", "biased", "conflicting"]
+#: Whether a scene has one label or several.
+Labels = Literal["one", "several"]
 #: Draws one random integer per scene, from 0 to below a bound.
 Draw = Callable[["int | NDArray[np.int64]"], NDArray[np.int64]]
 
@@ -68,13 +79,21 @@ class SceneOptions:
     objects: int
     background_bias: float
     background: Background | None
+    several: bool = False
+    co_occurrence: CoOccurrence | None = None
+    partners: Partners = "usual"
 
 
 class Scenes(NamedTuple):
-    """A block of consecutive scenes; ``tint`` is the class whose colour tints the background, -1 for none."""
+    """A block of consecutive scenes.
+
+    ``classes`` are those of the objects, -1 for none. ``tint`` is the class whose colour tints the background, -1 for
+    none.
+    """
 
     images: UInt8[np.ndarray, "n 3 size size"]
     labels: Int64[np.ndarray, " n"]
+    classes: Int64[np.ndarray, "n objects"]
     boxes: Int64[np.ndarray, "n objects 4"]
     masks: UInt8[np.ndarray, "n size size"]
     tint: Int64[np.ndarray, " n"]
@@ -89,7 +108,7 @@ def paint_scenes(options: SceneOptions, count: int) -> Iterator[Scenes]:
     """
     layout = random_stream(Purpose.SCENE_LAYOUT, seed=options.seed, part=_STREAM[options.split])
     texture = random_stream(Purpose.SCENE_TEXTURE, seed=options.seed, part=_STREAM[options.split])
-    layout_words = 3 + 8 * _FRAGMENTS + 7 * options.objects
+    layout_words = 3 + 8 * _FRAGMENTS + 7 * options.objects + CHOICE_WORDS * options.several
     texture_words = -(-3 * (_GRID**2 + options.size**2) // 8)
     block = max(1, 2**18 // options.size**2)
     for first in range(0, count, block):
@@ -122,17 +141,23 @@ def _paint_block(options: SceneOptions, number: NDArray[np.int64], draw: Draw, n
     masks = np.zeros((len(number), options.size, options.size), np.uint8)
     boxes = np.empty((len(number), options.objects, 4), np.int64)
     quarters = _QUARTERS[draw(len(_QUARTERS))]
+    classes = (
+        choose_classes(labels, options.co_occurrence, options.partners, draw)
+        if options.several
+        else np.repeat(labels[:, None], options.objects, axis=1)
+    )
     for instance in range(options.objects):
-        same_class = labels + len(CLASSES) * draw(len(items) // len(CLASSES))
+        same_class = classes[:, instance].clip(min=0) + len(CLASSES) * draw(len(items) // len(CLASSES))
         item = items[same_class if instance else number]
         grey = _instance(item, options, quarters[:, instance], draw)
+        grey[classes[:, instance] < 0] = 0
         visible = _paint(canvas, grey, _colour(draw, 48, 224))
         masks[visible] = instance + 1
         boxes[:, instance] = tight_boxes(visible)
 
     levels = noise[:, 3 * _GRID**2 :][:, : canvas[0].size].reshape(canvas.shape)
     change = (levels.astype(np.int16) * (2 * _NOISE + 1) >> 8) - _NOISE
-    return Scenes(np.clip(canvas + change, 0, 255).astype(np.uint8), labels, boxes, masks, tint)
+    return Scenes(np.clip(canvas + change, 0, 255).astype(np.uint8), labels, classes, boxes, masks, tint)
 
 
 def _choose_tint(options: SceneOptions, labels: NDArray[np.int64], draw: Draw) -> NDArray[np.int64]:
@@ -201,7 +226,7 @@ COUNTS = {"train": 20_000, "validation": 2_000, "test": 4_000}
 
 
 class FashionScenes(ImageSet):
-    """Scenes of one split: a resized, coloured item over fragments of other items. The class of the item is the label.
+    """Scenes of one split: resized, coloured items over fragments of other items, whose classes are the labels.
 
     Convention:
         - Scene ``i`` shows item ``i`` modulo the number of items of the split, and depends on every argument except
@@ -217,11 +242,18 @@ class FashionScenes(ImageSet):
             there are several.
         seed: Determines positions and colours.
         count: Number of scenes; defaults to 20,000 for train, 2,000 for validation, 4,000 for test.
-        objects: Instances per scene, 1 to 4, all of the same class.
+        objects: Instances per scene, 1 to 4, all of the same class. Only for ``labels="one"``.
         background_bias: Probability that the background is mixed with the colour of the class, in the proportion 5:3: a
             shortcut that a network may learn.
         background: Overrides that probability: ``unbiased`` mixes in no colour, ``biased`` always the colour of the
             class, ``conflicting`` always the colour of another class.
+        labels: ``one``: the label of a scene is one class. ``several``: a scene has 2 to 4 objects of different
+            classes, and the labels are (N, 10), 1 for each class that is shown and 0 otherwise. Item ``i`` is the first
+            object, whose class is that of the background.
+        co_occurrence: Pairs of classes of which one accompanies the other with a probability, for
+            ``labels="several"``: ``{"pairs": [["shirt", "trouser"]], "probability": 0.95}``.
+        partners: ``usual``: partners appear with that probability. ``exclusive``: never. ``unbiased``: as often as any
+            other class. See :func:`distill.data.scene_classes.choose_classes`.
 
     Attributes:
         tint: (N,) class whose colour tints the background, -1 for none.
@@ -233,6 +265,8 @@ class FashionScenes(ImageSet):
         >>> scenes = FashionScenes("test", count=2)
         >>> scenes.images.shape, scenes.labels.tolist(), scenes.boxes.shape
         (torch.Size([2, 3, 32, 32]), [0, 1], torch.Size([2, 1, 4]))
+        >>> FashionScenes("test", count=2, labels="several").labels.tolist()
+        [[1, 1, 0, 0, 0, 0, 1, 0, 0, 0], [1, 1, 0, 0, 0, 1, 0, 1, 0, 0]]
     """
 
     tint: Int[Tensor, " n"]
@@ -247,6 +281,9 @@ class FashionScenes(ImageSet):
         objects: int = 1,
         background_bias: float = 0.0,
         background: Background | None = None,
+        labels: Labels = "one",
+        co_occurrence: Mapping[str, Any] | None = None,
+        partners: Partners = "usual",
     ) -> None:
         if split not in COUNTS:
             raise InputError(unknown_name("split", split, COUNTS))
@@ -261,8 +298,23 @@ class FashionScenes(ImageSet):
                 raise InputError(f"`{name}` of fashion_scenes must be between {low} and {high}, got {value}.")
         if background is not None and background not in get_args(Background):
             raise InputError(unknown_name("background", background, get_args(Background)))
-        options = SceneOptions(split, size, seed, objects, background_bias, background)
+        if labels not in get_args(Labels):
+            raise InputError(unknown_name("labels", labels, get_args(Labels)))
+        several = labels == "several"
+        if not several and (co_occurrence is not None or partners != "usual"):
+            raise InputError("`co_occurrence` and `partners` of fashion_scenes need `labels: several`.")
+        if several and objects != 1:
+            raise InputError("`objects` of fashion_scenes cannot be set with `labels: several`: 2 to 4 are drawn.")
+        pairs = None if co_occurrence is None else read_co_occurrence(co_occurrence)
+        check_partners(partners, pairs)
+        objects = MOST if several else objects
+        options = SceneOptions(split, size, seed, objects, background_bias, background, several, pairs, partners)
         blocks = zip(*paint_scenes(options, count), strict=True)
-        images, labels, boxes, masks, tint = (torch.from_numpy(np.concatenate(parts)) for parts in blocks)
-        super().__init__(images, labels, CLASSES, boxes, masks)
+        images, label, shown, boxes, masks, tint = (torch.from_numpy(np.concatenate(parts)) for parts in blocks)
+        if several:
+            present = torch.zeros(len(label), len(CLASSES) + 1, dtype=torch.int64)
+            present.scatter_(1, shown.remainder(len(CLASSES) + 1), 1)
+            super().__init__(images, present[:, :-1].contiguous(), CLASSES, boxes, masks, box_classes=shown)
+        else:
+            super().__init__(images, label, CLASSES, boxes, masks)
         object.__setattr__(self, "tint", tint)

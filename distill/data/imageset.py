@@ -21,6 +21,9 @@ class ImageSet:
         - ``boxes`` are (x0, y0, x1, y1) in pixels, half open, one row per instance.
         - ``images`` are a tensor in memory, or a :class:`~distill.data.DecodedImages` with the same indexing.
         - ``masks`` are 0 for background and i for the i-th instance, counted from 1 in the order of ``boxes``.
+        - ``labels`` are one class per image (N,), or, for several classes per image, (N, classes) with 1 for a class
+          that is present, 0 for one that is absent, and -1 where that is not known.
+        - ``box_classes`` are the classes of the instances, -1 for none; needed where an image has several labels.
         - ``skipped`` are the files that were left out because they cannot be decoded.
 
     Raises:
@@ -33,31 +36,32 @@ class ImageSet:
     """
 
     images: UInt8[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]
+    labels: Int[Tensor, " n"] | Int[Tensor, "n classes"]
     classes: tuple[str, ...]
     boxes: Int[Tensor, "n m 4"] | None = None
     masks: UInt8[Tensor, "n h w"] | None = None
     skipped: tuple[str, ...] = ()
+    box_classes: Int[Tensor, "n m"] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(
                 f"`images` must be uint8 (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}."
             )
-        labels = self.labels
-        if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-            raise ValueError(
-                f"`labels` must be whole numbers (N,), one class per image, got {labels.dtype} {tuple(labels.shape)}."
-            )
-        for name in ("labels", "boxes", "masks"):
+        for name in ("labels", "boxes", "masks", "box_classes"):
             part = getattr(self, name)
             if part is not None and len(part) != len(self.images):
                 raise ValueError(f"`{name}` must have one entry per image, {len(self.images)}, got {len(part)}.")
-        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
-            raise ValueError(
-                f"`labels` must lie between 0 and {len(self.classes) - 1}, the last of `classes`; "
-                f"got {int(self.labels.min())} to {int(self.labels.max())}."
-            )
+        _check_labels(self.labels, len(self.classes))
+        if self.box_classes is not None:
+            if self.boxes is None or self.box_classes.shape != self.boxes.shape[:2]:
+                raise ValueError(f"`box_classes` must have one class per box, got {tuple(self.box_classes.shape)}.")
+            _check_range("box_classes", self.box_classes, -1, len(self.classes) - 1)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image has several labels."""
+        return self.labels.ndim == 2
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,7 +71,8 @@ class ImageSet:
         index = torch.as_tensor(index, dtype=torch.int64)
         boxes = None if self.boxes is None else self.boxes[index]
         masks = None if self.masks is None else self.masks[index]
-        return ImageSet(self.images[index], self.labels[index], self.classes, boxes, masks)
+        box_classes = None if self.box_classes is None else self.box_classes[index]
+        return ImageSet(self.images[index], self.labels[index], self.classes, boxes, masks, box_classes=box_classes)
 
     def take(self, index: Int[Tensor, " m"], view: Int[Tensor, " m"]) -> Batch:
         """Return a batch of uint8 images, with the number of the view to apply to each."""
@@ -78,7 +83,27 @@ class ImageSet:
             view=view,
             boxes=None if self.boxes is None else self.boxes[index],
             masks=None if self.masks is None else self.masks[index],
+            box_classes=None if self.box_classes is None else self.box_classes[index],
         )
+
+
+def _check_labels(labels: Tensor, classes: int) -> None:
+    if labels.ndim not in (1, 2) or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(
+            "`labels` must be whole numbers (N,), one class per image, or (N, classes) with 1, 0 or -1 for each class, "
+            f"got {labels.dtype} {tuple(labels.shape)}."
+        )
+    if labels.ndim == 1:
+        _check_range("labels", labels, 0, classes - 1)
+    elif labels.shape[1] != classes:
+        raise ValueError(f"`labels` must have one column per class, {classes}, got {labels.shape[1]}.")
+    else:
+        _check_range("labels", labels, -1, 1)
+
+
+def _check_range(name: str, values: Tensor, low: int, high: int) -> None:
+    if values.numel() and not low <= int(values.min()) <= int(values.max()) <= high:
+        raise ValueError(f"`{name}` must lie between {low} and {high}; got {int(values.min())} to {int(values.max())}.")
 
 
 MAX_VALUES = 2**28  # 87,381 images of 3 x 32 x 32, 1,783 of 3 x 224 x 224
