@@ -1,6 +1,8 @@
 """Losses: functions of tensors that return a scalar. A loss never calls a network."""
 
 from distill.losses.attention_transfer import AttentionTransfer, attention_transfer_loss
+from distill.losses.binary_cross_entropy import BinaryCrossEntropy, binary_cross_entropy_loss
+from distill.losses.binary_soft_targets import BinarySoftTargets, binary_soft_target_loss
 from distill.losses.cross_entropy import CrossEntropy
 from distill.losses.explanation import DISTANCES, ExplanationMatching, explanation_loss
 from distill.losses.objective import (
@@ -17,6 +19,8 @@ __all__ = [
     "DISTANCES",
     "ActivationPair",
     "AttentionTransfer",
+    "BinaryCrossEntropy",
+    "BinarySoftTargets",
     "ComparedLayer",
     "CrossEntropy",
     "ExplanationMatching",
@@ -28,6 +32,8 @@ __all__ = [
     "TermSchedule",
     "WeightedTerm",
     "attention_transfer_loss",
+    "binary_cross_entropy_loss",
+    "binary_soft_target_loss",
     "explanation_loss",
     "needs_of",
     "register_term",
