@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         nan_map,
         zero_map,
     )
+    from distill.metrics.multilabel import MeanAveragePrecision, average_precision
     from distill.metrics.perturbation import (
         Baseline,
         Curves,
@@ -105,6 +106,7 @@ __all__ = [
     "InsertionAUC",
     "InstancesHit",
     "MapAgreement",
+    "MeanAveragePrecision",
     "MeanScore",
     "Measurement",
     "NaNMaps",
@@ -116,6 +118,7 @@ __all__ = [
     "adcc",
     "area_under",
     "average_drop",
+    "average_precision",
     "baseline_images",
     "box_localization",
     "boxes_to_instances",
@@ -157,6 +160,7 @@ _MODULES = (
     "localization",
     "map_agreement",
     "map_shape",
+    "multilabel",
     "perturbation",
 )
 
