@@ -22,7 +22,8 @@ def check_class_counts(data: ImageSet, *, split: str, name: str) -> None:
         name: Name of the data set, for messages.
 
     Raises:
-        InputError: If the split has no images, or the data set has fewer than two classes.
+        InputError: If the split has no images, the data set has fewer than two classes, or the images have several
+            labels.
 
     Example:
         >>> data = ImageSet(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3).long(), ("cat",))
@@ -47,7 +48,15 @@ def warn_about_classes(data: ImageSet, *, where: str, training: bool = False) ->
         data: The images.
         where: What the message calls them, such as ``test set 'plain'``.
         training: Whether a network is trained on them; otherwise it is measured on them.
+
+    Raises:
+        InputError: If the images have several labels.
     """
+    if data.multilabel:
+        raise InputError(
+            f"{where} has several labels per image, but networks are trained and evaluated on one class per image. Set "
+            "`data.labels: one`, or use another data set."
+        )
     counts = torch.bincount(data.labels.cpu(), minlength=len(data.classes)).tolist()
     empty = [name for name, count in zip(data.classes, counts, strict=True) if count == 0]
     single = [name for name, count in zip(data.classes, counts, strict=True) if count == 1]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from distill.data import FashionScenes, ImageSet
+from distill.data.class_counts import check_class_counts
 from distill.data.fashion_items import CLASSES
 from distill.data.fashion_scenes import tight_boxes
 from distill.errors import InputError
@@ -128,3 +129,8 @@ def test_wrong_arguments_are_named(options: dict[str, Any], message: str) -> Non
 def test_wrong_labels_are_refused(labels: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ImageSet(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), labels, ("a", "b"))
+
+
+def test_images_with_several_labels_are_refused_where_one_class_is_needed() -> None:
+    with pytest.raises(InputError, match="the split train of the data set fashion_scenes has several labels per image"):
+        check_class_counts(scenes(count=2), split="train", name="fashion_scenes")
