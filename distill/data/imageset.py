@@ -48,11 +48,11 @@ class ImageSet:
             raise ValueError(
                 f"`images` must be uint8 (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}."
             )
+        _check_labels(self.labels, len(self.classes))
         for name in ("labels", "boxes", "masks", "box_classes"):
             part = getattr(self, name)
             if part is not None and len(part) != len(self.images):
                 raise ValueError(f"`{name}` must have one entry per image, {len(self.images)}, got {len(part)}.")
-        _check_labels(self.labels, len(self.classes))
         if self.box_classes is not None:
             if self.boxes is None or self.box_classes.shape != self.boxes.shape[:2]:
                 raise ValueError(f"`box_classes` must have one class per box, got {tuple(self.box_classes.shape)}.")
@@ -94,16 +94,18 @@ def _check_labels(labels: Tensor, classes: int) -> None:
             f"got {labels.dtype} {tuple(labels.shape)}."
         )
     if labels.ndim == 1:
-        _check_range("labels", labels, 0, classes - 1)
+        _check_range("labels", labels, 0, classes - 1, ", the last of `classes`")
     elif labels.shape[1] != classes:
         raise ValueError(f"`labels` must have one column per class, {classes}, got {labels.shape[1]}.")
     else:
         _check_range("labels", labels, -1, 1)
 
 
-def _check_range(name: str, values: Tensor, low: int, high: int) -> None:
+def _check_range(name: str, values: Tensor, low: int, high: int, which: str = "") -> None:
     if values.numel() and not low <= int(values.min()) <= int(values.max()) <= high:
-        raise ValueError(f"`{name}` must lie between {low} and {high}; got {int(values.min())} to {int(values.max())}.")
+        raise ValueError(
+            f"`{name}` must lie between {low} and {high}{which}; got {int(values.min())} to {int(values.max())}."
+        )
 
 
 MAX_VALUES = 2**28  # 87,381 images of 3 x 32 x 32, 1,783 of 3 x 224 x 224

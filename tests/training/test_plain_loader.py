@@ -47,10 +47,16 @@ def test_a_loader_is_no_data_set() -> None:
 
 
 @pytest.mark.parametrize(
-    "labels", [torch.zeros(8, 4, dtype=torch.int64), torch.zeros(8), torch.tensor(0), torch.zeros(8, dtype=torch.bool)]
+    ("labels", "message"),
+    [
+        (torch.zeros(8, 4, dtype=torch.int64), "one column per class, 2, got 4"),
+        (torch.zeros(8), r"whole numbers \(N,\), one class per image, or .* got torch.float32 \(8,\)"),
+        (torch.tensor(0), r"whole numbers \(N,\), one class per image, or .* got torch.int64 \(\)"),
+        (torch.zeros(8, dtype=torch.bool), r"whole numbers \(N,\), one class per image, or .* got torch.bool \(8,\)"),
+    ],
 )
-def test_labels_are_one_whole_number_per_image(labels: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"`labels` must be whole numbers \(N,\), one class per image, got torch"):
+def test_labels_are_whole_numbers_of_one_class_or_of_every_class(labels: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=f"`labels` must (be|have) {message}"):
         ImageSet(torch.zeros(8, 3, 2, 2, dtype=torch.uint8), labels, ("a", "b"))
 
 
