@@ -83,6 +83,15 @@ def test_hires_cam_equals_captum(name: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-12)
 
 
+def test_final_is_not_before_the_last_norm_where_hires_cam_is_empty() -> None:
+    network, images = network_of("vit"), images_of("vit")
+    before, final = (
+        Explainer("hires_cam", layer)(network, images, TARGETS).maps
+        for layer in ("encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1.ln_1")
+    )
+    assert float(before.amax()) < 1e-3 * float(final.amax())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit", "swin", "timm vit", "timm deit", "timm registers", "timm swin"])
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 import distill
 from distill.build import build
+from distill.errors import InputError
 from distill.models import create_model, save_model
 from tests.training.helpers import small, train
 
@@ -84,6 +85,30 @@ def test_the_maps_of_a_trained_transformer_are_evaluated(teachers: dict[str, str
     (measured,) = [figure for figure in figures if figure is not None]
     assert measured["value"] is not None
     assert 0 < measured["value"] <= 1
+
+
+def test_a_transformer_is_exported_without_its_maps(teachers: dict[str, str], tmp_path: Path) -> None:
+    config = small(
+        tmp_path, f"student.name={VIT}", f"teacher.checkpoint={teachers['wrn_10_1']}", TERMS, "trainer.max_epochs=1"
+    )
+    train(config)
+    with pytest.raises(
+        InputError, match=r"maps of layer 'final' cannot be exported: no linear backward for .*autograd"
+    ):
+        distill.export_model(config.directory, layer="final", network=VIT, limit=8)
+    done = distill.export_model(config.directory, network=VIT, limit=8)
+    assert done.path.exists()
+    assert 0 < done.parity.logits < 1e-4
+
+
+@pytest.mark.slow
+def test_a_compiled_transformer_is_trained_as_it_is(teachers: dict[str, str], tmp_path: Path) -> None:
+    weights = []
+    for compiled in ("false", "true"):
+        options = [f"student.name={VIT}", f"teacher.checkpoint={teachers['wrn_10_1']}", TERMS, "trainer.max_epochs=1"]
+        run = train(small(tmp_path / compiled, *options, f"student.compile={compiled}"))
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in run.module.student.parameters()]))
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-4)
 
 
 def test_the_trial_step_finds_final_in_both(teachers: dict[str, str], tmp_path: Path) -> None:
